@@ -1,0 +1,41 @@
+//! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Turns a git tree of small Python HTTP APIs into running, routed services, and keeps them so.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version, max_term_width = 100, propagate_version = true)]
+pub struct Arguments {
+    /// The folder that holds `skep.yaml` and `apis/`.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "SKEP_ROOT")]
+    pub root: PathBuf,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {}
+
+/// How a command writes its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people; coloured on a terminal.
+    #[default]
+    Text,
+    /// For machines; versioned and documented.
+    Json,
+}
+
+/// Runs a command.
+///
+/// # Errors
+/// Whatever kept the command from its work; what it found in the tree or the world is no error but an answer.
+pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {}
+}

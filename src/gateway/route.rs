@@ -1,0 +1,121 @@
+//! A route is what the gateway needs to serve one API; an immutable value in an immutable table.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::tree::spec::{RateLimit, RouteSettings};
+use crate::tree::{ApiId, Digest, Revision};
+use crate::world::RouteSeen;
+use crate::world::instance::ContainerId;
+
+/// What the gateway needs to serve one API.
+#[derive(Debug)]
+pub struct Route {
+    /// Which API.
+    pub id: ApiId,
+    /// Limits and who may call.
+    pub settings: RouteSettings,
+    /// How many requests each caller may make.
+    pub rate_limit: Option<RateLimit>,
+    /// Of all the API's settings, to notice a route that is behind.
+    pub digest: Digest,
+    /// What happens to a request.
+    pub state: RouteState,
+}
+
+/// What happens to a request for one API.
+#[derive(Debug)]
+pub enum RouteState {
+    /// It is forwarded to one of these; never empty.
+    Serving {
+        /// What they run.
+        revision: Revision,
+        /// Where they are.
+        upstreams: Vec<Arc<Upstream>>,
+    },
+    /// 503: the tree says to run nothing.
+    Suspended,
+    /// 503: nothing is ready yet, or nothing is left.
+    Unavailable {
+        /// For the caller: one sentence without secrets.
+        reason: String,
+    },
+}
+
+/// One instance as the gateway sees it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Which container; an address alone may come to belong to another one.
+    pub container: ContainerId,
+    /// Where it listens.
+    pub address: SocketAddr,
+    in_flight: AtomicU64,
+}
+
+impl Upstream {
+    /// An instance with nothing in flight.
+    #[must_use]
+    pub fn new(container: ContainerId, address: SocketAddr) -> Self {
+        Self { container, address, in_flight: AtomicU64::new(0) }
+    }
+
+    /// Requests and streams that are open to it now.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+}
+
+/// The routes of all APIs. Readers see one whole table; a change swaps in another.
+#[derive(Debug, Default)]
+pub struct Routes {
+    table: ArcSwap<HashMap<ApiId, Arc<Route>>>,
+}
+
+impl Routes {
+    /// The table as it is now.
+    #[must_use]
+    pub fn table(&self) -> Arc<HashMap<ApiId, Arc<Route>>> {
+        self.table.load_full()
+    }
+
+    /// Puts in, or takes out, the route of one API. Requests that have begun keep the upstream that they have.
+    pub fn set(&self, id: &ApiId, route: Option<Route>) {
+        let route = route.map(Arc::new);
+        self.table.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            match &route {
+                Some(route) => table.insert(id.clone(), Arc::clone(route)),
+                None => table.remove(id),
+            };
+            table
+        });
+    }
+
+    /// The upstream of that container, where the route of `id` has it already: a new route must share its count and pool.
+    #[must_use]
+    pub fn upstream(&self, id: &ApiId, container: &ContainerId) -> Option<Arc<Upstream>> {
+        match &self.table.load().get(id)?.state {
+            RouteState::Serving { upstreams, .. } => upstreams.iter().find(|u| u.container == *container).cloned(),
+            _ => None,
+        }
+    }
+
+    /// What the reconciler needs to know of one route.
+    #[must_use]
+    pub fn seen(&self, id: &ApiId) -> Option<RouteSeen> {
+        let table = self.table.load();
+        let route = table.get(id)?;
+        let (revision, containers) = match &route.state {
+            RouteState::Serving { revision, upstreams } => {
+                (Some(revision.clone()), upstreams.iter().map(|u| Arc::clone(&u.container)).collect())
+            }
+            RouteState::Suspended | RouteState::Unavailable { .. } => (None, Default::default()),
+        };
+        Some(RouteSeen { revision, containers, settings: route.digest })
+    }
+}

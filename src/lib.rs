@@ -1,0 +1,29 @@
+//! skep turns a git tree of small Python HTTP APIs into running, routed services, and keeps them so.
+//!
+//! The flow, in the order of the modules:
+//!
+//! 1. [`settings`] reads `skep.yaml` and the environment; [`tree`] reads `apis/<id>/`: what should be.
+//! 2. [`world`] holds what is: instances, records, the route that callers get.
+//! 3. [`reconcile`] compares the two and names the next step; it also performs it and looks again.
+//! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers.
+//! 5. [`admin`] and [`report`] tell people what is going on.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod settings;
+pub mod tree;
+
+pub mod world;
+
+pub mod reconcile;
+
+pub mod engine;
+pub mod records;
+
+pub mod gateway;
+
+pub mod admin;
+pub mod report;
+
+pub mod cli;

@@ -1,0 +1,3 @@
+//! Reconciling: compare what should be with what is, name one step, do it, look again.
+
+pub mod status;

@@ -1,0 +1,124 @@
+//! Records are what skep remembers of each API: its row, revisions, events and keys.
+//!
+//! Only this module names SQL.
+
+pub mod key;
+pub mod sqlite;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use key::{Key, KeyHash, KeyScope, NewKey};
+
+use crate::tree::{ApiId, Digest, Revision};
+use crate::world::{Record, Served};
+
+/// What skep remembers. Every call is one transaction.
+#[async_trait]
+pub trait Records: Send + Sync + 'static {
+    /// The row of one API.
+    async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError>;
+
+    /// All rows, in order of id.
+    async fn all(&self) -> Result<BTreeMap<ApiId, Record>, RecordsError>;
+
+    /// Writes a row, whole; makes it where it is missing.
+    async fn put(&self, record: &Record) -> Result<(), RecordsError>;
+
+    /// Removes a row. Its keys, revisions and events stay. One that is gone already is a success.
+    async fn forget(&self, id: &ApiId) -> Result<(), RecordsError>;
+
+    /// Remembers that a revision serves: its settings and files. Once for each revision; again is a success.
+    async fn put_revision(&self, id: &ApiId, served: &Served) -> Result<(), RecordsError>;
+
+    /// The revisions of an API that have served, the latest first.
+    async fn revisions(&self, id: &ApiId) -> Result<Vec<Served>, RecordsError>;
+
+    /// Keeps the bytes of files, by digest. Those that are there already are left as they are.
+    async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError>;
+
+    /// The bytes of a file, where they were kept.
+    async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError>;
+
+    /// Adds an event and gives it its number.
+    async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError>;
+
+    /// Events with a number above `after`, of one API or of all, oldest first, at most `limit`.
+    async fn events(&self, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, RecordsError>;
+
+    /// All keys that may still be used, for the gateway's snapshot.
+    async fn keys(&self) -> Result<Vec<Key>, RecordsError>;
+
+    /// Adds a key.
+    async fn add_key(&self, key: &Key) -> Result<(), RecordsError>;
+
+    /// Revokes a key by its public id; `false` where there is none.
+    async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError>;
+
+    /// Lets these APIs be removed although many would go at once; forgotten as each of them is forgotten.
+    async fn confirm_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError>;
+
+    /// The APIs whose removal was confirmed.
+    async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError>;
+}
+
+/// Something that happened, to be written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// When.
+    pub at: Timestamp,
+    /// To which API; `None` for the installation as a whole.
+    pub api: Option<ApiId>,
+    /// Which revision it is about.
+    pub revision: Option<Revision>,
+    /// A stable word: `built`, `started`, `serving`, `failed`, `healed`, `removed`, …
+    pub kind: String,
+    /// One sentence for people.
+    pub message: String,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts up; later events have higher numbers.
+    pub number: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: NewEvent,
+}
+
+/// Why the records could not be read or written.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RecordsError {
+    /// The file or server cannot be opened.
+    #[error("cannot open the records at {place}: {cause}")]
+    Open {
+        /// Path or address, without secrets.
+        place: String,
+        /// What the database said.
+        cause: String,
+    },
+    /// They were written by a later version of skep.
+    #[error("the records are of schema {found}, this skep knows up to {known}; use a newer skep")]
+    TooNew {
+        /// In the database.
+        found: i64,
+        /// In this binary.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("cannot {action} in the records: {cause}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// What the database said.
+        cause: String,
+    },
+    /// What came back is not what skep writes.
+    #[error("the records hold something that skep did not write: {0}")]
+    Corrupt(String),
+}

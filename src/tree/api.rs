@@ -1,0 +1,91 @@
+//! An API is one folder below `apis/`, read, checked and settled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnostic::Diagnostic;
+use super::id::ApiId;
+use super::requirements::Requirements;
+use super::revision::{Digest, Revision};
+use super::spec::Spec;
+
+/// One sound API folder.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// The name of the folder.
+    pub id: ApiId,
+    /// Its settings.
+    pub spec: Spec,
+    /// What it needs installed.
+    pub requirements: Requirements,
+    /// What goes into its image.
+    pub files: Files,
+    /// Where the files' bytes can be read: the folder itself.
+    pub folder: PathBuf,
+    /// Warnings; an API with errors is [`Broken`].
+    pub findings: Vec<Diagnostic>,
+}
+
+/// One folder that cannot be served as it stands.
+#[derive(Debug, Clone)]
+pub struct Broken {
+    /// The name of the folder.
+    pub id: ApiId,
+    /// At least one of them is an error.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// The files that go into an API's image, by path relative to the folder with `/` between segments.
+///
+/// `api.yaml` and `requirements.txt` are not among them: what they say is in [`Spec`] and [`Requirements`].
+pub type Files = BTreeMap<String, File>;
+
+/// One file of an API. Its bytes stay where they are until they are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Of the bytes.
+    pub digest: Digest,
+    /// In bytes.
+    pub len: u64,
+}
+
+/// Why the bytes of a file could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file changed since the tree was read; look again.
+    #[error("{0} changed while it was being read")]
+    Moved(String),
+    /// The operating system refused.
+    #[error("cannot read {path}")]
+    Io {
+        /// Relative to the folder.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Api {
+    /// The revision that this folder makes on that base image.
+    #[must_use]
+    pub fn revision(&self, base: &Digest) -> Revision {
+        Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
+    }
+
+    /// The bytes of one file of [`Api::files`], exactly those that the digest speaks of.
+    ///
+    /// # Errors
+    /// [`ReadError::Moved`] where the file is no longer what the tree says.
+    pub fn read(&self, path: &str) -> Result<Arc<[u8]>, ReadError> {
+        let io = |source| ReadError::Io { path: path.to_owned(), source };
+        let bytes = std::fs::read(self.folder.join(path)).map_err(io)?;
+        match self.files.get(path) {
+            Some(file) if file.digest == Digest::of(&bytes) => Ok(bytes.into()),
+            _ => Err(ReadError::Moved(path.to_owned())),
+        }
+    }
+}

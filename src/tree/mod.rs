@@ -1,0 +1,70 @@
+//! The tree is what should be: every API folder, read whole at one moment.
+//!
+//! Nothing in this module does I/O beyond reading the tree that it is handed, and none of it looks at a clock.
+
+pub mod api;
+pub mod diagnostic;
+pub mod id;
+pub mod quantity;
+pub mod requirements;
+pub mod revision;
+pub mod spec;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use api::{Api, Broken, File, Files};
+pub use diagnostic::{Diagnostic, Severity};
+pub use id::ApiId;
+pub use quantity::{Cpu, Seconds, Size};
+pub use requirements::{Requirement, Requirements};
+pub use revision::{Digest, Revision};
+pub use spec::{Egress, Health, Probe, RateLimit, Resources, RouteSettings, Spec};
+
+/// All API folders as they stood at one moment.
+///
+/// A folder that cannot be served is in here too, as [`Folder::Broken`]: it must not vanish, since an API that is
+/// not in the tree is an API that somebody asked to remove.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// Every folder below `apis/`, by id.
+    pub folders: BTreeMap<ApiId, Folder>,
+    /// Findings that belong to no API: a folder whose name is no id, a stray file, `skep.yaml` itself.
+    pub findings: Vec<Diagnostic>,
+}
+
+/// One folder below `apis/`.
+#[derive(Debug, Clone)]
+pub enum Folder {
+    /// It can be served. Warnings, if any, are in [`Api::findings`].
+    Sound(Arc<Api>),
+    /// It cannot; what already serves goes on serving.
+    Broken(Arc<Broken>),
+}
+
+impl Folder {
+    /// The findings of this folder, errors and warnings.
+    #[must_use]
+    pub fn findings(&self) -> &[Diagnostic] {
+        match self {
+            Self::Sound(api) => &api.findings,
+            Self::Broken(broken) => &broken.findings,
+        }
+    }
+}
+
+impl Tree {
+    /// The API of that id, where its folder is there and sound.
+    #[must_use]
+    pub fn sound(&self, id: &ApiId) -> Option<&Arc<Api>> {
+        match self.folders.get(id) {
+            Some(Folder::Sound(api)) => Some(api),
+            _ => None,
+        }
+    }
+
+    /// All findings, those of the tree first, then folder by folder in order of id.
+    pub fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.iter().chain(self.folders.values().flat_map(Folder::findings))
+    }
+}

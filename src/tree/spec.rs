@@ -1,0 +1,159 @@
+//! A spec is an API's settings, settled: `api.yaml` over the defaults of `skep.yaml` over the built-in defaults.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::{Cpu, Seconds, Size};
+use super::revision::Digest;
+
+/// All settings of one API, none left open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// What people call it; the id where `api.yaml` says nothing.
+    pub name: String,
+    /// One sentence for lists; may be empty.
+    pub description: String,
+    /// The ASGI object, as `module:attribute`.
+    pub app: String,
+    /// What each instance may use.
+    pub resources: Resources,
+    /// How many instances run side by side.
+    pub replicas: u16,
+    /// When an instance counts as ready and as well.
+    pub health: Health,
+    /// How the gateway treats requests to it.
+    pub route: RouteSettings,
+    /// How many requests each caller may make; `None` is without limit.
+    pub rate_limit: Option<RateLimit>,
+    /// Environment variables for the app.
+    pub env: BTreeMap<String, String>,
+    /// What the app may reach from inside its container.
+    pub egress: Egress,
+    /// How long an old instance may finish what it is doing.
+    pub drain: Seconds,
+    /// Keep the API, run nothing.
+    pub suspend: bool,
+}
+
+/// What each instance may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Processor time; 1.0 is one core.
+    pub cpu: Cpu,
+    /// Memory, swap included.
+    pub memory: Size,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Size of the writable `/tmp`, which counts against `memory`.
+    pub tmp: Size,
+}
+
+/// When an instance counts as ready and as well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked.
+    pub probe: Probe,
+    /// The path that an HTTP probe asks for; any answer below 500 is a good one.
+    pub path: String,
+    /// Between two probes of an instance that serves.
+    pub interval: Seconds,
+    /// For one probe.
+    pub timeout: Seconds,
+    /// From start to the first good probe; after that the instance is given up.
+    pub grace: Seconds,
+}
+
+/// What a health probe does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Probe {
+    /// `GET` of the health path; any status below 500 is good.
+    Http,
+    /// A TCP connection that is accepted.
+    Tcp,
+}
+
+/// How the gateway treats requests to an API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSettings {
+    /// From the last byte of the request to the first byte of the answer.
+    pub timeout: Seconds,
+    /// The largest request body.
+    pub max_body: Size,
+    /// Serve callers that show no key.
+    pub public: bool,
+}
+
+/// How many requests each caller may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Requests in each period.
+    pub requests: u32,
+    /// The period.
+    pub per: Seconds,
+    /// Requests that may come at once, before the even pace holds.
+    pub burst: u32,
+}
+
+/// What an app may reach from inside its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Egress {
+    /// The internet.
+    Internet,
+    /// Nothing at all.
+    None,
+}
+
+/// The part of a [`Spec`] that a container sees. It is what a revision is made of besides the files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// See [`Spec::app`].
+    pub app: String,
+    /// See [`Spec::resources`].
+    pub resources: Resources,
+    /// See [`Spec::env`].
+    pub env: BTreeMap<String, String>,
+    /// See [`Spec::egress`].
+    pub egress: Egress,
+}
+
+impl Spec {
+    /// The built-in defaults, for an API of that name.
+    #[must_use]
+    pub fn built_in(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            description: String::new(),
+            app: "main:app".to_owned(),
+            resources: Resources { cpu: Cpu(1000), memory: Size::mib(512), pids: 128, tmp: Size::mib(64) },
+            replicas: 1,
+            health: Health {
+                probe: Probe::Http,
+                path: "/".to_owned(),
+                interval: Seconds::new(2),
+                timeout: Seconds::new(2),
+                grace: Seconds::new(30),
+            },
+            route: RouteSettings { timeout: Seconds::new(30), max_body: Size::mib(100), public: false },
+            rate_limit: None,
+            env: BTreeMap::new(),
+            egress: Egress::Internet,
+            drain: Seconds::new(30),
+            suspend: false,
+        }
+    }
+
+    /// The part that a container sees.
+    #[must_use]
+    pub fn run(&self) -> RunSpec {
+        RunSpec { app: self.app.clone(), resources: self.resources, env: self.env.clone(), egress: self.egress }
+    }
+
+    /// The digest of all settings, those that restart nothing included.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of_value(self)
+    }
+}

@@ -1,0 +1,9 @@
+//! The world is what is: instances, records and the route that callers get, seen at one moment.
+
+pub mod instance;
+pub mod observed;
+pub mod record;
+
+pub use instance::{Instance, InstanceName, Readiness, Run};
+pub use observed::{Observed, RouteSeen};
+pub use record::{Failure, FailureKind, Record, Served};
