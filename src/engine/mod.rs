@@ -136,7 +136,7 @@ pub struct Start {
 }
 
 /// What the tags of an API's images are made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Images {
     /// Shared by all APIs with the same requirements.
     pub dependencies: ImageTag,

@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 
 use crate::tree::spec::{RateLimit, RouteSettings};
 use crate::tree::{ApiId, Digest, Revision};
-use crate::world::RouteSeen;
 use crate::world::instance::ContainerId;
+use crate::world::{Answer, RouteSeen};
 
 /// What the gateway needs to serve one API.
 #[derive(Debug)]
@@ -110,12 +110,14 @@ impl Routes {
     pub fn seen(&self, id: &ApiId) -> Option<RouteSeen> {
         let table = self.table.load();
         let route = table.get(id)?;
-        let (revision, containers) = match &route.state {
-            RouteState::Serving { revision, upstreams } => {
-                (Some(revision.clone()), upstreams.iter().map(|u| Arc::clone(&u.container)).collect())
-            }
-            RouteState::Suspended | RouteState::Unavailable { .. } => (None, Default::default()),
+        let answer = match &route.state {
+            RouteState::Serving { revision, upstreams } => Answer::Forward {
+                revision: revision.clone(),
+                containers: upstreams.iter().map(|upstream| Arc::clone(&upstream.container)).collect(),
+            },
+            RouteState::Suspended => Answer::Suspended,
+            RouteState::Unavailable { .. } => Answer::Unavailable,
         };
-        Some(RouteSeen { revision, containers, settings: route.digest })
+        Some(RouteSeen { answer, settings: route.digest })
     }
 }

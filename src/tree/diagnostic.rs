@@ -22,6 +22,16 @@ pub struct Diagnostic {
     pub excerpt: Option<Excerpt>,
 }
 
+impl std::fmt::Display for Diagnostic {
+    /// One line: `apis/x/main.py:3:7: invalid syntax`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.span {
+            Some(Span { line, column, .. }) => write!(f, "{}:{line}:{column}: {}", self.path, self.message),
+            None => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
+}
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -11,3 +11,13 @@ pub struct Requirement(pub String);
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Requirements(pub Vec<Requirement>);
+
+impl Requirement {
+    /// The name of the package, normalised.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let end =
+            self.0.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+}
