@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot be asked; never a short list instead.
     async fn images(&self) -> Result<BTreeSet<ImageTag>, EngineError>;
 
+    /// Whether one of our images is there.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn has_image(&self, tag: &ImageTag) -> Result<bool, EngineError>;
+
     /// Installs requirements on top of the base image, and tags the result.
     ///
     /// # Errors

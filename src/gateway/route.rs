@@ -63,6 +63,12 @@ impl Upstream {
         Self { container, address, in_flight: AtomicU64::new(0) }
     }
 
+    /// (filled in by the gateway)
+    #[must_use]
+    pub fn try_seal(&self) -> bool {
+        self.in_flight() == 0
+    }
+
     /// Requests and streams that are open to it now.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
@@ -102,6 +108,15 @@ impl Routes {
         match &self.table.load().get(id)?.state {
             RouteState::Serving { upstreams, .. } => upstreams.iter().find(|u| u.container == *container).cloned(),
             _ => None,
+        }
+    }
+
+    /// The upstreams that the route of `id` forwards to.
+    #[must_use]
+    pub fn upstreams(&self, id: &ApiId) -> Vec<Arc<Upstream>> {
+        match self.table.load().get(id).map(|route| &route.state) {
+            Some(RouteState::Serving { upstreams, .. }) => upstreams.clone(),
+            _ => Vec::new(),
         }
     }
 

@@ -4,9 +4,14 @@ pub mod backoff;
 pub mod desired;
 pub mod goals;
 pub mod model;
+pub mod perform;
 pub mod plan;
+pub mod readings;
 pub mod status;
 pub mod step;
+pub mod turn;
 
 pub use desired::{Basis, Desired, Goal, Target};
+pub use readings::Readings;
 pub use step::{Action, Next, Step, step};
+pub use turn::{News, Outcome, TurnError, World};

@@ -1,7 +1,7 @@
 //! An API is one folder below `apis/`, read, checked and settled.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -75,17 +75,14 @@ impl Api {
     pub fn revision(&self, base: &Digest) -> Revision {
         Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
     }
+}
 
-    /// The bytes of one file of [`Api::files`], exactly those that the digest speaks of.
-    ///
-    /// # Errors
-    /// [`ReadError::Moved`] where the file is no longer what the tree says.
-    pub fn read(&self, path: &str) -> Result<Arc<[u8]>, ReadError> {
-        let io = |source| ReadError::Io { path: path.to_owned(), source };
-        let bytes = std::fs::read(self.folder.join(path)).map_err(io)?;
-        match self.files.get(path) {
-            Some(file) if file.digest == Digest::of(&bytes) => Ok(bytes.into()),
-            _ => Err(ReadError::Moved(path.to_owned())),
-        }
-    }
+/// The bytes of one file of [`Api::files`] below `folder`, exactly those that its digest speaks of.
+///
+/// # Errors
+/// [`ReadError::Moved`] where the file is no longer what the tree says.
+pub fn read(folder: &Path, path: &str, file: &File) -> Result<Arc<[u8]>, ReadError> {
+    let io = |source| ReadError::Io { path: path.to_owned(), source };
+    let bytes = std::fs::read(folder.join(path)).map_err(io)?;
+    if file.digest == Digest::of(&bytes) { Ok(bytes.into()) } else { Err(ReadError::Moved(path.to_owned())) }
 }
