@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub fn pause(revision: &Revision, observed: &Observed) -> Option<Next> {
     let record = observed.record.as_ref()?;
     let failure = record.failure(revision)?;
-    let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision);
+    let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision && !served.spec.suspend);
     if !has_served && failure.count >= TRIES {
         let reason = format!("{}; given up after {} tries, until its folder changes", failure.message, failure.count);
         return Some(Next::Wait { until: None, reason });

@@ -15,8 +15,9 @@ pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
             observed.images.insert(image.clone());
         }
         Action::Start { revision, number } => start(desired, revision, *number, observed),
-        Action::AwaitReady { container, .. } => {
-            if let Some(instance) = observed.instances.iter_mut().find(|i| i.container == *container) {
+        // Instances that were started one after the other become ready about together: waiting for one is for all.
+        Action::AwaitReady { .. } => {
+            for instance in observed.instances.iter_mut().filter(|instance| instance.address().is_some()) {
                 instance.readiness = Readiness::Ready;
             }
         }

@@ -1,6 +1,6 @@
 //! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -144,9 +144,19 @@ const STEPS_PER_INSTANCE: usize = 8;
 pub fn plan<'a>(apis: impl IntoIterator<Item = (&'a Desired, &'a Observed)>) -> Plan {
     let mut unchanged = 0;
     let mut planned = Vec::new();
+    // Dependency images are shared: what one API has installed, the next one finds.
+    let mut made = BTreeSet::new();
     for (desired, observed) in apis {
-        match plan_api(desired, observed) {
-            Some(api) => planned.push(api),
+        let mut observed = observed.clone();
+        observed.images.extend(made.iter().cloned());
+        match plan_api(desired, &observed) {
+            Some(api) => {
+                made.extend(api.steps.iter().filter_map(|step| match &step.action {
+                    Action::Install { image } => Some(image.clone()),
+                    _ => None,
+                }));
+                planned.push(api);
+            }
             None => unchanged += 1,
         }
     }
@@ -294,7 +304,7 @@ pub fn changes(served: &Served, target: &Target) -> Vec<Change> {
 
 /// The keys of either side, in order.
 fn keys<V>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>) -> Vec<String> {
-    let all: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     all.into_iter().cloned().collect()
 }
 
