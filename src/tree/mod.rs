@@ -9,6 +9,7 @@ pub mod quantity;
 pub mod requirements;
 pub mod revision;
 pub mod spec;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
