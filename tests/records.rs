@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
-use skep::reconcile::status::{Health, Sync};
+use skep::reconcile::status::{Health, Status, Sync};
 use skep::records::sqlite::Sqlite;
 use skep::records::{KeyScope, NewEvent, NewKey, Records, RecordsError};
 use skep::tree::{ApiId, Digest, File, Requirement, Requirements, Revision, Spec};
@@ -30,6 +30,7 @@ fn served(revision: &str, since: Timestamp) -> Served {
     let file = File { digest: Digest::of(revision.as_bytes()), len: 7 };
     Served {
         revision: Revision::from_label(revision),
+        base: Digest::of(b"base"),
         spec,
         requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
         files: BTreeMap::from([("main.py".to_owned(), file)]),
@@ -51,15 +52,21 @@ fn failure(revision: &str) -> Failure {
 fn record(name: &str) -> Record {
     Record {
         id: id(name),
-        name: "A name".to_owned(),
-        sync: Sync::OutOfSync,
-        health: Health::Progressing,
-        message: String::new(),
+        status: Status {
+            name: "A name".to_owned(),
+            sync: Sync::OutOfSync,
+            health: Health::Progressing,
+            message: String::new(),
+        },
         served: Some(served("0123456789ab", at(1))),
-        failure: Some(failure("ba9876543210")),
+        failures: vec![failure("0a9876543210"), failure("ba9876543210")],
         created: at(0),
         updated: at(2),
     }
+}
+
+fn saying(number: impl ToString) -> Status {
+    Status { message: number.to_string(), ..record("a").status }
 }
 
 fn event(api: Option<&str>, message: &str) -> NewEvent {
@@ -81,7 +88,7 @@ async fn rows(records: &dyn Records) {
     assert!(records.all().await.unwrap().is_empty());
 
     let full = record("a");
-    let bare = Record { served: None, failure: None, sync: Sync::Blocked, health: Health::Missing, ..record("b") };
+    let bare = Record { served: None, failures: Vec::new(), ..record("b") };
     records.put(&bare).await.unwrap();
     records.put(&full).await.unwrap();
     assert_eq!(records.get(&full.id).await.unwrap().as_ref(), Some(&full));
@@ -92,7 +99,7 @@ async fn rows(records: &dyn Records) {
     // Every status there is comes back as it went in.
     for sync in [Sync::Synced, Sync::OutOfSync, Sync::Held, Sync::Blocked] {
         for health in [Health::Healthy, Health::Progressing, Health::Degraded, Health::Stopped, Health::Missing] {
-            let record = Record { sync, health, ..full.clone() };
+            let record = Record { status: Status { sync, health, ..full.status.clone() }, ..full.clone() };
             records.put(&record).await.unwrap();
             assert_eq!(records.get(&full.id).await.unwrap(), Some(record));
         }
@@ -102,7 +109,7 @@ async fn rows(records: &dyn Records) {
     records.put(&full).await.unwrap();
     records.put(&Record { updated: at(50), ..full.clone() }).await.unwrap();
     assert_eq!(records.get(&full.id).await.unwrap().as_ref(), Some(&full));
-    let changed = Record { updated: at(51), served: None, message: "x".to_owned(), ..full.clone() };
+    let changed = Record { updated: at(51), served: None, failures: Vec::new(), ..full.clone() };
     records.put(&changed).await.unwrap();
     assert_eq!(records.get(&full.id).await.unwrap(), Some(changed));
 
@@ -317,7 +324,7 @@ async fn two_handles_write_at_once_and_nothing_is_lost() {
                 let records = tokio::task::spawn_blocking(move || Sqlite::open(&path)).await.unwrap().unwrap();
                 for n in 0..100 {
                     records.add_event(&event(None, &n.to_string())).await.unwrap();
-                    records.put(&Record { message: n.to_string(), ..record("a") }).await.unwrap();
+                    records.put(&Record { status: saying(n), ..record("a") }).await.unwrap();
                 }
             })
         })
@@ -333,12 +340,12 @@ async fn two_handles_write_at_once_and_nothing_is_lost() {
 async fn a_call_that_nobody_waits_for_is_done_whole_and_in_order() {
     let records = Sqlite::in_memory().unwrap();
     for n in 0..50 {
-        let change = Record { message: n.to_string(), ..record("a") };
+        let change = Record { status: saying(n), ..record("a") };
         let mut call = records.put(&change);
         // Begin it, then stop waiting.
         let _ = futures_util::poll!(&mut call);
     }
-    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().message, "49");
+    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().status.message, "49");
 }
 
 #[test]

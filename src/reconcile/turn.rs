@@ -252,7 +252,14 @@ impl World {
     /// # Errors
     /// Where the engine or the records cannot be asked.
     pub async fn look(&self) -> Result<Look, TurnError> {
-        let records = self.records.all().await?;
+        let mut records = BTreeMap::new();
+        for (id, record) in self.records.each().await? {
+            match record {
+                Ok(record) => drop(records.insert(id, record)),
+                // Its own turns fail with the same error, loudly; the others must not.
+                Err(error) => tracing::warn!(api = %id, "{error}"),
+            }
+        }
         let confirmed = self.records.confirmed_removals().await?.into_iter().collect();
         let images = self.engine.images().await?;
         let mut instances: BTreeMap<ApiId, Vec<Instance>> = BTreeMap::new();

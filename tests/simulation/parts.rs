@@ -333,8 +333,11 @@ impl Records for SimRecords {
     async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
         self.call(|| self.rows.lock().unwrap().get(id).cloned())
     }
-    async fn all(&self) -> Result<BTreeMap<ApiId, Record>, RecordsError> {
-        self.call(|| self.rows.lock().unwrap().clone())
+    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
+        self.call(|| self.rows.lock().unwrap().iter().map(|(id, row)| (id.clone(), Ok(row.clone()))).collect())
+    }
+    async fn version(&self) -> Result<u64, RecordsError> {
+        self.call(|| 0)
     }
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
         self.call(|| drop(self.rows.lock().unwrap().insert(record.id.clone(), record.clone())))

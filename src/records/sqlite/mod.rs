@@ -66,10 +66,10 @@ impl Records for Sqlite {
     }
 
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
-        const SQL: &str = "INSERT INTO apis (id, name, sync, health, message, served, failure, created_at, updated_at)
+        const SQL: &str = "INSERT INTO apis (id, name, sync, health, message, served, failures, created_at, updated_at)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
             ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
-                message = excluded.message, served = excluded.served, failure = excluded.failure,
+                message = excluded.message, served = excluded.served, failures = excluded.failures,
                 created_at = excluded.created_at, updated_at = excluded.updated_at";
         let record = record.clone();
         let job = move |t: &Transaction<'_>| {
@@ -81,12 +81,12 @@ impl Records for Sqlite {
             }
             let values = params![
                 record.id.as_str(),
-                record.name,
-                row::word(&record.sync)?,
-                row::word(&record.health)?,
-                record.message,
+                record.status.name,
+                row::word(&record.status.sync)?,
+                row::word(&record.status.health)?,
+                record.status.message,
                 record.served.as_ref().map(row::json).transpose()?,
-                record.failure.as_ref().map(row::json).transpose()?,
+                row::json(&record.failures)?,
                 row::time(record.created),
                 row::time(record.updated),
             ];

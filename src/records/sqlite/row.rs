@@ -7,12 +7,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::trouble::Trouble;
+use crate::reconcile::status::Status;
 use crate::records::{Event, Key, NewEvent};
 use crate::tree::{ApiId, Revision};
 use crate::world::{Record, Served};
 
 /// The columns that [`record`] reads.
-pub const RECORD: &str = "id, name, sync, health, message, served, failure, created_at, updated_at";
+pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -53,15 +54,16 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
     let id: String = row.get(0)?;
     let at = At { table: "apis", row: &id };
     let served: Option<String> = row.get(5)?;
-    let failure: Option<String> = row.get(6)?;
     Ok(Record {
         id: at.api("id", &id)?,
-        name: row.get(1)?,
-        sync: at.word("sync", row.get(2)?)?,
-        health: at.word("health", row.get(3)?)?,
-        message: row.get(4)?,
+        status: Status {
+            name: row.get(1)?,
+            sync: at.word("sync", row.get(2)?)?,
+            health: at.word("health", row.get(3)?)?,
+            message: row.get(4)?,
+        },
         served: served.map(|text| at.json("served", &text)).transpose()?,
-        failure: failure.map(|text| at.json("failure", &text)).transpose()?,
+        failures: at.json("failures", &row.get::<_, String>(6)?)?,
         created: at.time("created_at", &row.get::<_, String>(7)?)?,
         updated: at.time("updated_at", &row.get::<_, String>(8)?)?,
     })

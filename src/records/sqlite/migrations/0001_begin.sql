@@ -8,11 +8,11 @@ CREATE TABLE apis (
     health           TEXT NOT NULL,
     message          TEXT NOT NULL,
     serving_revision TEXT GENERATED ALWAYS AS (served ->> '$.revision') VIRTUAL,
-    last_error       TEXT GENERATED ALWAYS AS (failure ->> '$.message') VIRTUAL,
+    last_error       TEXT GENERATED ALWAYS AS (failures ->> '$[#-1].message') VIRTUAL,
     created_at       TEXT NOT NULL,
     updated_at       TEXT NOT NULL,
     served           TEXT CHECK (served IS NULL OR json_valid(served)),
-    failure          TEXT CHECK (failure IS NULL OR json_valid(failure))
+    failures         TEXT NOT NULL CHECK (json_valid(failures))
 ) STRICT;
 
 -- Every revision that has served. Stays when the API goes, so that it can be brought back.
