@@ -272,7 +272,7 @@ async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
         ("created_at", "'yesterday'"),
         ("updated_at", "''"),
         ("served", "'{\"revision\": 1}'"),
-        ("failure", "'[]'"),
+        ("failures", "'{}'"),
     ];
     for (column, value) in cases {
         records.forget(&id("bad")).await.unwrap();

@@ -207,7 +207,7 @@ impl World {
     fn upstream(&self, id: &ApiId, instance: &Instance) -> Option<Arc<Upstream>> {
         let address = instance.address()?;
         let known = self.routes.upstream(id, &instance.container);
-        let known = known.filter(|upstream| upstream.address == address);
+        let known = known.filter(|upstream| upstream.address == address && !upstream.is_sealed());
         Some(known.unwrap_or_else(|| Arc::new(Upstream::new(Arc::clone(&instance.container), address))))
     }
 
@@ -290,7 +290,14 @@ impl World {
         };
         let drain =
             desired.target_of(&instance.revision).or(desired.target()).map_or(Duration::ZERO, |t| t.spec.drain.0);
-        upstream.try_seal() || instance.address().is_none() || self.clock.now() >= *since + drain
+        if upstream.try_seal() {
+            return true;
+        }
+        let is_over = instance.address().is_none() || self.clock.now() >= *since + drain;
+        if is_over {
+            upstream.close();
+        }
+        is_over
     }
 
     async fn last_lines(&self, container: &ContainerId) -> Vec<String> {
