@@ -7,13 +7,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
+use super::folder::{self, OpenError};
 use super::id::ApiId;
 use super::requirements::Requirements;
 use super::revision::{Digest, Revision};
 use super::spec::Spec;
 
 /// One sound API folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// The name of the folder.
     pub id: ApiId,
@@ -30,7 +31,7 @@ pub struct Api {
 }
 
 /// One folder that cannot be served as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The name of the folder.
     pub id: ApiId,
@@ -81,11 +82,14 @@ impl Api {
     /// # Errors
     /// [`ReadError::Moved`] where the file is no longer what the tree says.
     pub fn read(&self, path: &str) -> Result<Arc<[u8]>, ReadError> {
-        let io = |source| ReadError::Io { path: path.to_owned(), source };
-        let bytes = std::fs::read(self.folder.join(path)).map_err(io)?;
-        match self.files.get(path) {
-            Some(file) if file.digest == Digest::of(&bytes) => Ok(bytes.into()),
-            _ => Err(ReadError::Moved(path.to_owned())),
-        }
+        let moved = || ReadError::Moved(path.to_owned());
+        let file = self.files.get(path).ok_or_else(moved)?;
+        let bytes = folder::read_again(&self.folder, path, file.len).map_err(|error| match error {
+            OpenError::Changed => moved(),
+            OpenError::Refused(errno) | OpenError::System(errno) => {
+                ReadError::Io { path: path.to_owned(), source: errno.into() }
+            }
+        })?;
+        if file.digest == Digest::of(&bytes) { Ok(bytes.into()) } else { Err(moved()) }
     }
 }
