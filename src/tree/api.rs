@@ -7,13 +7,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
+use super::folder::{self, OpenError};
 use super::id::ApiId;
 use super::requirements::Requirements;
 use super::revision::{Digest, Revision};
 use super::spec::Spec;
 
 /// One sound API folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// The name of the folder.
     pub id: ApiId,
@@ -30,7 +31,7 @@ pub struct Api {
 }
 
 /// One folder that cannot be served as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The name of the folder.
     pub id: ApiId,
@@ -75,6 +76,15 @@ impl Api {
     pub fn revision(&self, base: &Digest) -> Revision {
         Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
     }
+
+    /// The bytes of one file of [`Api::files`].
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&self, path: &str) -> Result<Arc<[u8]>, ReadError> {
+        let file = self.files.get(path).ok_or_else(|| ReadError::Moved(path.to_owned()))?;
+        read(&self.folder, path, file)
+    }
 }
 
 /// The bytes of one file of [`Api::files`] below `folder`, exactly those that its digest speaks of.
@@ -82,7 +92,12 @@ impl Api {
 /// # Errors
 /// [`ReadError::Moved`] where the file is no longer what the tree says.
 pub fn read(folder: &Path, path: &str, file: &File) -> Result<Arc<[u8]>, ReadError> {
-    let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let bytes = std::fs::read(folder.join(path)).map_err(io)?;
-    if file.digest == Digest::of(&bytes) { Ok(bytes.into()) } else { Err(ReadError::Moved(path.to_owned())) }
+    let moved = || ReadError::Moved(path.to_owned());
+    let bytes = folder::read_again(folder, path, file.len).map_err(|error| match error {
+        OpenError::Changed => moved(),
+        OpenError::Refused(errno) | OpenError::System(errno) => {
+            ReadError::Io { path: path.to_owned(), source: errno.into() }
+        }
+    })?;
+    if file.digest == Digest::of(&bytes) { Ok(bytes.into()) } else { Err(moved()) }
 }
