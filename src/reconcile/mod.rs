@@ -7,6 +7,7 @@ pub mod goals;
 pub mod model;
 pub mod perform;
 pub mod plan;
+pub mod prober;
 pub mod readings;
 pub mod status;
 pub mod step;
