@@ -138,11 +138,14 @@ def summarise_bytes(content: bytes, separator: Separator, header: bool) -> Summa
         raise unprocessable(f"the file is not UTF-8: byte {error.start} is {content[error.start]:#04x}") from None
     if not start.strip():
         raise unprocessable("the file is empty")
+    delimiter = SEPARATORS.get(separator) or guess_separator(start)
+    check_shape(content, delimiter)
     try:
         table = pd.read_csv(
             io.BytesIO(content),
             encoding="utf-8-sig",
-            sep=SEPARATORS.get(separator) or guess_separator(start),
+            sep=delimiter,
+            index_col=False,
             header=0 if header else None,
             # Only an empty cell is a missing one: "NA" may be Namibia, and "None" a surname.
             keep_default_na=False,
@@ -152,8 +155,6 @@ def summarise_bytes(content: bytes, separator: Separator, header: bool) -> Summa
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OverflowError) as error:
         raise unprocessable(f"the file is not a table: {str(error).strip()}") from None
-    if len(table.columns) > MAX_COLUMNS:
-        raise unprocessable(f"the file has {len(table.columns)} columns; at most {MAX_COLUMNS} are accepted")
     return Summary(rows=len(table), columns=[summarise_column(str(name), table[name]) for name in table.columns])
 
 
@@ -163,6 +164,24 @@ def guess_separator(start: str) -> str:
         return csv.Sniffer().sniff(start, delimiters="".join(SEPARATORS.values())).delimiter
     except csv.Error:
         return ","
+
+
+def check_shape(content: bytes, delimiter: str) -> None:
+    """Refuses rows that are longer than the first, and too many columns.
+
+    pandas would take the surplus cells for an index of its own, and a column costs it far more than its bytes.
+    """
+    rows = csv.reader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline=""), delimiter=delimiter)
+    columns = 0
+    try:
+        for row in rows:
+            columns = columns or len(row)
+            if columns > MAX_COLUMNS:
+                raise unprocessable(f"the file has {columns:,} columns; at most {MAX_COLUMNS:,} are accepted")
+            if len(row) > columns:
+                raise unprocessable(f"line {rows.line_num} has {len(row):,} cells, and the first has {columns:,}")
+    except csv.Error as error:
+        raise unprocessable(f"line {rows.line_num + 1} is not part of a table: {error}") from None
 
 
 def summarise_column(name: str, column: pd.Series) -> Numbers | Text:
