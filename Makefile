@@ -1,0 +1,46 @@
+# Every target first sets up what it needs and the host lacks; see scripts/setup.
+
+SHELL := /bin/bash
+# Where rustup and the distribution put programs that a bare login does not find.
+export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
+.DEFAULT_GOAL := help
+.PHONY: help run setup build check test lint bench schema ci clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## Set up what is missing, build, and serve apis/ until Ctrl-C
+	@scripts/setup serve
+	@cargo build --release --locked
+	@exec scripts/with-engine target/release/skep serve
+
+setup: ## Only set up what is missing
+	@scripts/setup test
+
+build: ## Build target/release/skep
+	@scripts/setup build
+	@cargo build --release --locked
+
+check: build ## Check skep.yaml and apis/, without an engine
+	@target/release/skep check
+
+test: ## Run all tests, those against a real engine included
+	@scripts/setup test
+	@exec scripts/with-engine cargo test --locked
+
+lint: ## Check formatting, lints, licences and advisories
+	@scripts/setup lint
+	@scripts/lint
+
+bench: ## Measure, side by side with the floor
+	@scripts/setup test
+	@exec scripts/with-engine cargo bench --locked
+
+schema: build ## Write schema/ anew from the types
+	@target/release/skep schema --write schema
+
+ci: ## What the continuous integration runs
+	@.ci/run
+
+clean: ## Remove what builds have left; containers and records stay
+	@cargo clean
