@@ -15,9 +15,9 @@ pub mod scan;
 pub mod settle;
 pub mod source;
 pub mod spec;
-pub mod watch;
 pub mod suggest;
 pub mod variables;
+pub mod watch;
 pub mod yaml;
 
 use std::collections::BTreeMap;
