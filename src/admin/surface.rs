@@ -62,7 +62,8 @@ impl Surface {
     fn is_admin(&self, request: &Request<Incoming>) -> bool {
         let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = shown.and_then(|value| value.split_once(' '));
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim());
+        let token =
+            token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim());
         bool::from(Digest::of(token.as_bytes()).as_bytes().ct_eq(self.admin_key.as_bytes()))
     }
 

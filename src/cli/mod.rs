@@ -1,5 +1,15 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
+pub mod apply;
+pub mod completions;
+pub mod context;
+pub mod events;
+pub mod keys;
+pub mod logs;
+pub mod plan;
+pub mod serve;
+pub mod status;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,7 +30,24 @@ pub struct Arguments {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Show what would change, and why
+    Plan(plan::Args),
+    /// Make the world as the tree says, and show progress
+    Apply(apply::Args),
+    /// Serve callers, and keep the world as the tree says, until Ctrl-C
+    Serve(serve::Args),
+    /// Show how each API is, and why
+    Status(status::Args),
+    /// Show what an API prints, or printed while it was built
+    Logs(logs::Args),
+    /// Show what happened
+    Events(events::Args),
+    /// Make, list and revoke callers' keys
+    Keys(keys::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
 
 /// How a command writes its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -37,5 +64,15 @@ pub enum Output {
 /// # Errors
 /// Whatever kept the command from its work; what it found in the tree or the world is no error but an answer.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.command {}
+    let root = &arguments.root;
+    match arguments.command {
+        Command::Plan(args) => context::block_on(plan::run(&args, root)),
+        Command::Apply(args) => context::block_on(apply::run(&args, root)),
+        Command::Serve(args) => context::block_on(serve::run(&args, root)),
+        Command::Status(args) => context::block_on(status::run(&args, root)),
+        Command::Logs(args) => context::block_on(logs::run(&args, root)),
+        Command::Events(args) => context::block_on(events::run(&args, root)),
+        Command::Keys(args) => context::block_on(keys::run(&args, root)),
+        Command::Completions(args) => Ok(completions::run(&args)),
+    }
 }

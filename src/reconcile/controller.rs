@@ -14,7 +14,6 @@ use tokio_util::task::TaskTracker;
 
 use super::desired::{Basis, Desired, Goal};
 use super::goals::{Grounds, goals};
-use super::plan::{Plan, plan};
 use super::status::Status;
 use super::step::{Next, step};
 use super::turn::{Going, Look, Outcome, TurnError, World};
@@ -126,20 +125,9 @@ impl Controller {
         Ok(hinted)
     }
 
-    /// What would happen now.
-    ///
-    /// # Errors
-    /// Where the engine or the records cannot be asked.
-    pub async fn plan(&self) -> Result<(Plan, BTreeMap<ApiId, Desired>), TurnError> {
-        let look = self.world.look().await?;
-        let goals = self.goals(&look);
-        let observed: Vec<_> = goals.values().map(|desired| self.world.observed(&look, desired)).collect();
-        let plan = plan(goals.values().zip(&observed));
-        Ok((plan, goals))
-    }
-
     /// What should be of every API, after a look.
-    fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
+    #[must_use]
+    pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
         let tree = self.tree();
         let goals = goals(&Grounds {
             tree: tree.as_deref().map_err(String::as_str),

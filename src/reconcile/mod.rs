@@ -1,5 +1,6 @@
 //! Reconciling: compare what should be with what is, name one step, do it, look again.
 
+pub mod assume;
 pub mod backoff;
 pub mod controller;
 pub mod desired;

@@ -1,6 +1,9 @@
 //! Performing a step: the only place where the reconciler changes the world.
 
-use std::sync::{Arc, PoisonError};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use futures_util::StreamExt;
 use super::backoff;
 use super::desired::{Desired, Target};
 use super::step::{Action, Step};
-use super::turn::{Draining, Going, TurnError, World};
+use super::turn::{Draining, Going, News, TurnError, World};
 use crate::engine::{Build, EngineError, ImageTag, Install, Progress, Start};
 use crate::gateway::{Route, RouteState, Upstream};
 use crate::records::NewEvent;
@@ -67,7 +70,7 @@ impl World {
     async fn install(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
         let job = Install { tag: image.clone(), requirements: target.requirements.clone() };
-        let done = self.engine.install(&job, &self.progress(&desired.id)).await;
+        let done = self.engine.install(&job, &self.progress(&desired.id, Keep::Nothing)).await;
         self.settle(desired, &target.revision, FailureKind::Install, "installed", "requirements installed", done).await
     }
 
@@ -84,7 +87,7 @@ impl World {
         self.records.put_blobs(&blobs).await?;
         let files = files.into_iter().map(|(path, bytes)| (path, Bytes::from_owner(bytes))).collect();
         let job = Build { tag: image.clone(), dependencies: target.images.dependencies.clone(), files };
-        let done = self.engine.build(&job, &self.progress(&desired.id)).await;
+        let done = self.engine.build(&job, &self.progress(&desired.id, Keep::Short)).await;
         self.settle(desired, &target.revision, FailureKind::Build, "built", "image built", done).await
     }
 
@@ -306,11 +309,20 @@ impl World {
         tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
     }
 
-    fn progress(&self, id: &ApiId) -> Progress {
-        let (id, news) = (id.clone(), self.news.clone());
+    /// Where the output of an install or a build goes: to whoever listens, and into the API's build log.
+    fn progress(&self, id: &ApiId, keep: Keep) -> Progress {
+        let (api, news) = (id.clone(), self.news.clone());
+        let log = self.build_logs.as_ref().and_then(|folder| {
+            let open = open_log(folder, id, keep);
+            open.inspect_err(|error| tracing::warn!(api = %id, "its build log is not kept: {error}")).ok()
+        });
+        let log = log.map(Mutex::new);
         Progress::new(move |line| {
-            let what = Going::Output { line: line.to_owned() };
-            let _ = news.send(super::turn::News { api: id.clone(), what });
+            if let Some(log) = &log {
+                // A full disk must not fail a build that can do without its log.
+                let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
+            }
+            let _ = news.send(News { api: api.clone(), what: Going::Output { line: line.to_owned() } });
         })
     }
 
@@ -337,6 +349,26 @@ impl World {
         self.records.add_event(&event).await?;
         Ok(())
     }
+}
+
+/// What becomes of the build log that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// An install begins anew.
+    Nothing,
+    /// A build adds to its install's log, unless many builds have made that long.
+    Short,
+}
+
+/// The longest build log that is added to, in bytes.
+const LONGEST_LOG: u64 = 256 * 1024;
+
+fn open_log(folder: &Path, id: &ApiId, keep: Keep) -> std::io::Result<File> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("{id}.log"));
+    let is_short = std::fs::metadata(&path).is_ok_and(|log| log.len() < LONGEST_LOG);
+    let append = keep == Keep::Short && is_short;
+    OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path)
 }
 
 /// Of the goal and what served last, the one that an image belongs to.

@@ -1,6 +1,7 @@
 //! A turn is one round for one API: observe, choose a step, perform it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub struct World {
     pub readings: Arc<dyn Readings>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// The folder in which the output of each API's last install and build is kept; `None` keeps none.
+    pub build_logs: Option<PathBuf>,
     /// Tells whoever listens what is going on.
     pub news: broadcast::Sender<News>,
     /// Instances that are out of the route and may still have requests in flight.
@@ -159,6 +162,7 @@ impl World {
             routes,
             readings,
             clock,
+            build_logs: None,
             news: broadcast::channel(4096).0,
             draining: Mutex::default(),
             starts: Semaphore::new(4),

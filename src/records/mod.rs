@@ -60,6 +60,9 @@ pub trait Records: Send + Sync + 'static {
     /// Events with a number above `after`, of one API or of all, oldest first, at most `limit`.
     async fn events(&self, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, RecordsError>;
 
+    /// The last `count` events, of one API or of all, oldest first.
+    async fn last_events(&self, api: Option<&ApiId>, count: usize) -> Result<Vec<Event>, RecordsError>;
+
     /// All keys that may still be used, for the gateway's snapshot.
     async fn keys(&self) -> Result<Vec<Key>, RecordsError>;
 

@@ -167,6 +167,14 @@ async fn events(records: &dyn Records) {
     assert_eq!(all[1].event, event(None, "2"));
     assert_eq!(all[2].event, event(Some("b"), "3"));
 
+    let last = async |api: Option<&str>, count| {
+        let found = records.last_events(api.map(id).as_ref(), count).await.unwrap();
+        found.into_iter().map(|e| e.event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(last(None, 2).await, ["3", "4"]);
+    assert_eq!(last(Some("a"), 1).await, ["4"]);
+    assert_eq!(last(Some("a"), 9).await, ["1", "4"]);
+
     let messages = async |api: Option<&str>, after, limit| {
         let found = records.events(api.map(id).as_ref(), after, limit).await.unwrap();
         found.into_iter().map(|e| e.event.message).collect::<Vec<_>>()

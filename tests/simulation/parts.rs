@@ -363,6 +363,9 @@ impl Records for SimRecords {
     async fn events(&self, _: Option<&ApiId>, _: u64, _: usize) -> Result<Vec<Event>, RecordsError> {
         self.call(Vec::new)
     }
+    async fn last_events(&self, _: Option<&ApiId>, _: usize) -> Result<Vec<Event>, RecordsError> {
+        self.call(Vec::new)
+    }
     async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
         self.call(Vec::new)
     }

@@ -188,6 +188,26 @@ impl Records for Sqlite {
         self.worker.run(Access::Read, "read events", job).await
     }
 
+    async fn last_events(&self, api: Option<&ApiId>, count: usize) -> Result<Vec<Event>, RecordsError> {
+        let (api, count) = (api.cloned(), i64::try_from(count).unwrap_or(i64::MAX));
+        let job = move |t: &Transaction<'_>| {
+            let columns = row::EVENT;
+            let mut events = match &api {
+                None => {
+                    let sql = format!("SELECT {columns} FROM events ORDER BY number DESC LIMIT ?1");
+                    list(t, &sql, &[&count], row::event)?
+                }
+                Some(api) => {
+                    let sql = format!("SELECT {columns} FROM events WHERE api = ?2 ORDER BY number DESC LIMIT ?1");
+                    list(t, &sql, &[&count, &api.as_str()], row::event)?
+                }
+            };
+            events.reverse();
+            Ok(events)
+        };
+        self.worker.run(Access::Read, "read events", job).await
+    }
+
     async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
         let job = |t: &Transaction<'_>| {
             let sql = format!("SELECT {} FROM keys WHERE revoked_at IS NULL OR revoked_at > ?1 ORDER BY id", row::KEY);

@@ -1,0 +1,156 @@
+//! What commands stand on: the settings, the installation, and a world to look at.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::docker::Docker;
+use crate::engine::{Base, Engine, Progress};
+use crate::gateway::Routes;
+use crate::installation::{Holder, Installation};
+use crate::reconcile::prober::Prober;
+use crate::reconcile::turn::{Look, SystemClock};
+use crate::reconcile::{Controller, Desired, World};
+use crate::records::Records;
+use crate::records::sqlite::Sqlite;
+use crate::settings::Settings;
+use crate::tree::{ApiId, Scanner, Tree};
+use crate::world::Observed;
+
+/// The settings and the installation that a command works with.
+#[derive(Debug)]
+pub struct Context {
+    /// All settings.
+    pub settings: Settings,
+    /// The state folder.
+    pub installation: Installation,
+}
+
+/// Everything that a command needs to look at the world or to change it.
+pub struct Parts {
+    /// What steps are performed on.
+    pub world: Arc<World>,
+    /// What probes instances.
+    pub prober: Prober,
+    /// What gives APIs their turns.
+    pub controller: Arc<Controller>,
+}
+
+/// A tree, a look at the world, and what both say about each API.
+pub struct Comparison {
+    /// The tree.
+    pub tree: Arc<Tree>,
+    /// The world.
+    pub look: Look,
+    /// What should be and what is, of each API.
+    pub apis: BTreeMap<ApiId, (Desired, Observed)>,
+}
+
+/// Runs a command's future to its end.
+///
+/// # Errors
+/// As the command, or where no threads can be had.
+pub fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let done = runtime.block_on(command);
+    // A file that is being read somewhere must not keep a command that has its answer.
+    runtime.shutdown_background();
+    done
+}
+
+impl Context {
+    /// Reads the settings below `root` and opens the installation.
+    ///
+    /// # Errors
+    /// Where either cannot be used.
+    pub fn open(root: &Path) -> anyhow::Result<Self> {
+        let root = absolute(root)?;
+        let settings = Settings::load(&root, |name| std::env::var(name).ok())?;
+        let installation = Installation::open(&settings)?;
+        Ok(Self { settings, installation })
+    }
+
+    /// Opens the records.
+    ///
+    /// # Errors
+    /// Where they cannot be opened.
+    pub fn records(&self) -> anyhow::Result<Sqlite> {
+        Ok(Sqlite::open(&self.installation.records())?)
+    }
+
+    /// What this process writes into the lock.
+    #[must_use]
+    pub fn holder(&self, command: &str, address: Option<std::net::SocketAddr>) -> Holder {
+        Holder { pid: std::process::id(), command: command.to_owned(), address, root: self.settings.root.clone() }
+    }
+
+    /// An engine, not yet asked anything.
+    ///
+    /// # Errors
+    /// Where its address is of a kind that skep does not speak.
+    pub fn engine(&self) -> anyhow::Result<Docker> {
+        Ok(Docker::connect(&self.settings, self.installation.owner())?)
+    }
+
+    /// Puts the parts together, on a base image that is there.
+    #[must_use]
+    pub fn assemble(&self, engine: Docker, records: Sqlite, base: Base, stop: CancellationToken) -> Parts {
+        let prober = Prober::new();
+        let records: Arc<dyn Records> = Arc::new(records);
+        let owner = self.installation.owner().to_owned();
+        let (engine, readings) = (Arc::new(engine), Arc::new(prober.clone()));
+        let mut world =
+            World::new(owner, engine, records, Arc::new(Routes::default()), readings, Arc::new(SystemClock));
+        world.build_logs = Some(self.settings.state.join("builds"));
+        let world = Arc::new(world);
+        let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);
+        Parts { world, prober, controller }
+    }
+
+    /// Parts for a command that has no gateway.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked for the base image, or the records cannot be opened.
+    pub async fn assemble_for_command(&self) -> anyhow::Result<Parts> {
+        let engine = self.engine()?;
+        let progress = Progress::new(|line| anstream::eprintln!("base image: {line}"));
+        let base = engine.base(&progress).await?;
+        Ok(self.assemble(engine, self.records()?, base, CancellationToken::new()))
+    }
+
+    /// Reads the tree once.
+    ///
+    /// # Errors
+    /// Where it cannot be read: never an empty tree instead.
+    pub fn read_tree(&self) -> anyhow::Result<Arc<Tree>> {
+        Ok(Scanner::new(&self.settings)?.read()?.tree)
+    }
+}
+
+impl Parts {
+    /// Compares a tree with the world, with routes as a daemon would have them.
+    ///
+    /// # Errors
+    /// Where the world cannot be looked at.
+    pub async fn compare(&self, tree: Arc<Tree>) -> anyhow::Result<Comparison> {
+        self.controller.set_tree(Ok(Arc::clone(&tree)));
+        let look = self.world.look().await?;
+        self.world.assume_routes(&look).await;
+        let goals = self.controller.goals(&look);
+        let observe = |(id, desired): (ApiId, Desired)| {
+            let observed = self.world.observed(&look, &desired);
+            (id, (desired, observed))
+        };
+        let apis = goals.into_iter().map(observe).collect();
+        Ok(Comparison { tree, look, apis })
+    }
+}
+
+/// The folder itself, so that whatever is kept of it means the same to a process that was started elsewhere.
+fn absolute(root: &Path) -> anyhow::Result<PathBuf> {
+    root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))
+}

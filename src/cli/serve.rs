@@ -1,0 +1,242 @@
+//! `skep serve`: the daemon. Serves callers, and keeps the world as the tree says.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, Parts};
+use crate::admin::Surface;
+use crate::engine::docker::Docker;
+use crate::engine::{Base, Engine, EngineError, Progress};
+use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
+use crate::reconcile::Controller;
+use crate::reconcile::follow::Follower;
+use crate::records::{KeyScope, NewKey, Records};
+use crate::report::style::{BOLD, NAME, paint};
+use crate::settings::Settings;
+use crate::tree::ApiId;
+
+/// What the key of `--welcome` is called, so that the next start can replace it.
+const WELCOME_KEY: &str = "welcome";
+
+/// How long callers may wait for what was running before, when a daemon starts.
+const ADOPTION: Duration = Duration::from_secs(2);
+
+/// The first and the longest pause before an engine that does not answer is asked again.
+const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
+/// Arguments of `skep serve`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+)]
+pub struct Args {
+    /// Make a fresh key, and print commands to try.
+    #[arg(long)]
+    welcome: bool,
+
+    /// How to write the log, on standard error.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// How to write the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Runs `skep serve`.
+///
+/// # Errors
+/// Where the address is taken, another daemon is at work, or the records cannot be opened.
+pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
+    start_log(args.log_format);
+    let context = Context::open(root)?;
+    let listen = context.settings.listen;
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("cannot listen on {listen}; set SKEP_LISTEN to another address"))?;
+    let address = listener.local_addr()?;
+    let _lock = context.installation.lock(&context.holder("serve", Some(address)))?;
+    let records = context.records()?;
+
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let engine = context.engine()?;
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
+    let Parts { world, prober, controller } = context.assemble(engine.clone(), records.clone(), base, stop.clone());
+
+    let keys = Arc::new(Keys::default());
+    let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
+    keys.set(records.keys().await?);
+
+    let settings = Arc::new(context.settings.clone());
+    let (follower, ask) = Follower::new(&settings, Arc::clone(&controller))?;
+    let admin_key = context.installation.admin_key(&settings)?;
+    let surface = Surface::new(Arc::clone(&controller), ask.clone(), &admin_key);
+    let gateway = Arc::new(Gateway::new(Arc::clone(&world.routes), Arc::clone(&keys), Limits::default()));
+
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
+    tasks.spawn(follower.run(Arc::clone(&settings), stop.clone()));
+    tasks.spawn(refresh(records.clone(), keys, Arc::clone(&controller), stop.clone()));
+    tasks.spawn(keep_firewall(engine, stop.clone()));
+
+    // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not refused.
+    ask.look().await;
+    let ids = all_ids(&controller);
+    let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+    tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
+    tasks.spawn(Arc::clone(&gateway).serve(listener, Arc::new(surface), stop.clone()));
+
+    if let Some(secret) = secret {
+        tokio::select! { () = stop.cancelled() => {} _ = controller.rested(&ids) => {} }
+        if !stop.is_cancelled() {
+            anstream::print!("{}", welcome(&settings, &world.routes, address, &secret, &admin_key));
+        }
+    }
+    stop.cancelled().await;
+    tracing::info!("stopping; containers go on running, and the next start takes them over");
+    while tasks.join_next().await.is_some() {}
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SKEP_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,skep::access=off"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process, as tests do, keeps the first log.
+    let _ = match format {
+        LogFormat::Text => {
+            use std::io::IsTerminal;
+            log.with_target(false).with_ansi(std::io::stderr().is_terminal()).compact().try_init()
+        }
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+/// The first Ctrl-C or SIGTERM asks everything to end; the second does not wait for it.
+async fn stop_on_signal(stop: CancellationToken) {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        tracing::error!("cannot listen for signals");
+        return;
+    };
+    let mut count = 0;
+    loop {
+        tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = terminate.recv() => {} }
+        count += 1;
+        if count == 1 {
+            stop.cancel();
+        } else {
+            // Nothing below main exits, save for this: whoever asks twice does not want to wait for anything.
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
+        }
+    }
+}
+
+/// The base image, as soon as the engine answers; `None` where we were told to stop first.
+async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Result<Option<Base>> {
+    let progress = Progress::new(|line| tracing::info!("base image: {line}"));
+    let mut pause = ENGINE_RETRY.0;
+    loop {
+        let base = tokio::select! { () = stop.cancelled() => return Ok(None), base = engine.base(&progress) => base };
+        match base {
+            Ok(base) => return Ok(Some(base)),
+            Err(error @ (EngineError::Failed { .. } | EngineError::Unsupported(_))) => return Err(error.into()),
+            Err(error) => tracing::warn!("{error}; next try in {pause:?}"),
+        }
+        tokio::select! { () = stop.cancelled() => return Ok(None), () = tokio::time::sleep(pause) => {} }
+        pause = (pause * 2).min(ENGINE_RETRY.1);
+    }
+}
+
+/// Replaces the key that the last start with `--welcome` made.
+async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
+    let now = Timestamp::now();
+    for key in records.keys().await?.into_iter().filter(|key| key.name == WELCOME_KEY) {
+        records.revoke_key(&key.id, now).await?;
+    }
+    let made = NewKey::generate(WELCOME_KEY, KeyScope::All, now);
+    records.add_key(&made.key).await?;
+    Ok(made.secret)
+}
+
+/// Every API of the tree.
+fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
+    controller.tree().map(|tree| tree.folders.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Notices within a second what another process wrote into the records: a key, an edited row, a confirmed removal.
+async fn refresh(
+    records: crate::records::sqlite::Sqlite,
+    keys: Arc<Keys>,
+    controller: Arc<Controller>,
+    stop: CancellationToken,
+) {
+    let mut seen = records.version().await.ok();
+    loop {
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_millis(500)) => {} }
+        // Counts only what others wrote: this is the same handle as the reconciler's own.
+        let version = records.version().await.ok();
+        if version == seen || version.is_none() {
+            continue;
+        }
+        seen = version;
+        match records.keys().await {
+            Ok(now) => keys.set(now),
+            Err(error) => tracing::warn!("{error}; the keys that are known stay in force"),
+        }
+        if let Err(error) = controller.look().await {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// Puts our firewall rules back where somebody flushed them.
+async fn keep_firewall(engine: Docker, stop: CancellationToken) {
+    loop {
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_secs(5)) => {} }
+        if let Err(error) = engine.ensure_firewall().await {
+            tracing::debug!("{error}");
+        }
+    }
+}
+
+/// Commands to try, as they stand.
+fn welcome(
+    settings: &Settings,
+    routes: &Routes,
+    address: std::net::SocketAddr,
+    secret: &str,
+    admin_key: &str,
+) -> String {
+    let table = routes.table();
+    let mut serving: Vec<&ApiId> =
+        table.iter().filter(|(_, route)| matches!(route.state, RouteState::Serving { .. })).map(|(id, _)| id).collect();
+    serving.sort();
+    let (heading, url) = (paint("skep serves", BOLD), format!("http://{address}"));
+    let mut text = format!("\n{heading} {} APIs of {}\n\n", serving.len(), settings.apis.display());
+    for (label, value) in [("gateway", url.as_str()), ("caller key", secret), ("admin key", admin_key)] {
+        text.push_str(&format!("  {:<11} {}\n", label, paint(value, NAME)));
+    }
+    text.push_str("\nTry:\n\n");
+    text.push_str(&format!("  curl {url}/health\n"));
+    for id in serving.iter().take(1) {
+        text.push_str(&format!("  curl -H 'Authorization: Bearer {secret}' {url}/run/{id}/openapi.json\n"));
+    }
+    text.push_str(&format!("  curl -X POST -H 'Authorization: Bearer {admin_key}' {url}/admin/apply\n\n"));
+    text.push_str("Change a file below apis/ and call again. Ctrl-C stops skep; containers go on running.\n\n");
+    text
+}

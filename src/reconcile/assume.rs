@@ -1,0 +1,61 @@
+//! Assuming routes: a command that has no gateway takes it that the routes are as a daemon would have them now.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::turn::{Look, World};
+use crate::gateway::{Route, RouteState, Upstream};
+use crate::tree::ApiId;
+use crate::world::{Instance, Readiness, Served};
+
+/// How long the first probes may take. One that takes longer counts as not answering.
+const FIRST_PROBES: Duration = Duration::from_secs(2);
+
+impl World {
+    /// Probes what runs, and points the routes at what served last, as far as it is there.
+    pub async fn assume_routes(&self, look: &Look) {
+        let serving = || look.records.iter().filter_map(|(id, record)| Some((id, record.served.as_ref()?)));
+        let instances = |id: &ApiId, served: &Served| -> Vec<&Instance> {
+            let of_revision =
+                |instance: &&Instance| instance.revision == served.revision && instance.address().is_some();
+            look.instances.get(id).into_iter().flatten().filter(of_revision).collect()
+        };
+        let mut waiting = BTreeSet::new();
+        for (id, served) in serving() {
+            for instance in instances(id, served) {
+                if let Some(address) = instance.address() {
+                    self.readings.watch(&instance.container, id, address, &served.spec.health);
+                    waiting.insert(Arc::clone(&instance.container));
+                }
+            }
+        }
+        let deadline = tokio::time::Instant::now() + FIRST_PROBES;
+        for container in &waiting {
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if self.readings.readiness(container) == Readiness::Unknown {
+                self.readings.ready_within(container, left).await;
+            }
+        }
+        for (id, served) in serving() {
+            let (spec, revision) = (&served.spec, served.revision.clone());
+            let there = instances(id, served);
+            let is_ready = |instance: &&&Instance| self.readings.readiness(&instance.container) == Readiness::Ready;
+            let ready: Vec<&Instance> = there.iter().filter(is_ready).copied().collect();
+            let upstreams: Vec<Arc<Upstream>> = if ready.is_empty() { &there } else { &ready }
+                .iter()
+                .filter(|instance| instance.number <= spec.replicas)
+                .filter_map(|instance| {
+                    Some(Arc::new(Upstream::new(Arc::clone(&instance.container), instance.address()?)))
+                })
+                .collect();
+            let state = match upstreams.is_empty() {
+                _ if spec.suspend => RouteState::Suspended,
+                true => RouteState::Unavailable { reason: String::new() },
+                false => RouteState::Serving { revision, upstreams },
+            };
+            let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
+            self.routes.set(id, Some(Route { id: id.clone(), settings, rate_limit, digest, state }));
+        }
+    }
+}
