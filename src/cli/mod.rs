@@ -1,5 +1,8 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
+pub mod check;
+pub mod schema;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -20,7 +23,12 @@ pub struct Arguments {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Check the tree: settings, requirements, Python source, files. Needs no engine.
+    Check(check::Check),
+    /// Print the JSON Schema of api.yaml or skep.yaml.
+    Schema(schema::SchemaArguments),
+}
 
 /// How a command writes its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -37,5 +45,8 @@ pub enum Output {
 /// # Errors
 /// Whatever kept the command from its work; what it found in the tree or the world is no error but an answer.
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    match arguments.command {}
+    match arguments.command {
+        Command::Check(command) => check::run(&command, &arguments.root),
+        Command::Schema(command) => schema::run(&command),
+    }
 }

@@ -202,7 +202,12 @@ impl<'a, 'f> Settler<'a, 'f> {
             *target = value.value;
         } else {
             let message = format!("{} is out of bounds", value.value);
-            self.error(code::OUT_OF_BOUNDS, value, message, &format!("from {} to {}", bounds.start(), bounds.end()));
+            self.error(
+                code::OUT_OF_BOUNDS,
+                value,
+                message,
+                &format!("write a value from {} to {}", bounds.start(), bounds.end()),
+            );
         }
     }
 
@@ -302,9 +307,11 @@ mod tests {
         let (_, findings) = read("resources:\n  cpu: 65\n");
         let span = findings[0].span.unwrap();
         assert_eq!((span.line, span.column, span.end_column), (2, 8, 10));
-        assert_eq!(findings[0].hint, "from 0.01 to 64");
+        assert_eq!(findings[0].hint, "write a value from 0.01 to 64");
         assert_eq!(read("egress: intenet\n").1[0].hint, "did you mean `internet`?");
         assert_eq!(read("healht: {}\n").1[0].hint, "did you mean `health`?");
+        assert_eq!(read("resources: { memory: 512Mib }\n").1[0].hint, "did you mean 512MiB?");
+        assert_eq!(read("deploy: { drain: 30sec }\n").1[0].hint, "did you mean 30s?");
         assert_eq!(read("app: main.py\n").1[0].hint, "did you mean `main:app`?");
     }
 

@@ -291,7 +291,8 @@ fn other_defaults_settle_every_folder_anew() {
     let_times_pass();
     let mut scanner = root.scanner();
     scanner.read().unwrap();
-    let settings = Settings::parse(root.0.path(), b"defaults: { replicas: 3, env: { A: x } }\n", |_| None).unwrap();
+    let (settings, findings) = Settings::settle(root.0.path(), b"defaults: { replicas: 3, env: { A: x } }\n", |_| None);
+    assert_eq!(findings, []);
     scanner.set(&settings);
     let look = scanner.read().unwrap();
     assert_eq!(look.changed, ids(&["a"]));
