@@ -168,6 +168,11 @@ fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagno
         let message = "a requirement longer than any real one";
         return refuse(code::BAD_REQUIREMENT, message, "one package and its versions in a line");
     }
+    if let Some(name) = bad_name(before_marker) {
+        let message = format!("{:?} is no name", shorten(name));
+        let hint = "names have letters, digits, and inner hyphens, underscores and dots";
+        return refuse(code::BAD_REQUIREMENT, &message, hint);
+    }
     match pep508_rs::Requirement::from_str(text) {
         Ok(requirement) => Ok(Line { text: normalised(&requirement), requirement, range }),
         Err(error) => {
@@ -180,6 +185,23 @@ fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagno
             Err(Box::new(source.error(code::BAD_REQUIREMENT, at, message, hint)))
         }
     }
+}
+
+/// The name of the package or of an extra, where it ends as no name may. The parser takes it up to that point, and then
+/// panics.
+fn bad_name(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+        let end = rest[start..]
+            .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_'))
+            .map_or(rest.len(), |len| start + len);
+        if rest[..end].ends_with(['.', '-', '_']) {
+            return Some(&rest[start..end]);
+        }
+        // Names stand at the start and between brackets; what follows them are versions.
+        rest = rest[end..].trim_start().strip_prefix(['[', ',']).unwrap_or_default();
+    }
+    None
 }
 
 fn lower_first(text: &str) -> String {
@@ -307,6 +329,10 @@ mod tests {
         assert_eq!(code_of("pandas==${VERSION}"), code::REQUIREMENT_VARIABLE);
         assert_eq!(code_of("pandas=2"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas 2"), code::BAD_REQUIREMENT);
+        // These made the parser panic.
+        assert_eq!(code_of("pandas.*x"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("pandas[all-]"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("pandas[all, x_ ]>=2"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas>=2,\\"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pan\0das"), code::BAD_REQUIREMENT);
         assert_eq!(code_of(&"x".repeat(501)), code::BAD_REQUIREMENT);
