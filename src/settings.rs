@@ -188,7 +188,12 @@ impl Settings {
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Vec<Diagnostic>), SettingsError> {
         let path = root.join(FILE);
-        let bytes = match std::fs::read(&path) {
+        let read = || match std::fs::metadata(&path)? {
+            kind if kind.is_file() => std::fs::read(&path),
+            // A FIFO would keep us waiting for ever.
+            _ => Err(std::io::Error::other("it is no file")),
+        };
+        let bytes = match read() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(SettingsError::Io { path, source }),

@@ -8,7 +8,7 @@ use pep508_rs::{MarkerTree, VersionOrUrl};
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Diagnostic, code};
-use super::source::Source;
+use super::source::{MAX_FINDINGS, Source};
 use super::suggest::shorten;
 
 /// One normalised requirement, as in `pandas>=2,<3 ; python_version >= "3.11"`.
@@ -27,7 +27,7 @@ const MAX_LINE: usize = 500;
 /// The most `and` and `or` in the marker of one line, for the same reason.
 const MAX_MARKERS: usize = 16;
 
-/// The most requirements of one API.
+/// The most lines that are not comments.
 const MAX_COUNT: usize = 500;
 
 /// What every API has. `uvicorn[standard]` brings WebSockets, and the event loop and HTTP parser that are written in C.
@@ -53,20 +53,27 @@ impl Requirements {
     pub fn parse(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Self {
         let mut lines: BTreeMap<String, Vec<Line>> = BTreeMap::new();
         let mut start = 0;
+        let mut count = 0;
+        let earlier = findings.len();
         for raw in source.text.split_inclusive('\n') {
             let range = requirement_of(raw, start);
             start += raw.len();
             if range.is_empty() {
                 continue;
             }
+            count += 1;
+            if count > MAX_COUNT {
+                let message = format!("more than {MAX_COUNT} requirements");
+                findings.push(source.error(code::OUT_OF_BOUNDS, range, message, "keep those that the code imports"));
+                break;
+            }
+            if findings.len() - earlier >= MAX_FINDINGS {
+                break;
+            }
             match read_line(source, range) {
                 Ok(line) => add(source, &mut lines, line, findings),
                 Err(finding) => findings.push(*finding),
             }
-        }
-        if lines.len() > MAX_COUNT {
-            let message = format!("{} requirements, at most {MAX_COUNT} are taken", lines.len());
-            findings.push(source.error(code::OUT_OF_BOUNDS, 0..0, message, ""));
         }
         Self::of(&lines)
     }
@@ -346,6 +353,13 @@ mod tests {
         assert_eq!(read("pandas<2; python_version < '3.9'\npandas>=2; python_version >= '3.9'").1, []);
         let (_, findings) = read("pandas>=2\n\npandas<3\n");
         assert_eq!((findings[0].code, findings[0].span.unwrap().line), (code::REQUIREMENT_TWICE, 3));
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_not_read_to_its_end() {
+        assert_eq!(read(&"!\n".repeat(100_000)).1.len(), MAX_FINDINGS);
+        let names: String = (0..600).map(|n| format!("package-{n}\n")).collect();
+        assert_eq!(code_of(&names), code::OUT_OF_BOUNDS);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The schemas: fresh, true to the parser, and true to the built-in defaults.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde_json::Value;
 use skep::cli::schema::{File, schema, table, text};
 use skep::settings::Settings;
 use skep::tree::source::Source;
-use skep::tree::{Diagnostic, Spec, settle, yaml};
+use skep::tree::{Diagnostic, Spec, manifest, settle, yaml};
 
 #[test]
 fn what_is_in_the_repository_is_fresh() {
@@ -161,6 +162,22 @@ fn the_defaults_that_the_schemas_name_are_the_built_in_ones() {
     assert_eq!(document["policy"]["max_deletes"]["count"], 3);
     let settled = Settings::settle(Path::new("/srv"), document.to_string().as_bytes(), |_| None);
     assert_eq!(settled, (Settings::built_in(Path::new("/srv")), vec![]));
+}
+
+#[test]
+fn every_key_of_a_group_is_known_to_the_hints() {
+    let api = schema(File::Api);
+    let mut keys = Vec::new();
+    for (group, property) in api["properties"].as_object().unwrap() {
+        let inner = &property["anyOf"][0];
+        let reference = inner["$ref"].as_str().or(inner["anyOf"][0]["$ref"].as_str());
+        let Some(reference) = reference else { continue };
+        let inner = api.pointer(reference.trim_start_matches('#')).unwrap();
+        let inner = inner["properties"].as_object().into_iter().flatten();
+        keys.extend(inner.map(|(key, _)| format!("{group}.{key}")));
+    }
+    keys.retain(|key| !key.ends_with(".timeout"));
+    assert_eq!(keys.iter().map(String::as_str).collect::<BTreeSet<_>>(), manifest::GROUPED.iter().copied().collect());
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn an_unreadable_folder_is_broken_and_not_absent() {
     }
     let root = Root::new();
     root.write("apis/a/main.py", MAIN).write("apis/b/main.py", MAIN);
-    fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0o000)).unwrap();
     let found = root.findings();
     fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(found, ["unreadable apis/a"]);

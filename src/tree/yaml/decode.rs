@@ -13,10 +13,7 @@ use super::at::AT;
 use super::error::DecodeError;
 use super::node::{Entry, Node, Plain, Value};
 use crate::tree::diagnostic::Diagnostic;
-use crate::tree::source::Source;
-
-/// The most findings that one file is given: past that, it is no settings file.
-const MAX_FINDINGS: usize = 50;
+use crate::tree::source::{MAX_FINDINGS, Source};
 
 /// Decodes a document. What does not decode is reported and left out.
 pub fn decode<T: DeserializeOwned + Default>(node: &Node, source: Source<'_>, findings: &mut Vec<Diagnostic>) -> T {
