@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub use file::SettingsFile;
 
+use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
 use crate::tree::{Cpu, Diagnostic, Seconds, Size, Spec};
 
@@ -174,24 +175,36 @@ impl Settings {
     /// # Errors
     /// All that is wrong with either, in one go.
     pub fn load(root: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let (settings, findings) = Self::read(root, environment)?;
+        if findings.iter().any(Diagnostic::is_error) { Err(SettingsError::Findings(findings)) } else { Ok(settings) }
+    }
+
+    /// Reads as [`Settings::load`] does, and gives what is sound beside the findings: enough to check a tree with.
+    ///
+    /// # Errors
+    /// [`SettingsError::Io`] only.
+    pub fn read(
+        root: &Path,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<(Self, Vec<Diagnostic>), SettingsError> {
         let path = root.join(FILE);
-        let text = match std::fs::read(&path) {
+        let read = || match std::fs::metadata(&path)? {
+            kind if kind.is_file() => std::fs::read(&path),
+            // A FIFO would keep us waiting for ever.
+            _ => Err(std::io::Error::other("it is no file")),
+        };
+        let bytes = match read() {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(SettingsError::Io { path, source }),
         };
-        Self::parse(root, &text, environment).map_err(SettingsError::Findings)
+        Ok(Self::settle(root, &bytes, environment))
     }
 
-    /// Settles the bytes of a `skep.yaml` and the environment. Opens nothing.
-    ///
-    /// # Errors
-    /// All findings, where one of them is an error.
-    pub fn parse(
-        root: &Path,
-        file: &[u8],
-        environment: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, Vec<Diagnostic>> {
+    /// Settles the bytes of a `skep.yaml` and the environment. Opens nothing. With findings that are errors, the
+    /// settings are good for checking a tree and nothing else.
+    #[must_use]
+    pub fn settle(root: &Path, file: &[u8], environment: impl Fn(&str) -> Option<String>) -> (Self, Vec<Diagnostic>) {
         let mut settings = Self::built_in(root);
         let mut findings = Vec::new();
         match std::str::from_utf8(file) {
@@ -200,11 +213,10 @@ impl Settings {
                 let sound = String::from_utf8_lossy(&file[..error.valid_up_to()]);
                 let at = error.valid_up_to()..error.valid_up_to();
                 let (message, hint) = ("a byte here is not UTF-8", "save the file as UTF-8");
-                let code = crate::tree::diagnostic::code::NOT_TEXT;
-                findings.push(Source::new(FILE, &sound).error(code, at, message, hint));
+                findings.push(Source::new(FILE, &sound).error(code::NOT_TEXT, at, message, hint));
             }
         }
         environment::lay_over(&mut settings, environment, &mut findings);
-        if findings.iter().any(Diagnostic::is_error) { Err(findings) } else { Ok(settings) }
+        (settings, findings)
     }
 }

@@ -1,12 +1,14 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
 pub mod apply;
+pub mod check;
 pub mod completions;
 pub mod context;
 pub mod events;
 pub mod keys;
 pub mod logs;
 pub mod plan;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
@@ -31,6 +33,10 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check the tree: settings, requirements, Python source, files; needs no engine
+    Check(check::Check),
+    /// Print the JSON Schema of api.yaml or skep.yaml
+    Schema(schema::SchemaArguments),
     /// Show what would change, and why
     Plan(plan::Args),
     /// Make the world as the tree says, and show progress
@@ -66,6 +72,8 @@ pub enum Output {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let root = &arguments.root;
     match arguments.command {
+        Command::Check(args) => check::run(&args, root),
+        Command::Schema(args) => schema::run(&args),
         Command::Plan(args) => context::block_on(plan::run(&args, root)),
         Command::Apply(args) => context::block_on(apply::run(&args, root)),
         Command::Serve(args) => context::block_on(serve::run(&args, root)),

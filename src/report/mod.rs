@@ -1,5 +1,6 @@
 //! Reports: plans, diagnostics and statuses as text and as JSON. Takes values, gives text.
 
+pub mod diagnostics;
 pub mod plan;
 pub mod progress;
 pub mod status;

@@ -91,7 +91,8 @@ mod tests {
 
     fn load(variables: &[(&str, &str)]) -> Result<Settings, Vec<Diagnostic>> {
         let get = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Settings::parse(Path::new("/srv"), b"", get)
+        let (settings, findings) = Settings::settle(Path::new("/srv"), b"", get);
+        if findings.is_empty() { Ok(settings) } else { Err(findings) }
     }
 
     #[test]

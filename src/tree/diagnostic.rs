@@ -79,6 +79,8 @@ codes! {
     APP_MODULE_MISSING = "app-module-missing",
     /// The ASGI object is not in its module.
     APP_OBJECT_MISSING = "app-object-missing",
+    /// A reader gave up on a file: a fault of skep, or of a parser that it uses.
+    CHECK_FAILED = "check-failed",
     /// An environment variable of the host that skep cannot use.
     BAD_ENVIRONMENT = "bad-environment",
 }

@@ -10,6 +10,24 @@ use super::quantity::{Cpu, Seconds, Size};
 use super::spec::{Egress, Probe};
 use super::yaml::{AsWritten, At};
 
+/// Keys that belong to a group, for the hint to somebody who left the group out. `timeout` belongs to two.
+pub const GROUPED: &[&str] = &[
+    "resources.cpu",
+    "resources.memory",
+    "resources.pids",
+    "resources.tmp",
+    "health.probe",
+    "health.path",
+    "health.interval",
+    "health.grace",
+    "route.max_body",
+    "route.public",
+    "rate_limit.requests",
+    "rate_limit.per",
+    "rate_limit.burst",
+    "deploy.drain",
+];
+
 /// Settings of one API. Every key is optional.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

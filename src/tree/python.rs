@@ -17,6 +17,9 @@ pub use bindings::Bindings;
 /// The version that containers run.
 const VERSION: PythonVersion = PythonVersion::PY311;
 
+/// The longest source in bytes. A syntax tree takes some fifty times the memory of its source.
+const MAX_SOURCE: usize = 2 * 1024 * 1024;
+
 /// The most findings about newer syntax in one file; one usually is of the same kind as the next.
 const MAX_VERSION_FINDINGS: usize = 5;
 
@@ -24,6 +27,11 @@ const MAX_VERSION_FINDINGS: usize = 5;
 ///
 /// Uses stack in proportion to the nesting of the source, which it bounds first: call it with some megabytes left.
 pub fn check(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Bindings> {
+    if source.text.len() > MAX_SOURCE {
+        let message = format!("the source has {} bytes, at most {MAX_SOURCE} are read", source.text.len());
+        findings.push(Diagnostic::error(code::FILE_TOO_BIG, source.path, message, "keep data in a file of its own"));
+        return None;
+    }
     if let Some(at) = source.text.find('\0') {
         let message = "a NUL byte, which Python refuses in source code";
         findings.push(source.error(code::NOT_TEXT, at..at + 1, message, "save the file as plain text"));
@@ -94,6 +102,13 @@ mod tests {
         assert_eq!(codes("type A = int\n")[0].0, code::PYTHON_VERSION);
         assert_eq!(codes("def f[T](x: T): pass\n")[0].0, code::PYTHON_VERSION);
         assert_eq!(codes("x = f'{a['b']}'\nprint(f\"{'\\n'.join(x)}\")\n")[0].0, code::PYTHON_VERSION);
+    }
+
+    #[test]
+    fn source_that_is_data_is_refused() {
+        let mut findings = Vec::new();
+        check(Source::new("main.py", &"x = 1\n".repeat(400_000)), &mut findings);
+        assert_eq!(findings[0].code, code::FILE_TOO_BIG);
     }
 
     #[test]

@@ -53,6 +53,37 @@ const SIZE_UNITS: [(&str, u64); 7] = [
 /// The units of [`Seconds`] in milliseconds; `ms` stands before `s` and `m`.
 const TIME_UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
+/// Units that people write for those of [`SIZE_UNITS`], in lower case. One letter is binary, as in Docker and Kubernetes.
+const SIZE_SLIPS: [(&str, &[&str]); 7] = [
+    ("KiB", &["k", "ki", "kib"]),
+    ("MiB", &["m", "mi", "mib"]),
+    ("GiB", &["g", "gi", "gib"]),
+    ("kB", &["kb"]),
+    ("MB", &["mb"]),
+    ("GB", &["gb"]),
+    ("B", &["b", "byte", "bytes"]),
+];
+
+/// Units that people write for those of [`TIME_UNITS`], in lower case.
+const TIME_SLIPS: [(&str, &[&str]); 5] = [
+    ("ms", &["ms", "msec", "millis", "milliseconds"]),
+    ("s", &["s", "sec", "secs", "second", "seconds"]),
+    ("m", &["m", "min", "mins", "minute", "minutes"]),
+    ("h", &["h", "hr", "hrs", "hour", "hours"]),
+    ("d", &["d", "day", "days"]),
+];
+
+/// What somebody meant who wrote a unit in another way.
+fn meant(text: &str, slips: &[(&str, &[&str])]) -> Option<String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    number.parse::<f64>().ok()?;
+    let unit = unit.trim_start().to_lowercase();
+    let (name, _) = slips.iter().find(|(_, slips)| slips.contains(&unit.as_str()))?;
+    Some(format!("{number}{name}"))
+}
+
 /// Splits `text` into its number and its unit, and gives the product; `None` where either is missing.
 fn parse_scaled(text: &str, units: &[(&str, u64)]) -> Option<f64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -79,10 +110,10 @@ fn whole(value: f64) -> Option<u64> {
 impl std::str::FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_scaled(text.trim(), &SIZE_UNITS)
-            .and_then(whole)
-            .map(Self)
-            .ok_or_else(|| format!("{text:?} is not a size; write a number and a unit, as in 512MiB, 100MB or 64KiB"))
+        parse_scaled(text.trim(), &SIZE_UNITS).and_then(whole).map(Self).ok_or_else(|| match meant(text, &SIZE_SLIPS) {
+            Some(meant) => format!("{text:?} is not a size; did you mean {meant}?"),
+            None => format!("{text:?} is not a size; write a number and a unit, as in 512MiB, 100MB or 64KiB"),
+        })
     }
 }
 
@@ -92,7 +123,10 @@ impl std::str::FromStr for Seconds {
         parse_scaled(text.trim(), &TIME_UNITS)
             .and_then(whole)
             .map(|millis| Self(Duration::from_millis(millis)))
-            .ok_or_else(|| format!("{text:?} is not a span of time; write a number and a unit, as in 500ms, 30s or 1m"))
+            .ok_or_else(|| match meant(text, &TIME_SLIPS) {
+                Some(meant) => format!("{text:?} is not a span of time; did you mean {meant}?"),
+                None => format!("{text:?} is not a span of time; write a number and a unit, as in 500ms, 30s or 1m"),
+            })
     }
 }
 
@@ -173,7 +207,7 @@ impl<'de> Deserialize<'de> for Cpu {
 
 /// The schema of a text that is a number and one of `units`.
 macro_rules! schema_as_text {
-    ($type:ty, $name:literal, $pattern:literal) => {
+    ($type:ty, $name:literal, $shown:literal, $pattern:literal) => {
         impl schemars::JsonSchema for $type {
             fn inline_schema() -> bool {
                 true
@@ -182,13 +216,13 @@ macro_rules! schema_as_text {
                 $name.into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+                schemars::json_schema!({ "type": "string", "pattern": $pattern, "x-type": $shown })
             }
         }
     };
 }
-schema_as_text!(Size, "Size", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(KiB|MiB|GiB|kB|MB|GB|B)\s*$");
-schema_as_text!(Seconds, "Seconds", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)\s*$");
+schema_as_text!(Size, "Size", "size", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(KiB|MiB|GiB|kB|MB|GB|B)\s*$");
+schema_as_text!(Seconds, "Seconds", "span of time", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)\s*$");
 
 impl schemars::JsonSchema for Cpu {
     fn inline_schema() -> bool {

@@ -8,7 +8,7 @@ use pep508_rs::{MarkerTree, VersionOrUrl};
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::{Diagnostic, code};
-use super::source::Source;
+use super::source::{MAX_FINDINGS, Source};
 use super::suggest::shorten;
 
 /// One normalised requirement, as in `pandas>=2,<3 ; python_version >= "3.11"`.
@@ -36,7 +36,7 @@ const MAX_LINE: usize = 500;
 /// The most `and` and `or` in the marker of one line, for the same reason.
 const MAX_MARKERS: usize = 16;
 
-/// The most requirements of one API.
+/// The most lines that are not comments.
 const MAX_COUNT: usize = 500;
 
 /// What every API has. `uvicorn[standard]` brings WebSockets, and the event loop and HTTP parser that are written in C.
@@ -62,20 +62,27 @@ impl Requirements {
     pub fn parse(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Self {
         let mut lines: BTreeMap<String, Vec<Line>> = BTreeMap::new();
         let mut start = 0;
+        let mut count = 0;
+        let earlier = findings.len();
         for raw in source.text.split_inclusive('\n') {
             let range = requirement_of(raw, start);
             start += raw.len();
             if range.is_empty() {
                 continue;
             }
+            count += 1;
+            if count > MAX_COUNT {
+                let message = format!("more than {MAX_COUNT} requirements");
+                findings.push(source.error(code::OUT_OF_BOUNDS, range, message, "keep those that the code imports"));
+                break;
+            }
+            if findings.len() - earlier >= MAX_FINDINGS {
+                break;
+            }
             match read_line(source, range) {
                 Ok(line) => add(source, &mut lines, line, findings),
                 Err(finding) => findings.push(*finding),
             }
-        }
-        if lines.len() > MAX_COUNT {
-            let message = format!("{} requirements, at most {MAX_COUNT} are taken", lines.len());
-            findings.push(source.error(code::OUT_OF_BOUNDS, 0..0, message, ""));
         }
         Self::of(&lines)
     }
@@ -177,6 +184,11 @@ fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagno
         let message = "a requirement longer than any real one";
         return refuse(code::BAD_REQUIREMENT, message, "one package and its versions in a line");
     }
+    if let Some(name) = bad_name(before_marker) {
+        let message = format!("{:?} is no name", shorten(name));
+        let hint = "names have letters, digits, and inner hyphens, underscores and dots";
+        return refuse(code::BAD_REQUIREMENT, &message, hint);
+    }
     match pep508_rs::Requirement::from_str(text) {
         Ok(requirement) => Ok(Line { text: normalised(&requirement), requirement, range }),
         Err(error) => {
@@ -189,6 +201,23 @@ fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagno
             Err(Box::new(source.error(code::BAD_REQUIREMENT, at, message, hint)))
         }
     }
+}
+
+/// The name of the package or of an extra, where it ends as no name may. The parser takes it up to that point, and then
+/// panics.
+fn bad_name(text: &str) -> Option<&str> {
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
+        let end = rest[start..]
+            .find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '-' | '_'))
+            .map_or(rest.len(), |len| start + len);
+        if rest[..end].ends_with(['.', '-', '_']) {
+            return Some(&rest[start..end]);
+        }
+        // Names stand at the start and between brackets; what follows them are versions.
+        rest = rest[end..].trim_start().strip_prefix(['[', ',']).unwrap_or_default();
+    }
+    None
 }
 
 fn lower_first(text: &str) -> String {
@@ -316,6 +345,10 @@ mod tests {
         assert_eq!(code_of("pandas==${VERSION}"), code::REQUIREMENT_VARIABLE);
         assert_eq!(code_of("pandas=2"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas 2"), code::BAD_REQUIREMENT);
+        // These made the parser panic.
+        assert_eq!(code_of("pandas.*x"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("pandas[all-]"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("pandas[all, x_ ]>=2"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas>=2,\\"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pan\0das"), code::BAD_REQUIREMENT);
         assert_eq!(code_of(&"x".repeat(501)), code::BAD_REQUIREMENT);
@@ -329,6 +362,13 @@ mod tests {
         assert_eq!(read("pandas<2; python_version < '3.9'\npandas>=2; python_version >= '3.9'").1, []);
         let (_, findings) = read("pandas>=2\n\npandas<3\n");
         assert_eq!((findings[0].code, findings[0].span.unwrap().line), (code::REQUIREMENT_TWICE, 3));
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_not_read_to_its_end() {
+        assert_eq!(read(&"!\n".repeat(100_000)).1.len(), MAX_FINDINGS);
+        let names: String = (0..600).map(|n| format!("package-{n}\n")).collect();
+        assert_eq!(code_of(&names), code::OUT_OF_BOUNDS);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A scanner looks at all API folders and makes a tree of them, reading again only what changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -292,7 +293,14 @@ impl Scanner {
         if before.changed().abs_diff(clock) < self.quiet {
             return Ok(Outcome::Unsettled);
         }
-        let folder = folder::read(id, path, &self.apis.join(id.as_str()), directory, &before, &self.rules)?;
+        let location = self.apis.join(id.as_str());
+        // Three parsers read what anybody may push; a fault in one of them must not end the daemon.
+        let read = || folder::read(id, path, &location, directory, &before, &self.rules);
+        let folder = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            let message = "skep failed while it checked this folder";
+            let finding = Diagnostic::error(code::CHECK_FAILED, path, message, "please report it, with the folder");
+            Ok(Folder::Broken(Arc::new(Broken { id: id.clone(), findings: vec![finding] })))
+        })?;
         if Listing::of(directory, path, &self.rules.policy)? != before {
             return Ok(Outcome::Unsettled);
         }

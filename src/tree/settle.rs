@@ -9,7 +9,7 @@ use super::manifest::{
     VariablesManifest,
 };
 use super::quantity::{Cpu, Seconds, Size};
-use super::source::Source;
+use super::source::{MAX_FINDINGS, Source};
 use super::spec::{Health, RateLimit, Resources, RouteSettings, Spec};
 use super::variables;
 use super::yaml::{self, At};
@@ -128,6 +128,9 @@ impl<'a, 'f> Settler<'a, 'f> {
 
     fn variables(&mut self, manifest: &VariablesManifest, spec: &mut Spec) {
         for (name, value) in &manifest.0 {
+            if self.findings.len() >= MAX_FINDINGS {
+                return;
+            }
             if !variables::is_name(&name.value) {
                 let message = format!("{:?} cannot be an environment variable", super::suggest::shorten(&name.value));
                 let hint = "a name has letters, digits and underscores, no digit first, 128 characters at most";
@@ -202,7 +205,12 @@ impl<'a, 'f> Settler<'a, 'f> {
             *target = value.value;
         } else {
             let message = format!("{} is out of bounds", value.value);
-            self.error(code::OUT_OF_BOUNDS, value, message, &format!("from {} to {}", bounds.start(), bounds.end()));
+            self.error(
+                code::OUT_OF_BOUNDS,
+                value,
+                message,
+                &format!("write a value from {} to {}", bounds.start(), bounds.end()),
+            );
         }
     }
 
@@ -302,9 +310,12 @@ mod tests {
         let (_, findings) = read("resources:\n  cpu: 65\n");
         let span = findings[0].span.unwrap();
         assert_eq!((span.line, span.column, span.end_column), (2, 8, 10));
-        assert_eq!(findings[0].hint, "from 0.01 to 64");
+        assert_eq!(findings[0].hint, "write a value from 0.01 to 64");
         assert_eq!(read("egress: intenet\n").1[0].hint, "did you mean `internet`?");
+        assert_eq!(read("memroy: 1GiB\n").1[0].hint, "did you mean `resources.memory`?");
         assert_eq!(read("healht: {}\n").1[0].hint, "did you mean `health`?");
+        assert_eq!(read("resources: { memory: 512Mib }\n").1[0].hint, "did you mean 512MiB?");
+        assert_eq!(read("deploy: { drain: 30sec }\n").1[0].hint, "did you mean 30s?");
         assert_eq!(read("app: main.py\n").1[0].hint, "did you mean `main:app`?");
     }
 
@@ -330,6 +341,15 @@ mod tests {
         assert_eq!(settle("rate_limit: { requests: 20 }"), Some(twenty));
         assert_eq!(codes("rate_limit: { per: 9s }"), [code::MISSING_KEY]);
         assert_eq!(codes("rate_limit: 60"), [code::WRONG_TYPE]);
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_not_read_to_its_end() {
+        assert_eq!(codes(&"a: 1\n".repeat(40_000)).len(), MAX_FINDINGS);
+        let keys: String = (0..20_000).map(|n| format!("a{n}: 1\n")).collect();
+        assert_eq!(codes(&keys).len(), MAX_FINDINGS);
+        let names: String = (0..20_000).map(|n| format!("  {n}: 1\n")).collect();
+        assert_eq!(codes(&format!("env:\n{names}")).len(), MAX_FINDINGS);
     }
 
     #[test]

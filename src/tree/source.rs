@@ -4,6 +4,10 @@ use std::ops::Range;
 
 use super::diagnostic::{Diagnostic, Excerpt, Severity, Span};
 
+/// The most findings of one kind of reader that one file is given: past that it is no file of its kind, and finding
+/// the line of each would take long.
+pub const MAX_FINDINGS: usize = 50;
+
 /// The most characters of one line that an excerpt keeps on either side of what it points at: a minified file must
 /// not end up in a report whole.
 const MARGIN: usize = 120;

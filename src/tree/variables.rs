@@ -20,9 +20,8 @@ pub fn is_name(name: &str) -> bool {
 pub fn reserved(name: &str) -> Option<&'static str> {
     match name {
         "API_ID" => Some("skep sets it to the id of the API"),
-        "PORT" | "HOST" => Some("skep decides where the app listens"),
-        "ROOT_PATH" | "UVICORN_ROOT_PATH" => Some("skep sets the prefix that the gateway serves the app under"),
         "PATH" | "HOME" | "TMPDIR" => Some("skep sets it to what is in the image"),
+        "FORWARDED_ALLOW_IPS" => Some("skep tells uvicorn whose headers to believe"),
         "VIRTUAL_ENV" | "IFS" | "ENV" | "BASH_ENV" => Some("it changes which programs run"),
         "SSL_CERT_FILE" | "SSL_CERT_DIR" | "REQUESTS_CA_BUNDLE" | "CURL_CA_BUNDLE" => {
             Some("skep sets it from `build.ca_bundle` in skep.yaml")

@@ -210,7 +210,7 @@ fn an_unreadable_folder_is_broken_and_not_absent() {
     }
     let root = Root::new();
     root.write("apis/a/main.py", MAIN).write("apis/b/main.py", MAIN);
-    fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0o000)).unwrap();
     let found = root.findings();
     fs::set_permissions(root.path("apis/a"), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(found, ["unreadable apis/a"]);
@@ -291,7 +291,8 @@ fn other_defaults_settle_every_folder_anew() {
     let_times_pass();
     let mut scanner = root.scanner();
     scanner.read().unwrap();
-    let settings = Settings::parse(root.0.path(), b"defaults: { replicas: 3, env: { A: x } }\n", |_| None).unwrap();
+    let (settings, findings) = Settings::settle(root.0.path(), b"defaults: { replicas: 3, env: { A: x } }\n", |_| None);
+    assert_eq!(findings, []);
     scanner.set(&settings);
     let look = scanner.read().unwrap();
     assert_eq!(look.changed, ids(&["a"]));

@@ -13,10 +13,7 @@ use super::at::AT;
 use super::error::DecodeError;
 use super::node::{Entry, Node, Plain, Value};
 use crate::tree::diagnostic::Diagnostic;
-use crate::tree::source::Source;
-
-/// The most findings that one file is given: past that, it is no settings file.
-const MAX_FINDINGS: usize = 50;
+use crate::tree::source::{MAX_FINDINGS, Source};
 
 /// Decodes a document. What does not decode is reported and left out.
 pub fn decode<T: DeserializeOwned + Default>(node: &Node, source: Source<'_>, findings: &mut Vec<Diagnostic>) -> T {
@@ -143,9 +140,22 @@ impl<'de> Deserializer<'de> for Decoder<'_> {
         }
     }
 
+    /// Serde would take a list for a struct, field by field.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, DecodeError> {
+        match self.node.value {
+            Value::List(_) => Err(DecodeError::invalid_type(de::Unexpected::Seq, &"a mapping of settings")),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
-        tuple_struct map struct identifier ignored_any
+        tuple_struct map identifier ignored_any
     }
 }
 

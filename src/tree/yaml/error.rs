@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::de::{Expected, Unexpected};
 
 use crate::tree::diagnostic::code;
+use crate::tree::manifest::GROUPED;
 use crate::tree::suggest;
 
 /// One failure. The innermost entry that it passes on its way out is the one to blame.
@@ -100,7 +101,18 @@ impl serde::de::Error for DecodeError {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let message = format!("there is no key `{}` here", suggest::shorten(field));
-        Self::new(code::UNKNOWN_KEY, message, suggest::hint(field, expected))
+        let grouped = || {
+            let leaves = GROUPED.iter().filter_map(|path| path.rsplit_once('.')).map(|(_, leaf)| leaf);
+            let leaf = suggest::nearest(field, leaves)?;
+            let group = GROUPED.iter().find(|path| path.rsplit_once('.').is_some_and(|(_, last)| last == leaf))?;
+            // Only where the group itself could stand.
+            expected.contains(&group.split('.').next()?).then(|| format!("did you mean `{group}`?"))
+        };
+        let hint = match suggest::nearest(field, expected.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => grouped().unwrap_or_else(|| suggest::hint(field, expected)),
+        };
+        Self::new(code::UNKNOWN_KEY, message, hint)
     }
 
     fn missing_field(field: &'static str) -> Self {

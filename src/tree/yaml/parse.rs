@@ -7,7 +7,7 @@ use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::node::{Entry, Node, Value};
 use crate::tree::diagnostic::{Diagnostic, code};
-use crate::tree::source::Source;
+use crate::tree::source::{MAX_FINDINGS, Source};
 use crate::tree::suggest::shorten;
 
 /// The deepest nesting of mappings and lists. `api.yaml` needs three.
@@ -35,7 +35,12 @@ pub fn parse(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Node>
     // The parser refuses a mark inside the text, and skips one at its start.
     for event in Parser::new_from_str(source.text) {
         match event {
-            Ok((event, span)) => builder.take(event, &span)?,
+            Ok((event, span)) => {
+                builder.take(event, &span)?;
+                if builder.findings.len() >= MAX_FINDINGS {
+                    return None;
+                }
+            }
             Err(error) => {
                 let at = error.marker().byte_offset().unwrap_or(source.text.len());
                 let (message, hint) = explain(&error.info(), source.text, at);

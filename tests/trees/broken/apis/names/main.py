@@ -1,0 +1,3 @@
+import fastapi
+
+service = fastapi.FastAPI()

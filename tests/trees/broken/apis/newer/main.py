@@ -1,0 +1,2 @@
+type Point = tuple[int, int]
+app = 1

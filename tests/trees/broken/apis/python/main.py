@@ -1,0 +1,4 @@
+from fastapi import FastAPI
+
+app = FastAPI()
+numbers = [1 2]
