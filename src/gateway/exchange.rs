@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -87,7 +87,8 @@ impl<'a> Exchange<'a> {
             }
             return Ok(self.server.other.handle(request).await);
         }
-        let expects_continue = request.headers().contains_key(EXPECT);
+        let expected = request.headers().get(EXPECT).map(HeaderValue::as_bytes);
+        let expects_continue = expected.is_some_and(|what| what.eq_ignore_ascii_case(b"100-continue"));
         let (parts, incoming) = request.into_parts();
         // From here on the body is in good hands, however this ends.
         let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, expects_continue);
@@ -136,6 +137,8 @@ impl<'a> Exchange<'a> {
         let Answer { response, connection, upload, in_flight } = answer;
         let (mut parts, incoming) = response.into_parts();
         headers::remove_hop_by_hop(&mut parts.headers);
+        // The version is about one connection too, the one to the app.
+        parts.version = Version::HTTP_11;
         Ok(Response::from_parts(parts, Body::download(Download::new(incoming, connection, upload, in_flight))))
     }
 
@@ -176,7 +179,7 @@ impl<'a> Exchange<'a> {
 
     /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
     fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
-        let Answer { mut response, in_flight, .. } = answer;
+        let Answer { mut response, connection, in_flight, .. } = answer;
         let upstream = hyper::upgrade::on(&mut response);
         let mut response = response.map(|_| Body::empty());
         let headers = response.headers_mut();
@@ -186,7 +189,7 @@ impl<'a> Exchange<'a> {
         headers.insert(UPGRADE, protocol.unwrap_or(HeaderValue::from_static("websocket")));
         if let Some(mut access) = self.access.take() {
             access.answered(StatusCode::SWITCHING_PROTOCOLS);
-            let tunnel = Tunnel { caller, upstream, in_flight, access };
+            let tunnel = Tunnel { caller, upstream, connection, in_flight, access };
             self.server.tasks.spawn(tunnel.run(self.server.end.clone()));
         }
         response

@@ -7,7 +7,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
-use super::pool::{self, Connection};
+use super::pool::Connection;
 use super::refusal::Refusal;
 use super::route::{Route, RouteState, Routes};
 use super::upload::{Progress, State, Upload};
@@ -49,7 +49,7 @@ pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> R
     let mut in_flight = admit(routes, &route, None)?;
     let (mut connection, mut reused) = match in_flight.upstream().pool.take() {
         Some(connection) => (connection, true),
-        None => match pool::connect(in_flight.upstream().address).await {
+        None => match Connection::open(in_flight.upstream().address).await {
             Ok(connection) => (connection, false),
             Err(error) => {
                 tracing::debug!(api = %route.id, container = %in_flight.upstream().container, %error, "no connection");
@@ -67,7 +67,7 @@ pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> R
     loop {
         let sent = tokio::select! {
             biased;
-            sent = connection.try_send_request(request) => sent,
+            sent = connection.send(request) => sent,
             () = progress.upstream_silent(timeout) => return Err(Refusal::TimedOut(timeout)),
         };
         let mut error = match sent {
@@ -96,7 +96,7 @@ const UNREACHABLE: Refusal = Refusal::BadGateway("the API cannot be reached");
 /// A fresh connection, and that it is none of the pool.
 async fn connect(in_flight: &InFlight) -> Result<(Connection, bool), Refusal> {
     let upstream = in_flight.upstream();
-    match pool::connect(upstream.address).await {
+    match Connection::open(upstream.address).await {
         Ok(connection) => Ok((connection, false)),
         Err(error) => {
             tracing::debug!(container = %upstream.container, %error, "no connection");

@@ -9,10 +9,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::upload::Upload;
 use super::upstream::Upstream;
@@ -30,8 +34,46 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The most bytes of an answer that are read ahead of the caller, per connection; also bounds the answer's head.
 pub(super) const READ_AHEAD: usize = 64 * 1024;
 
-/// A connection on which one request at a time can be sent.
-pub(super) type Connection = SendRequest<Upload>;
+/// A connection on which one request at a time can be sent. Dropping it closes it at once.
+///
+/// At once matters: left to itself, hyper first sends what it still holds, and to an app that reads nothing it would
+/// do so for ever, holding the caller's body as well.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: SendRequest<Upload>,
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// Where nothing listens there, or it does not answer within [`CONNECT_LIMIT`]; nothing was sent.
+    pub(super) async fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
+        stream.set_nodelay(true)?;
+        let (sender, driver) =
+            Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let driver = tokio::spawn(async move {
+            // Its error, if any, reaches whoever waits for an answer or reads a body.
+            let _ = driver.with_upgrades().await;
+        });
+        Ok(Self { sender, _driver: AbortOnDropHandle::new(driver) })
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// # Errors
+    /// Where there is none. The error holds the request where none of it was written.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        self.sender.try_send_request(request).await
+    }
+}
 
 /// The idle connections to one upstream.
 #[derive(Debug, Default)]
@@ -62,7 +104,7 @@ impl Pool {
                 state.idle.clear();
                 return None;
             }
-            if idle.connection.is_ready() {
+            if idle.connection.sender.is_ready() {
                 return Some(idle.connection);
             }
         }
@@ -97,32 +139,16 @@ impl Pool {
 ///
 /// Its task may need another turn to see that itself, so where it is not ready yet it is waited for, for a moment.
 pub(super) fn put_back(upstream: &Arc<Upstream>, mut connection: Connection) {
-    if connection.is_ready() {
+    if connection.sender.is_ready() {
         upstream.pool.put(connection);
-    } else if !connection.is_closed()
+    } else if !connection.sender.is_closed()
         && let Ok(runtime) = tokio::runtime::Handle::try_current()
     {
         let upstream = Arc::clone(upstream);
         runtime.spawn(async move {
-            if matches!(timeout(CONNECT_LIMIT, connection.ready()).await, Ok(Ok(()))) {
+            if matches!(timeout(CONNECT_LIMIT, connection.sender.ready()).await, Ok(Ok(()))) {
                 upstream.pool.put(connection);
             }
         });
     }
-}
-
-/// Opens a connection.
-///
-/// # Errors
-/// Where nothing listens there, or it does not answer within [`CONNECT_LIMIT`]; nothing was sent.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<Connection> {
-    let stream = timeout(CONNECT_LIMIT, TcpStream::connect(address))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
-    stream.set_nodelay(true)?;
-    let (sender, connection) =
-        Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Its error, if any, reaches whoever waits for an answer or reads a body.
-    tokio::spawn(async move { connection.with_upgrades().await });
-    Ok(sender)
 }

@@ -55,7 +55,7 @@ pub struct Peer(pub SocketAddr);
 /// How patient the server is, and how much it takes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// From the first byte of a request, or the end of the last one, to the end of the head.
+    /// From the opening of a connection, or the end of the last request on it, to the end of the next head.
     pub head_timeout: Duration,
     /// The longest silence in the middle of a request body.
     pub body_silence: Duration,

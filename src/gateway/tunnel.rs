@@ -6,6 +6,7 @@ use tokio::io::copy_bidirectional;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
+use super::pool::Connection;
 use super::upstream::InFlight;
 
 /// The two sides of a tunnel that is about to open, and what lasts as long as it does.
@@ -13,6 +14,8 @@ use super::upstream::InFlight;
 pub(super) struct Tunnel {
     pub(super) caller: OnUpgrade,
     pub(super) upstream: OnUpgrade,
+    /// What `upstream` comes out of.
+    pub(super) connection: Connection,
     pub(super) in_flight: InFlight,
     pub(super) access: Box<Access>,
 }
@@ -20,7 +23,7 @@ pub(super) struct Tunnel {
 impl Tunnel {
     /// Carries bytes until both sides have ended, one has broken off, or `end` comes.
     pub(super) async fn run(self, end: CancellationToken) {
-        let Self { caller, upstream, in_flight, mut access } = self;
+        let Self { caller, upstream, connection, in_flight, mut access } = self;
         let carry = async {
             let (caller, upstream) = tokio::try_join!(caller, upstream).ok()?;
             copy_bidirectional(&mut TokioIo::new(caller), &mut TokioIo::new(upstream)).await.ok()
@@ -28,6 +31,6 @@ impl Tunnel {
         if let Some(Some((up, down))) = end.run_until_cancelled(carry).await {
             access.sent(up + down);
         }
-        drop(in_flight);
+        drop((connection, in_flight));
     }
 }

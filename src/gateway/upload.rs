@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +41,8 @@ pub(super) struct Upload {
     /// The longest silence of the caller.
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
+    /// Notes when bytes arrive, then wakes the task that it was made for.
+    arrival: Option<(Waker, Waker)>,
     /// The caller waits for `100 Continue`, which reading the body for the first time sends.
     held_back: bool,
 }
@@ -49,13 +51,14 @@ impl Upload {
     /// Watches over a body whose sender may be silent for `patience`. No bytes of it pass before [`Upload::allow`].
     pub(super) fn new(incoming: Incoming, patience: Duration, expects_continue: bool) -> Self {
         let ended = incoming.is_end_stream();
-        let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }));
+        let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }, patience));
         Self {
             incoming: (!ended).then_some(incoming),
             allowed: 0,
             progress,
             patience,
             silence: None,
+            arrival: None,
             held_back: expects_continue,
         }
     }
@@ -65,9 +68,10 @@ impl Upload {
         Self {
             incoming: None,
             allowed: 0,
-            progress: Arc::new(Progress::new(State::Ended)),
+            progress: Arc::new(Progress::new(State::Ended, Duration::ZERO)),
             patience: Duration::ZERO,
             silence: None,
+            arrival: None,
             held_back: false,
         }
     }
@@ -104,7 +108,14 @@ impl Body for Upload {
         let this = &mut *self;
         let Some(incoming) = &mut this.incoming else { return Poll::Ready(None) };
         this.held_back = false;
-        match Pin::new(&mut *incoming).poll_frame(cx) {
+        if !this.arrival.as_ref().is_some_and(|(task, _)| task.will_wake(cx.waker())) {
+            let arrival = Arrival { task: cx.waker().clone(), progress: Arc::clone(&this.progress) };
+            this.arrival = Some((cx.waker().clone(), Arc::new(arrival).into()));
+        }
+        let waker = this.arrival.as_ref().map_or_else(|| cx.waker(), |(_, arrival)| arrival);
+        // Before the look, so that bytes that arrive right after it find the state that they change.
+        this.progress.set(State::Waiting);
+        match Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(waker)) {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let Some(left) = this.allowed.checked_sub(bytes) else { return this.stop(UploadError::TooLarge) };
@@ -121,7 +132,6 @@ impl Body for Upload {
                 Poll::Ready(None)
             }
             Poll::Pending => {
-                this.progress.set(State::Waiting);
                 let patience = this.patience;
                 let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
                 if silence.as_mut().poll(cx).is_ready() { this.stop(UploadError::Stalled) } else { Poll::Pending }
@@ -148,6 +158,21 @@ impl Drop for Upload {
         {
             linger(incoming);
         }
+    }
+}
+
+/// Takes note that it is no longer the caller whom all wait for, even where nobody comes to fetch the bytes.
+struct Arrival {
+    task: Waker,
+    progress: Arc<Progress>,
+}
+
+impl Wake for Arrival {
+    fn wake(self: Arc<Self>) {
+        if self.progress.state() == State::Waiting {
+            self.progress.set(State::Moving);
+        }
+        self.task.wake_by_ref();
     }
 }
 
@@ -186,14 +211,16 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Progress {
     began: Instant,
+    /// See [`Upload::patience`].
+    patience: Duration,
     state: AtomicU8,
     /// Milliseconds from `began` to the last change.
     changed: AtomicU64,
 }
 
 impl Progress {
-    fn new(state: State) -> Self {
-        Self { began: Instant::now(), state: AtomicU8::new(state as u8), changed: AtomicU64::new(0) }
+    fn new(state: State, patience: Duration) -> Self {
+        Self { began: Instant::now(), patience, state: AtomicU8::new(state as u8), changed: AtomicU64::new(0) }
     }
 
     fn set(&self, state: State) {
@@ -210,19 +237,18 @@ impl Progress {
 
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.
     pub(super) async fn upstream_silent(&self, limit: Duration) {
+        // A turn that begins while this sleeps cannot end before it has slept for so long.
+        let longest = limit;
         loop {
-            let wait = match self.state() {
-                // The caller's silence is the upload's own business. A turn that comes later ends later.
-                State::Waiting => limit,
-                _ => {
-                    let turn = self.began + Duration::from_millis(self.changed.load(Ordering::Acquire));
-                    match limit.checked_sub(turn.elapsed()) {
-                        None | Some(Duration::ZERO) => return,
-                        Some(left) => left,
-                    }
-                }
-            };
-            sleep(wait).await;
+            let turn = self.began + Duration::from_millis(self.changed.load(Ordering::Acquire));
+            // The caller's silence is the upload's own business. But it notices only while the upstream asks it for
+            // more, so where both are silent, both times have to pass.
+            let limit = if self.state() == State::Waiting { self.patience + limit } else { limit };
+            let wait = limit.saturating_sub(turn.elapsed());
+            if wait.is_zero() {
+                return;
+            }
+            sleep(wait.min(longest)).await;
         }
     }
 }

@@ -83,6 +83,46 @@ async fn an_app_that_does_not_begin_to_answer_in_time_is_a_504() {
 }
 
 #[tokio::test]
+async fn an_app_that_does_not_read_the_request_is_a_504_too() {
+    let world = World::new().await;
+    let deaf = raw_app(async |stream| {
+        let _open = stream;
+        std::future::pending().await
+    })
+    .await;
+    let upstreams = world.route("deaf", &[deaf], |spec| spec.route.timeout = "300ms".parse().unwrap());
+    let mut client = world.client().await;
+    client.send(world.head("POST /run/deaf", &format!("Content-Length: {}\r\n", 32 << 20))).await;
+    client.send(vec![0; 32 << 20]).await;
+    assert_eq!(client.reply().await.status, 504);
+    assert_eq!(upstreams[0].in_flight(), 0);
+}
+
+#[tokio::test]
+async fn an_app_that_speaks_an_older_http_is_understood() {
+    let world = World::new().await;
+    let address = raw_app(async |mut stream| {
+        let _ = stream.read(&mut [0; 4096]).await;
+        let _ = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nold").await;
+    })
+    .await;
+    world.route("old", &[address], |_| ());
+    let mut client = world.client().await;
+    for _ in 0..2 {
+        client.send(world.head("GET /run/old", "")).await;
+        let reply = client.reply().await;
+        assert_eq!((reply.text(), reply.header("transfer-encoding")), ("old", Some("chunked")));
+    }
+    // A caller that speaks it is answered in kind, to the end of the connection.
+    let mut client = world.client().await;
+    client.send(format!("GET /run/old HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", world.key)).await;
+    let head = client.head().await;
+    assert_eq!((head.status, head.header("transfer-encoding")), (200, None));
+    assert_eq!(client.exactly(3).await, b"old");
+    assert!(client.ends().await);
+}
+
+#[tokio::test]
 async fn the_time_for_an_answer_begins_when_the_request_has_been_sent() {
     let world = World::new().await;
     let reading = app(async |request| {
