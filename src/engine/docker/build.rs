@@ -10,7 +10,6 @@ use futures_util::StreamExt;
 use super::Docker;
 use super::archive::Archive;
 use super::call::Fault;
-use super::labels;
 use crate::engine::{Build, EngineError, Progress};
 
 /// Where the files stand in the archive; the Dockerfile stands beside them, so that no file of an API can be taken for it.
@@ -45,7 +44,7 @@ impl Docker {
             t: Some(job.tag.to_string()),
             rm: true,
             forcerm: true,
-            labels: Some(labels::of_role(self.owner(), "code")),
+            // No labels: they would cost a step of their own, and the dependency image's are inherited.
             // Nothing runs in this build; were something to run, it would reach nobody.
             networkmode: Some("none".to_owned()),
             ..BuildImageOptions::default()

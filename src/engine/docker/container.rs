@@ -108,6 +108,9 @@ impl Docker {
             self.shared.ports.lock().await.insert(port);
             return Ok(Attempt::Again);
         }
+        if fault.says(&["marked for removal", "removal of container"]) {
+            return Ok(Attempt::Again);
+        }
         if fault.is_missing() && fault.says(&["network"]) {
             self.forget_networks().await;
             return Ok(Attempt::Again);
@@ -150,7 +153,7 @@ impl Docker {
                 let thaw = |client: bollard::Docker| async move { client.unpause_container(id).await };
                 let _ = self.call("unpause a container", QUICK, thaw).await;
             }
-            let seconds = i32::try_from(grace.as_secs_f64().ceil() as i64).unwrap_or(i32::MAX);
+            let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
             let options = StopContainerOptions { t: Some(seconds), signal: None };
             let stop = |client: bollard::Docker| async move { client.stop_container(id, Some(options)).await };
             match self.call("stop a container", grace + WORK, stop).await {

@@ -19,6 +19,8 @@ use crate::engine::{EngineError, LogLine};
 const ACTION: &str = "read a container's output";
 
 impl Docker {
+    /// The stream asks the engine when it is first polled: what an app prints between this call and then is among
+    /// the last `tail` lines.
     pub(super) async fn read_logs(
         &self,
         container: &str,

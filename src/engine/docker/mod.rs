@@ -43,7 +43,7 @@ use crate::world::instance::ContainerId;
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
 
 /// The transport's own limit. Every call has a shorter one of its own; this is only never to be in the way of them.
-const TRANSPORT_LIMIT: Duration = Duration::from_hours(24);
+const TRANSPORT_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A Docker engine, and what one installation has on it. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -79,11 +79,7 @@ impl Docker {
             driver: Some("bridge".to_owned()),
             internal: Some(network.egress == Egress::None),
             enable_ipv6: Some(false),
-            options: Some(HashMap::from([
-                ("com.docker.network.bridge.name".to_owned(), network.interface.clone()),
-                ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned()),
-                ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned()),
-            ])),
+            options: Some(options(network)),
             labels: Some(labels::of_role(self.owner(), "network")),
             ..NetworkCreateRequest::default()
         };
@@ -128,6 +124,29 @@ impl Docker {
         }
         Ok(true)
     }
+}
+
+fn options(network: &Network) -> HashMap<String, String> {
+    let mut options = HashMap::from([
+        ("com.docker.network.bridge.name".to_owned(), network.interface.clone()),
+        ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned()),
+        ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned()),
+    ]);
+    if let Some(bytes) = uplink_packet() {
+        options.insert("com.docker.network.driver.mtu".to_owned(), bytes.to_string());
+    }
+    options
+}
+
+/// The largest packet of this host's way out, in bytes, where it is smaller than the engine's 1,500, as it is on a VPN
+/// and in some clouds. Larger packets would leave the container and never arrive.
+fn uplink_packet() -> Option<u32> {
+    let routes = std::fs::read_to_string("/proc/net/route").ok()?;
+    // Interface, destination, …: the default route's destination is nought.
+    let mut columns = routes.lines().map(str::split_whitespace);
+    let interface = columns.find_map(|mut route| route.next().filter(|_| route.next() == Some("00000000")))?;
+    let bytes: u32 = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?.trim().parse().ok()?;
+    (576..1500).contains(&bytes).then_some(bytes)
 }
 
 fn explain(fault: Fault) -> EngineError {

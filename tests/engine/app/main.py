@@ -10,6 +10,7 @@ from fastapi import FastAPI
 import deep.inner
 
 app = FastAPI()
+hoard = []
 
 
 @app.get("/")
@@ -83,6 +84,13 @@ def threads():
     finally:
         done.set()
     return {"count": count}
+
+
+@app.get("/eat")
+def eat():
+    for _ in range(1000):
+        hoard.append(os.urandom(1 << 20))
+    return {}
 
 
 @app.get("/exit")

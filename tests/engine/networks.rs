@@ -1,0 +1,121 @@
+//! Networks: who reaches whom.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use skep::engine::Engine;
+use skep::engine::docker::Docker;
+use skep::settings::Dial;
+use skep::tree::Egress;
+use tokio::net::TcpStream;
+
+use crate::world::{Served, World, engine, settings};
+
+/// A host that is not the one the tests run on, and a port that it listens on.
+const ELSEWHERE: (&str, u16) = ("deb.debian.org", 80);
+
+/// A service of this host, listening on all addresses.
+fn host_service() -> (TcpListener, u16) {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    (listener, port)
+}
+
+async fn gateway(world: &World, network: &str) -> String {
+    let name = format!("skep-{}-{network}", world.owner);
+    let found = engine().inspect_network(&name, None).await.unwrap();
+    let ipam = found.ipam.unwrap().config.unwrap().remove(0);
+    // An internal network has a bridge with an address all the same: the first of its subnet.
+    ipam.gateway.unwrap_or_else(|| panic!("{name} has no gateway"))
+}
+
+#[tokio::test]
+async fn without_egress_an_instance_reaches_nobody_and_the_host_reaches_it() {
+    let world = World::get();
+    let (_listener, port) = host_service();
+    let lonely = world.serve("lonely", Egress::None).await;
+    let neighbour = world.serve("lonely-neighbour", Egress::None).await;
+    let gateway = gateway(&world, "none").await;
+    assert!(TcpStream::connect((gateway.as_str(), port)).await.is_ok(), "the service is there, for the host");
+    let outer = host_address();
+
+    assert!(!lonely.reaches(&gateway, port).await, "the host through the bridge");
+    assert!(!lonely.reaches(&outer, port).await, "the host through its own address");
+    assert!(!lonely.reaches(ELSEWHERE.0, ELSEWHERE.1).await, "the internet");
+    assert!(!lonely.reaches(&neighbour.address.ip().to_string(), 8000).await, "a neighbour");
+    assert_eq!(lonely.get(&format!("/resolve?name={}", ELSEWHERE.0)).await["resolved"], false, "names are a way out");
+}
+
+#[tokio::test]
+async fn with_egress_an_instance_reaches_the_internet_and_neither_host_nor_neighbour() {
+    let world = World::get();
+    let (_listener, port) = host_service();
+    let open = world.serve("open", Egress::Internet).await;
+    let neighbour = world.serve("open-neighbour", Egress::Internet).await;
+    let lonely = world.serve("open-and-lonely", Egress::None).await;
+    let gateway = gateway(&world, "internet").await;
+    assert!(TcpStream::connect((gateway.as_str(), port)).await.is_ok(), "the service is there, for the host");
+
+    assert!(open.reaches(ELSEWHERE.0, ELSEWHERE.1).await, "the internet, by name");
+    assert!(!open.reaches(&gateway, port).await, "the host through the bridge");
+    assert!(!open.reaches(&host_address(), port).await, "the host through its own address");
+    assert!(!open.reaches(&neighbour.address.ip().to_string(), 8000).await, "a neighbour");
+    assert!(!open.reaches(&lonely.address.ip().to_string(), 8000).await, "a neighbour on the other network");
+    assert!(!open.reaches("169.254.169.254", 80).await, "a cloud's credentials");
+}
+
+#[tokio::test]
+async fn rules_that_somebody_flushed_come_back() {
+    let world = World::get();
+    world.docker.ensure_firewall().await.unwrap();
+    let chain = format!("SKEP-{}", &world.owner[..8]);
+    let rules = || {
+        let output = std::process::Command::new("iptables").args(["-w", "-S", &chain]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = rules();
+    assert_eq!(before.lines().count(), 5, "{before}");
+    world.docker.ensure_firewall().await.unwrap();
+    assert_eq!(rules(), before, "nothing is doubled");
+    assert!(std::process::Command::new("iptables").args(["-w", "-F", &chain]).status().unwrap().success());
+    world.docker.ensure_firewall().await.unwrap();
+    assert_eq!(rules(), before);
+}
+
+/// The host's address on its way to the internet.
+fn host_address() -> String {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    // Sends nothing: connecting a datagram socket only picks the route.
+    socket.connect((Ipv4Addr::new(198, 51, 100, 1), 9)).unwrap();
+    socket.local_addr().unwrap().ip().to_string()
+}
+
+#[tokio::test]
+async fn a_loopback_port_serves_where_addresses_cannot_be_dialled() {
+    let world = World::get();
+    let docker = Docker::connect(&settings(Dial::Loopback), &world.owner).unwrap();
+    let jobs = [world.job("port-a", Egress::Internet).await, world.job("port-b", Egress::Internet).await];
+    let (one, two) = tokio::join!(docker.start(&jobs[0]), docker.start(&jobs[1]));
+    one.unwrap();
+    two.unwrap();
+    let mut addresses = Vec::new();
+    for job in &jobs {
+        let served = Served::wait(&docker, &job.api).await;
+        assert_eq!(served.get("/").await["api"], job.api.as_str());
+        assert!(served.address.ip().is_loopback() && (31_000..=31_999).contains(&served.address.port()));
+        addresses.push(served.address);
+    }
+    assert_ne!(addresses[0], addresses[1]);
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_else_took_is_passed_over() {
+    let world = World::get();
+    let job = world.job("port-taken", Egress::Internet).await;
+    let wish =
+        skep::engine::docker::ports::choose(job.name.as_str(), &std::collections::BTreeSet::new(), (31_000, 31_999));
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, wish.unwrap())).unwrap();
+    let docker = Docker::connect(&settings(Dial::Loopback), &world.owner).unwrap();
+    docker.start(&job).await.unwrap();
+    let served = Served::wait(&docker, &job.api).await;
+    assert_ne!(Some(served.address.port()), wish);
+}
