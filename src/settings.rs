@@ -1,12 +1,21 @@
 //! Settings: `skep.yaml` for what a team shares in git, the environment for what belongs to one host. Opens nothing.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+mod environment;
+mod file;
 
-use crate::tree::{Cpu, Seconds, Size};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+pub use file::SettingsFile;
+
+use crate::tree::source::Source;
+use crate::tree::{Cpu, Diagnostic, Seconds, Size, Spec};
+
+/// The name of the file at the root of the tree's repository.
+pub const FILE: &str = "skep.yaml";
 
 /// All settings of one installation, none left open.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The folder that holds `skep.yaml`; diagnostics name files relative to it.
     pub root: PathBuf,
@@ -14,6 +23,8 @@ pub struct Settings {
     pub apis: PathBuf,
     /// Where skep keeps its records, keys of this host and lock; `.skep` below the root, or `SKEP_STATE_DIR`.
     pub state: PathBuf,
+    /// What holds for an API where its `api.yaml` says nothing; the name is empty, each API's own id takes its place.
+    pub defaults: Spec,
     /// How images are built.
     pub build: BuildSettings,
     /// What is allowed.
@@ -85,7 +96,8 @@ pub struct EngineSettings {
 }
 
 /// How the gateway dials instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Dial {
     /// The container's own address where the host can reach it, else a published loopback port.
     Auto,
@@ -93,4 +105,106 @@ pub enum Dial {
     Address,
     /// A port published on loopback.
     Loopback,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// `skep.yaml` or the environment says something that cannot be; at least one finding is an error.
+    #[error("{}", summary(.0))]
+    Findings(Vec<Diagnostic>),
+    /// `skep.yaml` is there and cannot be read.
+    #[error("cannot read {path}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The first error, and how many more there are, for where the findings are not rendered.
+fn summary(findings: &[Diagnostic]) -> String {
+    let mut errors = findings.iter().filter(|finding| finding.is_error());
+    let first = errors.next().map_or_else(String::new, |finding| match finding.span {
+        Some(span) => format!("{}:{}:{}: {}", finding.path, span.line, span.column, finding.message),
+        None => format!("{}: {}", finding.path, finding.message),
+    });
+    match errors.count() {
+        0 => first,
+        more => format!("{first} (and {more} more)"),
+    }
+}
+
+impl Settings {
+    /// The built-in settings of an installation at that root.
+    #[must_use]
+    pub fn built_in(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            apis: root.join("apis"),
+            state: root.join(".skep"),
+            defaults: Spec::built_in(""),
+            build: BuildSettings {
+                base_image: "python:3.11-slim".to_owned(),
+                ca_bundle: CaBundle::Auto,
+                index_url: None,
+                concurrency: 2,
+                timeout: Seconds::new(600),
+                memory: Size::mib(1024),
+                cpu: Cpu(1000),
+            },
+            policy: Policy {
+                max_deletes: 3,
+                max_deletes_percent: 30,
+                max_file: Size::mib(25),
+                max_folder: Size::mib(100),
+                max_files: 1000,
+            },
+            listen: SocketAddr::from(([127, 0, 0, 1], 8663)),
+            engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },
+            admin_key: None,
+            look_every: Seconds::new(30),
+        }
+    }
+
+    /// Reads `skep.yaml` below `root`, if there is one, and the environment.
+    ///
+    /// # Errors
+    /// All that is wrong with either, in one go.
+    pub fn load(root: &Path, environment: impl Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
+        let path = root.join(FILE);
+        let text = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(SettingsError::Io { path, source }),
+        };
+        Self::parse(root, &text, environment).map_err(SettingsError::Findings)
+    }
+
+    /// Settles the bytes of a `skep.yaml` and the environment. Opens nothing.
+    ///
+    /// # Errors
+    /// All findings, where one of them is an error.
+    pub fn parse(
+        root: &Path,
+        file: &[u8],
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut settings = Self::built_in(root);
+        let mut findings = Vec::new();
+        match std::str::from_utf8(file) {
+            Ok(text) => file::lay_over(&mut settings, Source::new(FILE, text), &mut findings),
+            Err(error) => {
+                let sound = String::from_utf8_lossy(&file[..error.valid_up_to()]);
+                let at = error.valid_up_to()..error.valid_up_to();
+                let (message, hint) = ("a byte here is not UTF-8", "save the file as UTF-8");
+                let code = crate::tree::diagnostic::code::NOT_TEXT;
+                findings.push(Source::new(FILE, &sound).error(code, at, message, hint));
+            }
+        }
+        environment::lay_over(&mut settings, environment, &mut findings);
+        if findings.iter().any(Diagnostic::is_error) { Err(findings) } else { Ok(settings) }
+    }
 }

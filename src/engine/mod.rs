@@ -39,6 +39,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot be asked; never a short list instead.
     async fn images(&self) -> Result<BTreeSet<ImageTag>, EngineError>;
 
+    /// Whether one of our images is there.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn has_image(&self, tag: &ImageTag) -> Result<bool, EngineError>;
+
     /// Installs requirements on top of the base image, and tags the result.
     ///
     /// # Errors
@@ -136,7 +142,7 @@ pub struct Start {
 }
 
 /// What the tags of an API's images are made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Images {
     /// Shared by all APIs with the same requirements.
     pub dependencies: ImageTag,

@@ -1,7 +1,62 @@
 //! The gateway is what callers see: it checks keys and limits, and forwards requests to instances.
 //!
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
+//!
+//! A request passes through the files in this order: [`server`] accepts its connection, `exchange` answers it, for
+//! which `target` reads its path, [`keys`] and `rate` let it in, `forward` sends it to an [`upstream`] of its
+//! [`route`] on a connection of the `pool`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
 
+mod access;
+mod body;
+mod download;
+mod exchange;
+mod forward;
+mod headers;
+pub mod keys;
+pub mod pool;
+mod rate;
+mod refusal;
 pub mod route;
+pub mod server;
+mod target;
+mod tunnel;
+mod upload;
+pub mod upstream;
 
-pub use route::{Route, RouteState, Routes, Upstream};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use access::RequestId;
+pub use body::{Body, BodyError};
+pub use keys::Keys;
+pub use refusal::{json_answer, not_found};
+pub use route::{Route, RouteState, Routes};
+pub use server::{Handler, HandlerFuture, Limits, Peer};
+pub use upstream::{InFlight, Upstream};
+
+/// Serves callers from a snapshot of routes and keys, which others change while it runs.
+#[derive(Debug)]
+pub struct Gateway {
+    routes: Arc<Routes>,
+    keys: Arc<Keys>,
+    rates: rate::RateLimiter,
+    limits: Limits,
+}
+
+impl Gateway {
+    /// A gateway that serves nobody yet.
+    #[must_use]
+    pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
+        Self { routes, keys, rates: rate::RateLimiter::default(), limits }
+    }
+
+    /// Serves callers on `listener`, and `other` everything outside `/run/`, until `shutdown`; then accepts no more,
+    /// and returns when what has begun has ended, or [`Limits::shutdown`] has passed.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, other: Arc<dyn Handler>, shutdown: CancellationToken) {
+        let server = server::Server { gateway: self, other, tasks: TaskTracker::new(), end: CancellationToken::new() };
+        server.run(listener, shutdown).await;
+    }
+}

@@ -1,16 +1,16 @@
 //! A route is what the gateway needs to serve one API; an immutable value in an immutable table.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 
+use super::upstream::Upstream;
 use crate::tree::spec::{RateLimit, RouteSettings};
 use crate::tree::{ApiId, Digest, Revision};
-use crate::world::RouteSeen;
 use crate::world::instance::ContainerId;
+use crate::world::{Answer, RouteSeen};
 
 /// What the gateway needs to serve one API.
 #[derive(Debug)]
@@ -46,76 +46,122 @@ pub enum RouteState {
     },
 }
 
-/// One instance as the gateway sees it.
+/// How many parts the table has. A change copies one part, so that ten thousand APIs cost no more to change than a
+/// hundred; a power of two.
+const SHARDS: usize = 64;
+
+type Shard = HashMap<ApiId, Arc<Route>>;
+
+/// The routes of all APIs. A request sees one route whole; a change swaps in another.
 #[derive(Debug)]
-pub struct Upstream {
-    /// Which container; an address alone may come to belong to another one.
-    pub container: ContainerId,
-    /// Where it listens.
-    pub address: SocketAddr,
-    in_flight: AtomicU64,
-}
-
-impl Upstream {
-    /// An instance with nothing in flight.
-    #[must_use]
-    pub fn new(container: ContainerId, address: SocketAddr) -> Self {
-        Self { container, address, in_flight: AtomicU64::new(0) }
-    }
-
-    /// Requests and streams that are open to it now.
-    #[must_use]
-    pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Acquire)
-    }
-}
-
-/// The routes of all APIs. Readers see one whole table; a change swaps in another.
-#[derive(Debug, Default)]
 pub struct Routes {
-    table: ArcSwap<HashMap<ApiId, Arc<Route>>>,
+    shards: Box<[ArcSwap<Shard>]>,
+    hasher: RandomState,
+    /// Every upstream that was ever in a route and is still held by a route, a request or the reconciler.
+    upstreams: Mutex<HashMap<ContainerId, Weak<Upstream>>>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
+            hasher: RandomState::new(),
+            upstreams: Mutex::default(),
+        }
+    }
 }
 
 impl Routes {
-    /// The table as it is now.
+    /// All routes, for lists; the routes of two APIs may be of two moments.
     #[must_use]
     pub fn table(&self) -> Arc<HashMap<ApiId, Arc<Route>>> {
-        self.table.load_full()
+        let mut table = HashMap::new();
+        for shard in &self.shards {
+            table.extend(shard.load().iter().map(|(id, route)| (id.clone(), Arc::clone(route))));
+        }
+        Arc::new(table)
+    }
+
+    /// The route of one API as it is now.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<Arc<Route>> {
+        self.shard(id).load().get(id).cloned()
     }
 
     /// Puts in, or takes out, the route of one API. Requests that have begun keep the upstream that they have.
     pub fn set(&self, id: &ApiId, route: Option<Route>) {
         let route = route.map(Arc::new);
-        self.table.rcu(|table| {
-            let mut table = HashMap::clone(table);
+        if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = route.as_deref() {
+            self.remember(upstreams);
+        }
+        self.shard(id.as_str()).rcu(|shard| {
+            let mut shard = Shard::clone(shard);
             match &route {
-                Some(route) => table.insert(id.clone(), Arc::clone(route)),
-                None => table.remove(id),
+                Some(route) => shard.insert(id.clone(), Arc::clone(route)),
+                None => shard.remove(id),
             };
-            table
+            shard
         });
     }
 
-    /// The upstream of that container, where the route of `id` has it already: a new route must share its count and pool.
+    /// The upstream of that container, in the route of `id` or taken out of it: a new route must share its count and
+    /// connections.
+    ///
+    /// `None` says that no request is on it, and none that has read an older route can still come to it.
     #[must_use]
     pub fn upstream(&self, id: &ApiId, container: &ContainerId) -> Option<Arc<Upstream>> {
-        match &self.table.load().get(id)?.state {
-            RouteState::Serving { upstreams, .. } => upstreams.iter().find(|u| u.container == *container).cloned(),
+        let route = self.get(id.as_str());
+        let routed = match route.as_deref() {
+            Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) => {
+                upstreams.iter().find(|upstream| upstream.container == *container).cloned()
+            }
             _ => None,
+        };
+        routed.or_else(|| self.lock().get(container)?.upgrade())
+    }
+
+    /// The upstreams that the route of `id` forwards to.
+    #[must_use]
+    pub fn upstreams(&self, id: &ApiId) -> Vec<Arc<Upstream>> {
+        match self.get(id.as_str()).as_deref() {
+            Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) => upstreams.clone(),
+            _ => Vec::new(),
         }
     }
 
     /// What the reconciler needs to know of one route.
     #[must_use]
     pub fn seen(&self, id: &ApiId) -> Option<RouteSeen> {
-        let table = self.table.load();
-        let route = table.get(id)?;
-        let (revision, containers) = match &route.state {
-            RouteState::Serving { revision, upstreams } => {
-                (Some(revision.clone()), upstreams.iter().map(|u| Arc::clone(&u.container)).collect())
-            }
-            RouteState::Suspended | RouteState::Unavailable { .. } => (None, Default::default()),
+        let route = self.get(id.as_str())?;
+        let answer = match &route.state {
+            RouteState::Serving { revision, upstreams } => Answer::Forward {
+                revision: revision.clone(),
+                containers: upstreams.iter().map(|upstream| Arc::clone(&upstream.container)).collect(),
+            },
+            RouteState::Suspended => Answer::Suspended,
+            RouteState::Unavailable { .. } => Answer::Unavailable,
         };
-        Some(RouteSeen { revision, containers, settings: route.digest })
+        Some(RouteSeen { answer, settings: route.digest })
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "only the low bits of the hash are used")]
+    fn shard(&self, id: &str) -> &ArcSwap<Shard> {
+        &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
+    }
+
+    fn remember(&self, upstreams: &[Arc<Upstream>]) {
+        let mut known = self.lock();
+        if known.len() == known.capacity() {
+            // About to grow: a good moment to let go of the dead, and rare enough.
+            known.retain(|_, upstream| upstream.strong_count() > 0);
+        }
+        for upstream in upstreams {
+            known.insert(Arc::clone(&upstream.container), Arc::downgrade(upstream));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContainerId, Weak<Upstream>>> {
+        // No code under this lock panics halfway through a change.
+        self.upstreams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

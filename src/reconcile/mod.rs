@@ -1,3 +1,20 @@
 //! Reconciling: compare what should be with what is, name one step, do it, look again.
 
+pub mod backoff;
+pub mod controller;
+pub mod desired;
+pub mod goals;
+pub mod model;
+pub mod perform;
+pub mod plan;
+pub mod prober;
+pub mod readings;
 pub mod status;
+pub mod step;
+pub mod turn;
+
+pub use controller::{Controller, Rest};
+pub use desired::{Basis, Desired, Goal, Target};
+pub use readings::Readings;
+pub use step::{Action, Next, Step, step};
+pub use turn::{News, Outcome, TurnError, World};

@@ -1,5 +1,7 @@
 //! A key lets a caller in. skep keeps only its hash.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -35,8 +37,27 @@ pub enum KeyScope {
     Apis(Vec<ApiId>),
 }
 
-/// A key as it is shown, once.
-#[derive(Debug)]
+impl Key {
+    /// Whether it lets a caller of `api` in at that moment.
+    #[must_use]
+    pub fn opens(&self, api: &ApiId, now: Timestamp) -> bool {
+        let is_revoked = self.revoked.is_some_and(|at| at <= now);
+        !is_revoked && self.scope.covers(api)
+    }
+}
+
+impl KeyScope {
+    /// Whether that API is in it.
+    #[must_use]
+    pub fn covers(&self, api: &ApiId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Apis(apis) => apis.contains(api),
+        }
+    }
+}
+
+/// A key as it is shown, once. Its `Debug` leaves the secret out.
 pub struct NewKey {
     /// What the caller sends: `skep_` and 64 hexadecimal digits.
     pub secret: String,
@@ -52,5 +73,60 @@ impl NewKey {
         let id = format!("k_{}", &secret[5..13]);
         let hash = Digest::of(secret.as_bytes());
         Self { key: Key { id, hash, name: name.to_owned(), scope, created: at, revoked: None }, secret }
+    }
+}
+
+impl fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewKey").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ApiId {
+        ApiId::new(name).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_new_key_is_found_by_the_hash_of_what_is_shown() {
+        let new = NewKey::generate("ci", KeyScope::All, at(0));
+        assert_eq!(new.key.hash, Digest::of(new.secret.as_bytes()));
+        assert_eq!(new.secret.len(), 5 + 64);
+        assert!(new.secret.starts_with(&format!("skep_{}", &new.key.id[2..])));
+        assert_ne!(new.secret, NewKey::generate("ci", KeyScope::All, at(0)).secret);
+    }
+
+    #[test]
+    fn the_hash_is_plain_sha_256() {
+        // FIPS 180-2, appendix B.1.
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(KeyHash::of(b"abc").to_string(), abc);
+    }
+
+    #[test]
+    fn neither_debug_nor_json_shows_the_secret() {
+        let new = NewKey::generate("ci", KeyScope::All, at(0));
+        let hidden = &new.secret[13..];
+        assert!(!format!("{new:?} {:#?}", new.key).contains(hidden));
+        assert!(!serde_json::to_string(&new.key).unwrap().contains(hidden));
+    }
+
+    #[test]
+    fn a_key_opens_what_is_in_its_scope_until_it_is_revoked() {
+        let mut key = NewKey::generate("ci", KeyScope::Apis(vec![id("a"), id("b")]), at(0)).key;
+        assert!(key.opens(&id("a"), at(5)));
+        assert!(!key.opens(&id("c"), at(5)));
+        key.revoked = Some(at(10));
+        assert!(key.opens(&id("b"), at(9)));
+        assert!(!key.opens(&id("b"), at(10)));
+        key.scope = KeyScope::All;
+        assert!(!key.opens(&id("c"), at(11)));
     }
 }

@@ -17,22 +17,32 @@ pub use key::{Key, KeyHash, KeyScope, NewKey};
 use crate::tree::{ApiId, Digest, Revision};
 use crate::world::{Record, Served};
 
-/// What skep remembers. Every call is one transaction.
+/// What skep remembers. Every call is one transaction; it is done whole or not at all, also where the caller stops
+/// waiting, and calls through one handle take effect in the order in which they began.
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
     /// The row of one API.
     async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError>;
 
-    /// All rows, in order of id.
-    async fn all(&self) -> Result<BTreeMap<ApiId, Record>, RecordsError>;
+    /// All rows by id, each for itself: a row that cannot be read is an error in its own place, so that it holds up no
+    /// other API. The daemon wants this one; its outer error means that nothing is known of any row.
+    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError>;
 
-    /// Writes a row, whole; makes it where it is missing.
+    /// All rows, in order of id. One row that cannot be read is an error that names it: a list that silently lacks a row
+    /// would look like an API that was never there.
+    async fn all(&self) -> Result<BTreeMap<ApiId, Record>, RecordsError> {
+        self.each().await?.into_iter().map(|(id, record)| Ok((id, record?))).collect()
+    }
+
+    /// Writes a row, whole; makes it where it is missing. Where it differs in nothing but [`Record::updated`], the row
+    /// that is there stays as it is.
     async fn put(&self, record: &Record) -> Result<(), RecordsError>;
 
     /// Removes a row. Its keys, revisions and events stay. One that is gone already is a success.
     async fn forget(&self, id: &ApiId) -> Result<(), RecordsError>;
 
-    /// Remembers that a revision serves: its settings and files. Once for each revision; again is a success.
+    /// Remembers that a revision serves: its settings and files. Once for each revision; again is a success, and makes it
+    /// the latest where its `since` is later.
     async fn put_revision(&self, id: &ApiId, served: &Served) -> Result<(), RecordsError>;
 
     /// The revisions of an API that have served, the latest first.
@@ -64,6 +74,10 @@ pub trait Records: Send + Sync + 'static {
 
     /// The APIs whose removal was confirmed.
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError>;
+
+    /// A number that differs from an earlier answer of the same handle where another process or handle has written since:
+    /// a key was made, a row edited. What this handle itself writes does not change it. Cheap enough to ask each second.
+    async fn version(&self) -> Result<u64, RecordsError>;
 }
 
 /// Something that happened, to be written down.

@@ -1,19 +1,20 @@
 //! An API is one folder below `apis/`, read, checked and settled.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::diagnostic::Diagnostic;
+use super::folder::{self, OpenError};
 use super::id::ApiId;
 use super::requirements::Requirements;
 use super::revision::{Digest, Revision};
 use super::spec::Spec;
 
 /// One sound API folder.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// The name of the folder.
     pub id: ApiId,
@@ -30,7 +31,7 @@ pub struct Api {
 }
 
 /// One folder that cannot be served as it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// The name of the folder.
     pub id: ApiId,
@@ -76,16 +77,27 @@ impl Api {
         Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
     }
 
-    /// The bytes of one file of [`Api::files`], exactly those that the digest speaks of.
+    /// The bytes of one file of [`Api::files`].
     ///
     /// # Errors
-    /// [`ReadError::Moved`] where the file is no longer what the tree says.
+    /// As [`read`].
     pub fn read(&self, path: &str) -> Result<Arc<[u8]>, ReadError> {
-        let io = |source| ReadError::Io { path: path.to_owned(), source };
-        let bytes = std::fs::read(self.folder.join(path)).map_err(io)?;
-        match self.files.get(path) {
-            Some(file) if file.digest == Digest::of(&bytes) => Ok(bytes.into()),
-            _ => Err(ReadError::Moved(path.to_owned())),
-        }
+        let file = self.files.get(path).ok_or_else(|| ReadError::Moved(path.to_owned()))?;
+        read(&self.folder, path, file)
     }
+}
+
+/// The bytes of one file of [`Api::files`] below `folder`, exactly those that its digest speaks of.
+///
+/// # Errors
+/// [`ReadError::Moved`] where the file is no longer what the tree says.
+pub fn read(folder: &Path, path: &str, file: &File) -> Result<Arc<[u8]>, ReadError> {
+    let moved = || ReadError::Moved(path.to_owned());
+    let bytes = folder::read_again(folder, path, file.len).map_err(|error| match error {
+        OpenError::Changed => moved(),
+        OpenError::Refused(errno) | OpenError::System(errno) => {
+            ReadError::Io { path: path.to_owned(), source: errno.into() }
+        }
+    })?;
+    if file.digest == Digest::of(&bytes) { Ok(bytes.into()) } else { Err(moved()) }
 }

@@ -2,6 +2,87 @@
 
 use serde::Serialize;
 
+/// Declares the codes of all findings, and the list of them that the test of `docs/checks.md` reads.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// The codes of all findings. `docs/checks.md` explains each.
+        pub mod code {
+            $($(#[$doc])* pub const $name: &str = $text;)*
+            /// All codes, in the order of the document.
+            pub const ALL: &[&str] = &[$($text),*];
+        }
+    };
+}
+
+codes! {
+    /// The name of a folder below `apis/` is no id.
+    BAD_ID = "bad-id",
+    /// Something below `apis/` that is no folder.
+    STRAY_FILE = "stray-file",
+    /// A symbolic link where a file or folder is expected.
+    SYMLINK = "symlink",
+    /// A FIFO, socket or device.
+    SPECIAL_FILE = "special-file",
+    /// A file name that cannot go into an image, or that nobody could read.
+    BAD_FILE_NAME = "bad-file-name",
+    /// Two names that differ in case only.
+    CASE_COLLISION = "case-collision",
+    /// A file above `policy.max_file`.
+    FILE_TOO_BIG = "file-too-big",
+    /// A folder above `policy.max_folder` or `policy.max_files`.
+    FOLDER_TOO_BIG = "folder-too-big",
+    /// Folders nested deeper than skep follows.
+    FOLDER_TOO_DEEP = "folder-too-deep",
+    /// A file or folder that cannot be read.
+    UNREADABLE = "unreadable",
+    /// A folder that has not stood still since skep first saw it.
+    UNSETTLED = "unsettled",
+    /// A text file that is not UTF-8, or holds a NUL.
+    NOT_TEXT = "not-text",
+    /// YAML that does not parse.
+    YAML_SYNTAX = "yaml-syntax",
+    /// YAML that parses, of a kind that skep does not take: anchors, aliases, tags, several documents.
+    YAML_FEATURE = "yaml-feature",
+    /// A key twice in one mapping.
+    DUPLICATE_KEY = "duplicate-key",
+    /// A key that there is not.
+    UNKNOWN_KEY = "unknown-key",
+    /// A key that must be there.
+    MISSING_KEY = "missing-key",
+    /// A value of another type than the key takes.
+    WRONG_TYPE = "wrong-type",
+    /// A value of the right type that says nothing skep knows.
+    BAD_VALUE = "bad-value",
+    /// A value outside the bounds of its key.
+    OUT_OF_BOUNDS = "out-of-bounds",
+    /// A name that cannot be an environment variable.
+    BAD_ENV_NAME = "bad-env-name",
+    /// An environment variable that skep sets, or that changes what runs.
+    RESERVED_ENV = "reserved-env",
+    /// A line of `requirements.txt` that is no PEP 508 requirement.
+    BAD_REQUIREMENT = "bad-requirement",
+    /// An option in `requirements.txt`.
+    REQUIREMENT_OPTION = "requirement-option",
+    /// A URL or a path in `requirements.txt`.
+    REQUIREMENT_URL = "requirement-url",
+    /// `${…}` in `requirements.txt`.
+    REQUIREMENT_VARIABLE = "requirement-variable",
+    /// A package twice in `requirements.txt`, with different demands.
+    REQUIREMENT_TWICE = "requirement-twice",
+    /// Python that does not parse.
+    PYTHON_SYNTAX = "python-syntax",
+    /// Python newer than the interpreter that runs it.
+    PYTHON_VERSION = "python-version",
+    /// Python nested deeper than an interpreter follows.
+    PYTHON_NESTING = "python-nesting",
+    /// The module of `app` is not in the folder.
+    APP_MODULE_MISSING = "app-module-missing",
+    /// The ASGI object is not in its module.
+    APP_OBJECT_MISSING = "app-object-missing",
+    /// An environment variable of the host that skep cannot use.
+    BAD_ENVIRONMENT = "bad-environment",
+}
+
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -20,6 +101,16 @@ pub struct Diagnostic {
     /// The lines around the span, for the caret snippet; `None` where the file is not text.
     #[serde(skip)]
     pub excerpt: Option<Excerpt>,
+}
+
+impl std::fmt::Display for Diagnostic {
+    /// One line: `apis/x/main.py:3:7: invalid syntax`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.span {
+            Some(Span { line, column, .. }) => write!(f, "{}:{line}:{column}: {}", self.path, self.message),
+            None => write!(f, "{}: {}", self.path, self.message),
+        }
+    }
 }
 
 /// How bad a finding is.
@@ -54,4 +145,45 @@ pub struct Excerpt {
     pub text: String,
     /// What to underline: byte offsets into `text`.
     pub range: std::ops::Range<usize>,
+}
+
+/// The `path` of a finding about the environment of skep itself rather than a file.
+pub const ENVIRONMENT: &str = "(environment)";
+
+impl Diagnostic {
+    /// An error about a whole file or folder.
+    #[must_use]
+    pub fn error(
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Error,
+            code,
+            path: path.into(),
+            span: None,
+            message: message.into(),
+            hint: hint.into(),
+            excerpt: None,
+        }
+    }
+
+    /// A warning about a whole file or folder.
+    #[must_use]
+    pub fn warning(
+        code: &'static str,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, path, message, hint) }
+    }
+
+    /// Whether it keeps its API from being served.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
 }

@@ -4,11 +4,21 @@
 
 pub mod api;
 pub mod diagnostic;
+pub mod folder;
 pub mod id;
+pub mod manifest;
+pub mod python;
 pub mod quantity;
 pub mod requirements;
 pub mod revision;
+pub mod scan;
+pub mod settle;
+pub mod source;
 pub mod spec;
+pub mod watch;
+pub mod suggest;
+pub mod variables;
+pub mod yaml;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +29,7 @@ pub use id::ApiId;
 pub use quantity::{Cpu, Seconds, Size};
 pub use requirements::{Requirement, Requirements};
 pub use revision::{Digest, Revision};
+pub use scan::{Look, Scanner, TreeError};
 pub use spec::{Egress, Health, Probe, RateLimit, Resources, RouteSettings, Spec};
 
 /// All API folders as they stood at one moment.
@@ -34,7 +45,7 @@ pub struct Tree {
 }
 
 /// One folder below `apis/`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Folder {
     /// It can be served. Warnings, if any, are in [`Api::findings`].
     Sound(Arc<Api>),

@@ -171,6 +171,37 @@ impl<'de> Deserialize<'de> for Cpu {
     }
 }
 
+/// The schema of a text that is a number and one of `units`.
+macro_rules! schema_as_text {
+    ($type:ty, $name:literal, $pattern:literal) => {
+        impl schemars::JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+schema_as_text!(Size, "Size", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(KiB|MiB|GiB|kB|MB|GB|B)\s*$");
+schema_as_text!(Seconds, "Seconds", r"^\s*([0-9]+\.?[0-9]*|\.[0-9]+)\s*(ms|s|m|h|d)\s*$");
+
+impl schemars::JsonSchema for Cpu {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Cpu".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

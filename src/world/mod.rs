@@ -5,5 +5,5 @@ pub mod observed;
 pub mod record;
 
 pub use instance::{Instance, InstanceName, Readiness, Run};
-pub use observed::{Observed, RouteSeen};
+pub use observed::{Answer, Observed, RouteSeen};
 pub use record::{Failure, FailureKind, Record, Served};

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::instance::{ContainerId, Instance};
 use super::record::Record;
+use crate::engine::ImageTag;
 use crate::tree::{Digest, Revision};
 
 /// What one look says about one API.
@@ -13,10 +15,8 @@ use crate::tree::{Digest, Revision};
 pub struct Observed {
     /// When the look was taken; the only clock that [`crate::reconcile::step`] knows.
     pub at: Timestamp,
-    /// The dependency image of the revision that should serve is there.
-    pub has_dependencies: bool,
-    /// The image of the revision that should serve is there.
-    pub has_image: bool,
+    /// Those of our images that this API can use: shared dependency images, and its own.
+    pub images: BTreeSet<ImageTag>,
     /// Every container of this API that carries our owner label, in order of name.
     pub instances: Vec<Instance>,
     /// Its row, if there is one.
@@ -28,10 +28,42 @@ pub struct Observed {
 /// What the gateway does with requests to one API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSeen {
-    /// What it forwards to.
-    pub revision: Option<Revision>,
-    /// The containers that it forwards to; empty where it answers 503.
-    pub containers: BTreeSet<ContainerId>,
-    /// Of the settings in force.
+    /// What callers get.
+    pub answer: Answer,
+    /// Of all the API's settings that are in force there.
     pub settings: Digest,
+}
+
+/// What callers of one API get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// The answer of one of these instances; never empty.
+    Forward {
+        /// What they run.
+        revision: Revision,
+        /// Which containers.
+        containers: BTreeSet<ContainerId>,
+    },
+    /// 503: the tree says to run nothing.
+    Suspended,
+    /// 503: nothing is there that could answer.
+    Unavailable,
+}
+
+impl Observed {
+    /// Of an API that nobody has seen yet.
+    #[must_use]
+    pub fn nothing(at: Timestamp) -> Self {
+        Self { at, images: BTreeSet::new(), instances: Vec::new(), record: None, route: None }
+    }
+
+    /// The containers that the gateway forwards to.
+    #[must_use]
+    pub fn routed(&self) -> BTreeSet<ContainerId> {
+        match &self.route {
+            Some(RouteSeen { answer: Answer::Forward { containers, .. }, .. }) => containers.clone(),
+            _ => BTreeSet::new(),
+        }
+    }
 }

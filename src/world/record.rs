@@ -3,30 +3,38 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::reconcile::status::{Health, Sync};
-use crate::tree::{ApiId, Files, Requirements, Revision, Spec};
+use crate::reconcile::status::Status;
+use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Spec};
 
 /// The row of one API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Which API.
     pub id: ApiId,
-    /// What people call it.
-    pub name: String,
-    /// Whether the world is as the tree says.
-    pub sync: Sync,
-    /// Whether callers are served.
-    pub health: Health,
-    /// Why it is not well, or what is going on; empty where all is well.
-    pub message: String,
+    /// What people see of it in lists.
+    pub status: Status,
     /// What serves, or served last.
     pub served: Option<Served>,
-    /// The last trouble with the revision that should serve.
-    pub failure: Option<Failure>,
+    /// The last trouble with each revision that matters still: the one that should serve, and the one that serves.
+    pub failures: Vec<Failure>,
     /// When skep first knew of it.
     pub created: Timestamp,
     /// When the row last changed.
     pub updated: Timestamp,
+}
+
+impl Record {
+    /// A row for an API that had none.
+    #[must_use]
+    pub fn new(id: ApiId, status: Status, at: Timestamp) -> Self {
+        Self { id, status, served: None, failures: Vec::new(), created: at, updated: at }
+    }
+
+    /// The last trouble with that revision.
+    #[must_use]
+    pub fn failure(&self, revision: &Revision) -> Option<&Failure> {
+        self.failures.iter().find(|failure| failure.revision == *revision)
+    }
 }
 
 /// What a route was last made of: enough to make it again with the tree out of reach.
@@ -34,6 +42,8 @@ pub struct Record {
 pub struct Served {
     /// What serves.
     pub revision: Revision,
+    /// The base image that it stands on.
+    pub base: Digest,
     /// The settings in force.
     pub spec: Spec,
     /// What is installed.

@@ -1,1 +1,185 @@
-//! (to come)
+//! Docker is the real engine, spoken to over its HTTP API; no command-line client is needed.
+//!
+//! Works with engines from 20.10 (API 1.41) on: no API version is sent, and every field of an answer may be missing.
+//! Nothing that lacks this installation's owner label is ever changed.
+
+mod archive;
+mod base;
+mod bootstrap;
+mod build;
+mod call;
+mod container;
+mod dismantle;
+mod events;
+mod firewall;
+mod hardening;
+mod images;
+mod install;
+mod installer;
+mod instances;
+mod labels;
+mod logs;
+mod network;
+pub mod ports;
+mod runtime;
+mod text;
+mod workshop;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use tokio::sync::Semaphore;
+
+use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start};
+use crate::settings::{BuildSettings, EngineSettings, Settings};
+use crate::tree::ApiId;
+use crate::world::Instance;
+use crate::world::instance::ContainerId;
+
+/// Where the engine listens unless told otherwise.
+const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
+
+/// The transport's own limit. Every call has a shorter one of its own; this is only never to be in the way of them.
+const TRANSPORT_LIMIT: Duration = Duration::from_hours(24);
+
+/// A Docker engine, and what one installation has on it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: String,
+    client: OnceLock<bollard::Docker>,
+    owner: String,
+    build: BuildSettings,
+    engine: EngineSettings,
+    /// The runtime image, once it is known to be there.
+    runtime: tokio::sync::Mutex<Option<runtime::Runtime>>,
+    /// The networks that were seen to be there.
+    networks: tokio::sync::Mutex<BTreeSet<String>>,
+    firewall: tokio::sync::Mutex<firewall::Seen>,
+    /// Held while a loopback port is chosen and taken.
+    ports: tokio::sync::Mutex<BTreeSet<u16>>,
+    /// One lock for each image that is being made.
+    making: Mutex<HashMap<ImageTag, Arc<tokio::sync::Mutex<()>>>>,
+    /// How many installs and builds may run at once.
+    permits: Semaphore,
+}
+
+impl Docker {
+    /// An engine as the settings name it, for the installation `owner`: 12 lower-case hexadecimal digits.
+    ///
+    /// Opens nothing: the first call does, so that a daemon can start, and serve, before its engine is there.
+    ///
+    /// # Errors
+    /// Where the engine's address is of a kind that skep does not speak.
+    pub fn connect(settings: &Settings, owner: &str) -> Result<Self, EngineError> {
+        let address = settings.engine.host.clone().unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        if !["unix://", "tcp://", "http://"].iter().any(|scheme| address.starts_with(scheme)) {
+            return Err(EngineError::Unsupported(format!(
+                "DOCKER_HOST is {address:?}; skep speaks to unix:///path/to/docker.sock and tcp://host:port"
+            )));
+        }
+        if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(EngineError::Unsupported(format!("{owner:?} is no owner; it is 12 hexadecimal digits")));
+        }
+        Ok(Self {
+            shared: Arc::new(Shared {
+                address,
+                client: OnceLock::new(),
+                owner: owner.to_owned(),
+                build: settings.build.clone(),
+                engine: settings.engine.clone(),
+                runtime: tokio::sync::Mutex::default(),
+                networks: tokio::sync::Mutex::default(),
+                firewall: tokio::sync::Mutex::default(),
+                ports: tokio::sync::Mutex::default(),
+                making: Mutex::default(),
+                permits: Semaphore::new(usize::from(settings.build.concurrency.max(1))),
+            }),
+        })
+    }
+
+    fn address(&self) -> &str {
+        &self.shared.address
+    }
+
+    fn owner(&self) -> &str {
+        &self.shared.owner
+    }
+
+    /// The first eight digits of the owner: what fits into the name of a network interface.
+    fn short_owner(&self) -> &str {
+        &self.shared.owner[..8]
+    }
+
+    /// The client, made at first use: making it fails where the socket is not there yet.
+    fn client(&self) -> Result<bollard::Docker, EngineError> {
+        if let Some(client) = self.shared.client.get() {
+            return Ok(client.clone());
+        }
+        let client = bollard::Docker::connect_with_host(self.address()).map_err(|error| EngineError::Unreachable {
+            address: self.address().to_owned(),
+            cause: format!("{error}; is the engine running?"),
+        })?;
+        Ok(self.shared.client.get_or_init(|| client.with_timeout(TRANSPORT_LIMIT)).clone())
+    }
+
+    /// The lock of one image. Whoever makes an image holds it, so that nobody makes it twice.
+    fn lock_of(&self, tag: &ImageTag) -> Arc<tokio::sync::Mutex<()>> {
+        let mut making = self.shared.making.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locks that only this map still holds are of no use to anybody.
+        making.retain(|_, lock| Arc::strong_count(lock) > 1);
+        making.entry(tag.clone()).or_default().clone()
+    }
+}
+
+#[async_trait]
+impl Engine for Docker {
+    async fn base(&self, progress: &Progress) -> Result<Base, EngineError> {
+        self.sweep().await?;
+        self.runtime(progress).await.map(|runtime| runtime.base)
+    }
+
+    async fn instances(&self, api: Option<&ApiId>) -> Result<Vec<Instance>, EngineError> {
+        self.list_instances(api).await
+    }
+
+    async fn images(&self) -> Result<BTreeSet<ImageTag>, EngineError> {
+        self.list_images().await
+    }
+
+    async fn install(&self, job: &Install, progress: &Progress) -> Result<(), EngineError> {
+        self.install_requirements(job, progress).await
+    }
+
+    async fn build(&self, job: &Build, progress: &Progress) -> Result<(), EngineError> {
+        self.build_code(job, progress).await
+    }
+
+    async fn start(&self, job: &Start) -> Result<(), EngineError> {
+        self.start_instance(job).await
+    }
+
+    async fn remove(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        self.remove_instance(container, grace).await
+    }
+
+    async fn logs(
+        &self,
+        container: &ContainerId,
+        tail: usize,
+        follow: bool,
+    ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {
+        self.read_logs(container, tail, follow).await
+    }
+
+    fn events(&self) -> BoxStream<'static, Hint> {
+        self.watch_events()
+    }
+}

@@ -1,0 +1,127 @@
+//! Building puts an API's files on top of a dependency image: one layer, made by the engine's classic builder.
+
+use std::collections::BTreeSet;
+
+use bollard::models::ImageInspect;
+use bollard::query_parameters::BuildImageOptions;
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::Docker;
+use super::archive::Archive;
+use super::call::Fault;
+use super::labels;
+use crate::engine::{Build, EngineError, Progress};
+
+/// Where the files stand in the archive; the Dockerfile stands beside them, so that no file of an API can be taken for it.
+const FOLDER: &str = "app";
+
+impl Docker {
+    pub(super) async fn build_code(&self, job: &Build, progress: &Progress) -> Result<(), EngineError> {
+        if self.inspect_image(&job.tag.0).await?.is_some() {
+            return Ok(());
+        }
+        let Some(below) = self.inspect_image(&job.dependencies.0).await? else {
+            return Err(EngineError::Refused {
+                action: "build the image",
+                cause: format!("the dependency image {} is not there", job.dependencies),
+            });
+        };
+        let lock = self.lock_of(&job.tag);
+        let _making = lock.lock().await;
+        // Fails only once the semaphore is closed, which nobody does.
+        let _permit = self.shared.permits.acquire().await.ok();
+        let context = pack(&below, &job.files)?;
+        let limit = self.shared.build.timeout.0;
+        match tokio::time::timeout(limit, self.build_context(job, context, progress)).await {
+            Ok(built) => built,
+            Err(_) => Err(EngineError::Timeout(limit, "build an image")),
+        }
+    }
+
+    async fn build_context(&self, job: &Build, context: Bytes, progress: &Progress) -> Result<(), EngineError> {
+        let options = BuildImageOptions {
+            dockerfile: "Dockerfile".to_owned(),
+            t: Some(job.tag.to_string()),
+            rm: true,
+            forcerm: true,
+            labels: Some(labels::of_role(self.owner(), "code")),
+            // Nothing runs in this build; were something to run, it would reach nobody.
+            networkmode: Some("none".to_owned()),
+            ..BuildImageOptions::default()
+        };
+        let client = self.client()?;
+        let mut messages = client.build_image(options, None, Some(bollard::body_full(context)));
+        let mut output = Vec::new();
+        while let Some(message) = messages.next().await {
+            match message {
+                Ok(message) => {
+                    for line in message.stream.iter().flat_map(|text| text.lines()).filter(|line| !line.is_empty()) {
+                        progress.line(line);
+                        output.push(line.to_owned());
+                    }
+                }
+                Err(error) => {
+                    let fault = Fault::from_engine("build the image", self.address(), error);
+                    if fault.status().is_none() {
+                        return Err(fault.into());
+                    }
+                    return Err(EngineError::Failed { message: EngineError::from(fault).to_string(), output });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The builder's context: a Dockerfile, and the files, which belong to root and which nobody may write.
+fn pack(below: &ImageInspect, files: &[(String, Bytes)]) -> Result<Bytes, EngineError> {
+    // By id: a name that is not there would be asked for at a public registry.
+    let id = below.id.as_deref().unwrap_or_default();
+    let recipe = format!("FROM {id}\nCOPY {FOLDER}/ /app/\n");
+    let mut archive = Archive::new().file("Dockerfile", 0o444, recipe.as_bytes())?.folder(FOLDER, 0o755, 0)?;
+    for folder in folders(files) {
+        archive = archive.folder(&format!("{FOLDER}/{folder}"), 0o755, 0)?;
+    }
+    for (path, bytes) in files {
+        archive = archive.file(&format!("{FOLDER}/{path}"), 0o444, bytes)?;
+    }
+    archive.finish()
+}
+
+/// Every folder that a file stands in, the outer before the inner.
+fn folders(files: &[(String, Bytes)]) -> BTreeSet<&str> {
+    files.iter().flat_map(|(path, _)| path.match_indices('/').map(|(end, _)| &path[..end])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn the_same_files_make_the_same_bytes_and_nobody_may_write_them() {
+        let below = ImageInspect { id: Some("sha256:00".to_owned()), ..ImageInspect::default() };
+        let long = format!("deep/{}/file.py", "x".repeat(150));
+        let files = [("a/b/c.py".to_owned(), Bytes::from_static(b"c")), (long.clone(), Bytes::from_static(b"d"))];
+        let context = pack(&below, &files).unwrap();
+        assert_eq!(context, pack(&below, &files).unwrap());
+        let mut archive = tar::Archive::new(context.as_ref());
+        let mut paths = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let header = entry.header().clone();
+            assert_eq!((header.mtime().unwrap(), header.uid().unwrap()), (0, 0));
+            assert_eq!(header.mode().unwrap() & 0o022, 0);
+            let mut text = String::new();
+            entry.read_to_string(&mut text).unwrap();
+            paths.push((entry.path().unwrap().display().to_string(), text));
+        }
+        assert_eq!(paths[0].1, "FROM sha256:00\nCOPY app/ /app/\n");
+        assert!(paths.contains(&("app/a/b/c.py".to_owned(), "c".to_owned())), "{paths:?}");
+        assert!(paths.contains(&(format!("app/{long}"), "d".to_owned())), "{paths:?}");
+        let place = |wanted: &str| paths.iter().position(|(path, _)| path.trim_end_matches('/') == wanted).unwrap();
+        assert!(place("app/a") < place("app/a/b") && place("app/a/b") < place("app/a/b/c.py"));
+    }
+}

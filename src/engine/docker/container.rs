@@ -1,0 +1,301 @@
+//! A container is how an instance exists on the engine: created from one value, known by its labels.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, PortBinding};
+use bollard::query_parameters::{
+    CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
+};
+use serde_json::Value;
+
+use super::Docker;
+use super::call::{Fault, QUICK, WORK};
+use super::hardening::{Limits, USER, host_config};
+use super::network::Network;
+use super::{labels, ports, runtime};
+use crate::engine::{EngineError, Start};
+use crate::settings::Dial;
+use crate::tree::{Digest, Egress};
+
+/// The port that every app listens on, inside its container.
+pub(super) const APP_PORT: u16 = 8000;
+
+/// How often a start is tried anew after something that trying anew can mend: a network that is gone, a port that
+/// somebody else has taken, a container that another version of skep left.
+const ATTEMPTS: usize = 8;
+
+/// For how long an app may finish what it is doing once it is asked to end. The gateway has drained it before that.
+const GRACEFUL_SECONDS: &str = "10";
+
+/// Longer than the gateway keeps an idle connection, so that it never writes into one that the app is just closing.
+const KEEP_ALIVE_SECONDS: &str = "75";
+
+/// What came of one attempt to start.
+enum Attempt {
+    Started,
+    /// Something was mended; try again.
+    Again,
+}
+
+impl Docker {
+    pub(super) async fn start_instance(&self, job: &Start) -> Result<(), EngineError> {
+        for _ in 0..ATTEMPTS {
+            let network = self.network(job.run.egress).await?;
+            self.guard(&network, job.run.egress).await?;
+            if let Attempt::Started = self.try_start(job, &network).await? {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Refused {
+            action: "start a container",
+            cause: format!("{} was in the way of itself {ATTEMPTS} times; is another skep at work?", job.name),
+        })
+    }
+
+    async fn try_start(&self, job: &Start, network: &Network) -> Result<Attempt, EngineError> {
+        let mut body = self.describe(job, network);
+        let spec = digest(&body)?;
+        let labels = body.labels.get_or_insert_default();
+        labels.insert(labels::SPEC.to_owned(), spec.to_string());
+        let created = if self.is_published(network, job.run.egress)? {
+            // Held until the container is there, whose label then says that the port is taken.
+            let mut refused = self.shared.ports.lock().await;
+            let taken = self.taken_ports(&refused).await?;
+            let range = self.shared.engine.ports;
+            let Some(port) = ports::choose(job.name.as_str(), &taken, range) else {
+                refused.clear();
+                return Err(EngineError::Unsupported(format!(
+                    "all loopback ports from {} to {} are taken; widen the range with SKEP_PORTS",
+                    range.0, range.1
+                )));
+            };
+            publish(&mut body, port);
+            let id = self.create(job, body).await;
+            (id, Some(port))
+        } else {
+            (self.create(job, body).await, None)
+        };
+        let id = match created.0 {
+            Ok(id) => id,
+            Err(fault) if fault.status() == Some(409) => return self.adopt(job, &spec).await,
+            Err(fault) => return Err(fault.into()),
+        };
+        self.run(&id, created.1).await
+    }
+
+    async fn create(&self, job: &Start, body: ContainerCreateBody) -> Result<String, Fault> {
+        let name = Some(job.name.as_str().to_owned());
+        let options = CreateContainerOptions { name, ..CreateContainerOptions::default() };
+        let create = |client: bollard::Docker| async move { client.create_container(Some(options), body).await };
+        self.call("create a container", WORK, create).await.map(|created| created.id)
+    }
+
+    /// Starts what was just created; takes it away again where it does not start.
+    async fn run(&self, id: &str, port: Option<u16>) -> Result<Attempt, EngineError> {
+        let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
+        let Err(fault) = self.call("start a container", WORK, start).await else {
+            return Ok(Attempt::Started);
+        };
+        if fault.status().is_none() {
+            // No answer: it may well have started.
+            return Err(fault.into());
+        }
+        self.force_remove(id).await?;
+        if fault.says(&["port is already allocated", "address already in use"])
+            && let Some(port) = port
+        {
+            self.shared.ports.lock().await.insert(port);
+            return Ok(Attempt::Again);
+        }
+        if fault.is_missing() && fault.says(&["network"]) {
+            self.forget_networks().await;
+            return Ok(Attempt::Again);
+        }
+        Err(fault.into())
+    }
+
+    /// A container of that name is there already.
+    async fn adopt(&self, job: &Start, spec: &Digest) -> Result<Attempt, EngineError> {
+        let Some(found) = self.inspect_container(job.name.as_str()).await? else {
+            return Ok(Attempt::Again);
+        };
+        if !self.is_ours(&found) {
+            return Err(EngineError::Unsupported(format!(
+                "there is a container {} that this installation did not make; rename or remove it",
+                job.name
+            )));
+        }
+        let Some(id) = found.id.as_deref() else { return Ok(Attempt::Again) };
+        let made_of = label(&found, labels::SPEC);
+        let is_removing = found.state.as_ref().is_some_and(|state| state.dead == Some(true));
+        if made_of == Some(&spec.to_string()) && !is_removing {
+            return self.run(id, None).await;
+        }
+        self.force_remove(id).await?;
+        Ok(Attempt::Again)
+    }
+
+    pub(super) async fn remove_instance(&self, id: &str, grace: Duration) -> Result<(), EngineError> {
+        let Some(found) = self.inspect_container(id).await? else { return Ok(()) };
+        if !self.is_ours(&found) {
+            return Err(EngineError::Unsupported(format!("the container {id} is not of this installation, and stays")));
+        }
+        // By its own id from here on: a name may change hands.
+        let id = found.id.as_deref().unwrap_or(id);
+        let state = found.state.unwrap_or_default();
+        if state.running == Some(true) && !grace.is_zero() {
+            if state.paused == Some(true) {
+                // A frozen process cannot hear the signal.
+                let thaw = |client: bollard::Docker| async move { client.unpause_container(id).await };
+                let _ = self.call("unpause a container", QUICK, thaw).await;
+            }
+            let seconds = i32::try_from(grace.as_secs_f64().ceil() as i64).unwrap_or(i32::MAX);
+            let options = StopContainerOptions { t: Some(seconds), signal: None };
+            let stop = |client: bollard::Docker| async move { client.stop_container(id, Some(options)).await };
+            match self.call("stop a container", grace + WORK, stop).await {
+                Err(fault) if fault.status().is_none() => return Err(fault.into()),
+                // Whatever it says, removing by force is next, and says it better.
+                _ => {}
+            }
+        }
+        self.force_remove(id).await
+    }
+
+    /// Removes a container, running or not, and waits until its name is free.
+    pub(super) async fn force_remove(&self, id: &str) -> Result<(), EngineError> {
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        let deadline = tokio::time::Instant::now() + WORK;
+        loop {
+            let options = options.clone();
+            let remove = |client: bollard::Docker| async move { client.remove_container(id, Some(options)).await };
+            match self.call("remove a container", WORK, remove).await {
+                Ok(()) => return Ok(()),
+                Err(fault) if fault.is_missing() => return Ok(()),
+                // Somebody is removing it already; it is not gone before they are done.
+                Err(fault) if fault.status() == Some(409) && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+    }
+
+    /// What the engine knows of a container, or `None` where it is not there.
+    pub(super) async fn inspect_container(&self, id: &str) -> Result<Option<ContainerInspectResponse>, EngineError> {
+        let inspect = |client: bollard::Docker| async move { client.inspect_container(id, None).await };
+        match self.call("look at a container", QUICK, inspect).await {
+            Ok(found) => Ok(Some(found)),
+            Err(fault) if fault.is_missing() => Ok(None),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    pub(super) fn is_ours(&self, container: &ContainerInspectResponse) -> bool {
+        label(container, labels::OWNER).map(String::as_str) == Some(self.owner())
+    }
+
+    /// Everything that an instance is created from, save for its port and the digest of all this.
+    fn describe(&self, job: &Start, network: &Network) -> ContainerCreateBody {
+        let resources = job.run.resources;
+        let command = [
+            ("-m", "uvicorn"),
+            ("--app-dir", runtime::APP),
+            ("--host", "0.0.0.0"),
+            ("--port", "8000"),
+            ("--timeout-keep-alive", KEEP_ALIVE_SECONDS),
+            ("--timeout-graceful-shutdown", GRACEFUL_SECONDS),
+            // Nobody but the gateway reaches the app, so what it forwards can be believed.
+            ("--forwarded-allow-ips", "*"),
+        ];
+        let mut words: Vec<_> = command.iter().flat_map(|(name, value)| [*name, *value]).map(str::to_owned).collect();
+        words.extend(["--proxy-headers".to_owned(), "--no-access-log".to_owned()]);
+        words.extend(["--root-path".to_owned(), format!("/run/{}", job.api), job.run.app.clone()]);
+        let mut host = host_config(&Limits {
+            cpu: resources.cpu,
+            memory: resources.memory,
+            pids: resources.pids,
+            tmp: resources.tmp,
+            network: network.name.clone(),
+            is_read_only: true,
+        });
+        if job.run.egress == Egress::None {
+            // The engine's name server would ask the host's on the container's behalf, which is a way out. Nobody
+            // listens at this address, so it answers no.
+            host.dns = Some(vec!["127.0.0.1".to_owned()]);
+        }
+        ContainerCreateBody {
+            image: Some(job.image.to_string()),
+            user: Some(USER.to_owned()),
+            working_dir: Some(runtime::APP.to_owned()),
+            entrypoint: Some(vec![runtime::PYTHON.to_owned()]),
+            cmd: Some(words),
+            env: Some(environment(job)),
+            labels: Some(labels::of_instance(self.owner(), job)),
+            // One that the base image brings would start processes in every instance for nobody.
+            healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
+            stop_signal: Some("SIGTERM".to_owned()),
+            host_config: Some(host),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    /// Whether an instance is reached by a loopback port rather than by its own address.
+    fn is_published(&self, network: &Network, egress: Egress) -> Result<bool, EngineError> {
+        let is_visible = network.is_visible();
+        match (self.shared.engine.dial, egress) {
+            (Dial::Address, _) => Ok(false),
+            // The engine publishes nothing from a network without a way out.
+            (_, Egress::None) if is_visible => Ok(false),
+            (_, Egress::None) => Err(EngineError::Unsupported(
+                "`egress: none` needs a host that can dial its containers; this engine's networks are elsewhere"
+                    .to_owned(),
+            )),
+            (Dial::Loopback, _) => Ok(true),
+            (Dial::Auto, _) => Ok(!is_visible),
+        }
+    }
+
+    /// The ports of all containers that skep made here, whichever installation, and those that the host refused.
+    async fn taken_ports(&self, refused: &BTreeSet<u16>) -> Result<BTreeSet<u16>, EngineError> {
+        let filters = labels::filter(&[(labels::PORT, "")]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        let containers = self.call("list containers", QUICK, list).await?;
+        let labelled =
+            containers.iter().filter_map(|container| container.labels.as_ref()?.get(labels::PORT)?.parse().ok());
+        Ok(labelled.chain(refused.iter().copied()).collect())
+    }
+}
+
+/// The app's variables: ours, then the API's over them, and its id last.
+fn environment(job: &Start) -> Vec<String> {
+    let ours = [("HOME", "/tmp"), ("PYTHONUNBUFFERED", "1"), ("PYTHONDONTWRITEBYTECODE", "1")];
+    let mut all: BTreeMap<&str, &str> = ours.into();
+    all.extend(job.run.env.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    all.insert("API_ID", job.api.as_str());
+    all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn publish(body: &mut ContainerCreateBody, port: u16) {
+    let inner = format!("{APP_PORT}/tcp");
+    body.labels.get_or_insert_default().insert(labels::PORT.to_owned(), port.to_string());
+    body.exposed_ports = Some(vec![inner.clone()]);
+    let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
+    body.host_config.get_or_insert_default().port_bindings = Some(HashMap::from([(inner, Some(vec![binding]))]));
+}
+
+/// The digest of what a container is created from.
+fn digest(body: &ContainerCreateBody) -> Result<Digest, EngineError> {
+    let mut value: Value = serde_json::to_value(body).map_err(|error| EngineError::Failed {
+        message: format!("cannot describe the container: {error}"),
+        output: Vec::new(),
+    })?;
+    // The maps of the engine's types have no order of their own.
+    value.sort_all_objects();
+    Ok(Digest::of_value(&value))
+}
+
+fn label<'a>(container: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {
+    container.config.as_ref()?.labels.as_ref()?.get(name)
+}

@@ -1,0 +1,60 @@
+//! Dismantling takes away all that one installation has on an engine and in the host's firewall.
+
+use bollard::query_parameters::ListNetworksOptions;
+use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions, RemoveVolumeOptions};
+
+use super::Docker;
+use super::call::{QUICK, WORK};
+use super::labels;
+use crate::engine::EngineError;
+
+impl Docker {
+    /// Removes every container, network, image and volume of this installation, and its firewall rules. What several
+    /// installations of a host share stays: the base image and the runtime image.
+    ///
+    /// # Errors
+    /// The first thing that could not be removed; the rest is tried all the same.
+    pub async fn dismantle(&self) -> Result<(), EngineError> {
+        let mut first = Ok(());
+        let mut note = |outcome: Result<(), EngineError>| {
+            if first.is_ok() {
+                first = outcome;
+            }
+        };
+        let owned = labels::filter(&[(labels::OWNER, self.owner())]);
+        let options =
+            ListContainersOptions { all: true, filters: Some(owned.clone()), ..ListContainersOptions::default() };
+        let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        for id in self.call("list containers", QUICK, list).await?.into_iter().filter_map(|container| container.id) {
+            note(self.force_remove(&id).await);
+        }
+        let options = ListNetworksOptions { filters: Some(owned) };
+        let list = |client: bollard::Docker| async move { client.list_networks(Some(options)).await };
+        for id in self.call("list networks", QUICK, list).await?.into_iter().filter_map(|network| network.id) {
+            let id = id.as_str();
+            let remove = |client: bollard::Docker| async move { client.remove_network(id).await };
+            note(gone(self.call("remove a network", WORK, remove).await));
+        }
+        self.forget_networks().await;
+        for tag in self.list_images().await? {
+            let name = tag.0.as_ref();
+            let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+            let remove = |client: bollard::Docker| async move { client.remove_image(name, Some(options), None).await };
+            note(gone(self.call("remove an image", WORK, remove).await.map(drop)));
+        }
+        let volume = self.cache_volume();
+        let volume = volume.as_str();
+        let remove =
+            |client: bollard::Docker| async move { client.remove_volume(volume, None::<RemoveVolumeOptions>).await };
+        note(gone(self.call("remove a volume", WORK, remove).await));
+        self.drop_firewall().await;
+        first
+    }
+}
+
+fn gone(outcome: Result<(), super::call::Fault>) -> Result<(), EngineError> {
+    match outcome {
+        Err(fault) if fault.is_missing() => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,101 @@
+//! Installing puts requirements on top of the runtime image. The result is shared by all APIs that ask for the same.
+
+use std::time::Instant;
+
+use super::Docker;
+use super::archive::Archive;
+use super::hardening::USER;
+use super::installer::explain;
+use super::workshop::{Workshop, clean_config};
+use super::{labels, runtime};
+use crate::engine::{EngineError, Install, Progress};
+
+/// Where the requirements are put. They stay in the image, for whoever looks into it later.
+const REQUIREMENTS: &str = "opt/skep/requirements.txt";
+
+/// Compiles what was installed, since nothing can be written later.
+///
+/// Not by the environment's own interpreter: that one runs whatever `.pth` files a package brings, and a package must
+/// not run anything where the shared cache can be written. The hash is never checked, since no source ever changes.
+const COMPILE: &str = "exec $(readlink -f /opt/venv/bin/python) -I -m compileall -q -j 0 \
+                       --invalidation-mode unchecked-hash /opt/venv/lib || true";
+
+impl Docker {
+    pub(super) async fn install_requirements(&self, job: &Install, progress: &Progress) -> Result<(), EngineError> {
+        if self.inspect_image(&job.tag.0).await?.is_some() {
+            return Ok(());
+        }
+        let lock = self.lock_of(&job.tag);
+        let _making = lock.lock().await;
+        if self.inspect_image(&job.tag.0).await?.is_some() {
+            return Ok(());
+        }
+        let runtime = self.runtime(progress).await?;
+        // Fails only once the semaphore is closed, which nobody does.
+        let _permit = self.shared.permits.acquire().await.ok();
+        let text: String = job.requirements.0.iter().map(|requirement| format!("{}\n", requirement.0)).collect();
+        let files = Archive::new().file(REQUIREMENTS, 0o444, text.as_bytes())?.finish()?;
+        let workshop = Workshop::open(self, &runtime.tag.0, Some(runtime::CACHE), files).await?;
+        let installed = self.install_in(&workshop, job, progress).await;
+        workshop.close().await;
+        installed
+    }
+
+    async fn install_in(&self, workshop: &Workshop, job: &Install, progress: &Progress) -> Result<(), EngineError> {
+        let begun = Instant::now();
+        let requirements = format!("/{REQUIREMENTS}");
+        let command = [
+            runtime::UV,
+            "pip",
+            "install",
+            "--no-config",
+            // No code of a package runs: neither its build, nor, since the interpreter is looked at before anything
+            // is installed, what it would run at the interpreter's start.
+            "--no-build",
+            "--python",
+            runtime::PYTHON,
+            "--requirements",
+            &requirements,
+        ];
+        let outcome =
+            workshop.run(USER, self.installer_environment(), &command, &self.without_secrets(progress)).await?;
+        if outcome.code != 0 {
+            let output: Vec<_> = outcome.output.iter().map(|line| self.without_secret(line)).collect();
+            return Err(EngineError::Failed { message: explain(&output, outcome.code, &job.requirements), output });
+        }
+        workshop.run(USER, vec!["HOME=/tmp".to_owned()], &["sh", "-c", COMPILE], progress).await?;
+        // Overwritten by the engine with nothing: what the container was created with holds no secret.
+        workshop.commit(&job.tag, clean_config(labels::of_role(self.owner(), "dependencies"), Vec::new())).await?;
+        progress.line(&format!("installed in {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(())
+    }
+
+    fn installer_environment(&self) -> Vec<String> {
+        let mut environment = vec![
+            "HOME=/tmp".to_owned(),
+            format!("UV_CACHE_DIR={}", runtime::CACHE),
+            // The cache is another file system, and later not there.
+            "UV_LINK_MODE=copy".to_owned(),
+            "UV_NO_PROGRESS=1".to_owned(),
+            "UV_PYTHON_DOWNLOADS=never".to_owned(),
+            "NO_COLOR=1".to_owned(),
+        ];
+        environment.extend(self.shared.build.index_url.iter().map(|url| format!("UV_DEFAULT_INDEX={url}")));
+        environment
+    }
+
+    /// Hands lines on with the index's password taken out.
+    fn without_secrets(&self, progress: &Progress) -> Progress {
+        let (docker, progress) = (self.clone(), progress.clone());
+        Progress::new(move |line| progress.line(&docker.without_secret(line)))
+    }
+
+    fn without_secret(&self, line: &str) -> String {
+        let url = self.shared.build.index_url.as_deref().unwrap_or_default();
+        let login = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
+        match login {
+            Some((login, _)) if !login.is_empty() => line.replace(login, "****"),
+            _ => line.to_owned(),
+        }
+    }
+}

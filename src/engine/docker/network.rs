@@ -1,0 +1,145 @@
+//! A network is a bridge that all instances of one egress share, with traffic between them turned off. Few bridges for
+//! many containers: the engine's default address pools end at about thirty networks.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::ListNetworksOptions;
+
+use super::Docker;
+use super::call::{Fault, QUICK, WORK};
+use super::labels;
+use crate::engine::EngineError;
+use crate::tree::Egress;
+
+/// One bridge of this installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Network {
+    /// What the engine calls it.
+    pub(super) name: String,
+    /// The host's interface, 15 characters at most; firewall rules match it.
+    pub(super) interface: String,
+    egress: Egress,
+}
+
+impl Network {
+    /// Whether this process sees the bridge. It does not where the engine is remote, rootless or in a virtual machine,
+    /// or where skep itself is in a container: then the host cannot dial instances, and its firewall cannot hold them.
+    pub(super) fn is_visible(&self) -> bool {
+        Path::new("/sys/class/net").join(&self.interface).exists()
+    }
+}
+
+impl Docker {
+    /// What the names of all our networks begin with.
+    pub(super) fn network_prefix(&self) -> String {
+        format!("skep-{}-", self.owner())
+    }
+
+    /// What the names of all our interfaces begin with.
+    pub(super) fn interface_prefix(&self) -> String {
+        format!("sk{}", self.short_owner())
+    }
+
+    /// The network of that egress, made where it is not there.
+    pub(super) async fn network(&self, egress: Egress) -> Result<Network, EngineError> {
+        let network = self.name_network(egress);
+        let mut seen = self.shared.networks.lock().await;
+        if !seen.contains(&network.name) {
+            self.ensure_network(&network).await?;
+            seen.insert(network.name.clone());
+        }
+        Ok(network)
+    }
+
+    /// Looks at all networks again when one is next needed: somebody removed one.
+    pub(super) async fn forget_networks(&self) {
+        self.shared.networks.lock().await.clear();
+    }
+
+    fn name_network(&self, egress: Egress) -> Network {
+        let (word, letter) = match egress {
+            Egress::Internet => ("internet", 'i'),
+            Egress::None => ("none", 'n'),
+        };
+        Network {
+            name: format!("{}{word}", self.network_prefix()),
+            interface: format!("{}{letter}", self.interface_prefix()),
+            egress,
+        }
+    }
+
+    async fn ensure_network(&self, network: &Network) -> Result<(), EngineError> {
+        if self.has_network(network).await? {
+            return Ok(());
+        }
+        let request = NetworkCreateRequest {
+            name: network.name.clone(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(network.egress == Egress::None),
+            enable_ipv6: Some(false),
+            options: Some(HashMap::from([
+                ("com.docker.network.bridge.name".to_owned(), network.interface.clone()),
+                ("com.docker.network.bridge.enable_icc".to_owned(), "false".to_owned()),
+                ("com.docker.network.bridge.enable_ip_masquerade".to_owned(), "true".to_owned()),
+            ])),
+            labels: Some(labels::of_role(self.owner(), "network")),
+            ..NetworkCreateRequest::default()
+        };
+        let made =
+            self.call("create a network", WORK, |client| async move { client.create_network(request).await }).await;
+        match made {
+            Ok(_) => Ok(()),
+            // Another process of this installation may have been quicker.
+            Err(fault) if fault.status().is_some() => {
+                if self.has_network(network).await? {
+                    Ok(())
+                } else {
+                    Err(explain(fault))
+                }
+            }
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    async fn has_network(&self, network: &Network) -> Result<bool, EngineError> {
+        // The engine's filter matches parts of names.
+        let filters = HashMap::from([("name".to_owned(), vec![network.name.clone()])]);
+        let options = ListNetworksOptions { filters: Some(filters) };
+        let networks = self
+            .call("list networks", QUICK, |client| async move { client.list_networks(Some(options)).await })
+            .await?;
+        let Some(found) = networks.into_iter().find(|found| found.name.as_ref() == Some(&network.name)) else {
+            return Ok(false);
+        };
+        let owner = found.labels.as_ref().and_then(|labels| labels.get(labels::OWNER));
+        if owner.map(String::as_str) != Some(self.owner()) {
+            return Err(EngineError::Unsupported(format!(
+                "there is a network {} that this installation did not make; rename or remove it",
+                network.name
+            )));
+        }
+        if found.internal.unwrap_or_default() != (network.egress == Egress::None) {
+            return Err(EngineError::Unsupported(format!(
+                "somebody made the network {} anew with another `internal`; remove it, and skep makes it again",
+                network.name
+            )));
+        }
+        Ok(true)
+    }
+}
+
+fn explain(fault: Fault) -> EngineError {
+    let is_out_of_addresses = fault.says(&["address pool", "fully subnetted"]);
+    match EngineError::from(fault) {
+        EngineError::Refused { action, cause } if is_out_of_addresses => EngineError::Refused {
+            action,
+            cause: format!(
+                "{cause}; remove networks that nobody needs (`docker network prune`), or give the engine more \
+                 addresses (`default-address-pools` in /etc/docker/daemon.json)"
+            ),
+        },
+        other => other,
+    }
+}

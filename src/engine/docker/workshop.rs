@@ -1,0 +1,287 @@
+//! A workshop is the throw-away container in which an image is made. It is as hardened as an instance, save for its
+//! root file system, and ends by itself when its time is over, whatever becomes of skep.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::{ContainerConfig, ContainerCreateBody, ExecConfig, Mount, MountType};
+use bollard::query_parameters::{
+    CommitContainerOptions, CreateContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    UploadToContainerOptions,
+};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use super::Docker;
+use super::call::{Fault, QUICK, WORK};
+use super::hardening::{Limits, host_config};
+use super::text::Lines;
+use super::{labels, runtime};
+use crate::engine::{EngineError, ImageTag, Progress};
+use crate::tree::{Egress, Size};
+
+/// How many of the last lines of output are kept for whoever asks why it failed.
+const KEPT_LINES: usize = 40;
+
+/// Processes and threads of an installer.
+const PIDS: u32 = 512;
+
+/// A container in which an image is being made.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    docker: Docker,
+    id: String,
+    opened: Instant,
+    limit: Duration,
+    is_closed: bool,
+}
+
+/// How a command in a workshop ended.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// Its exit code.
+    pub(super) code: i64,
+    /// The last lines that it printed.
+    pub(super) output: Vec<String>,
+}
+
+impl Workshop {
+    /// Creates a workshop on top of `image`, with the installer's cache at `cache`, and puts `files` into it.
+    pub(super) async fn open(
+        docker: &Docker,
+        image: &str,
+        cache: Option<&str>,
+        files: Bytes,
+    ) -> Result<Self, EngineError> {
+        let settings = &docker.shared.build;
+        let network = docker.network(Egress::Internet).await?;
+        docker.guard(&network, Egress::Internet).await?;
+        let mut host = host_config(&Limits {
+            cpu: settings.cpu,
+            memory: settings.memory,
+            pids: PIDS,
+            tmp: Size(settings.memory.0 / 2),
+            network: network.name,
+            is_read_only: false,
+        });
+        host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
+        let seconds = settings.timeout.0.as_secs().max(1);
+        let body = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            user: Some("0:0".to_owned()),
+            entrypoint: Some(vec!["sleep".to_owned()]),
+            cmd: Some(vec![seconds.to_string()]),
+            labels: Some(labels::of_role(docker.owner(), "build")),
+            host_config: Some(host),
+            ..ContainerCreateBody::default()
+        };
+        let options = CreateContainerOptions {
+            name: Some(format!("skep-build-{}-{:08x}", docker.owner(), rand::random::<u32>())),
+            ..CreateContainerOptions::default()
+        };
+        let created = docker
+            .call("create a container to build in", WORK, |client| async move {
+                client.create_container(Some(options), body).await
+            })
+            .await?;
+        let workshop = Self {
+            docker: docker.clone(),
+            id: created.id,
+            opened: Instant::now(),
+            limit: settings.timeout.0,
+            is_closed: false,
+        };
+        match workshop.prepare(files).await {
+            Ok(()) => Ok(workshop),
+            Err(error) => {
+                workshop.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self, files: Bytes) -> Result<(), EngineError> {
+        let id = self.id.as_str();
+        let options = UploadToContainerOptions { path: "/".to_owned(), ..UploadToContainerOptions::default() };
+        self.docker
+            .call("put files into a container", WORK, |client| async move {
+                client.upload_to_container(id, Some(options), bollard::body_full(files)).await
+            })
+            .await?;
+        let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
+        Ok(self.docker.call("start a container to build in", WORK, start).await?)
+    }
+
+    /// Runs a command, and hands on each line that it prints.
+    ///
+    /// Secrets belong into `environment`: unlike that of the container, it is kept nowhere.
+    pub(super) async fn run(
+        &self,
+        user: &str,
+        environment: Vec<String>,
+        command: &[&str],
+        progress: &Progress,
+    ) -> Result<Outcome, EngineError> {
+        let id = self.id.as_str();
+        let config = ExecConfig {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            env: Some(environment),
+            cmd: Some(command.iter().map(|&word| word.to_owned()).collect()),
+            user: Some(user.to_owned()),
+            ..ExecConfig::default()
+        };
+        let create = |client: bollard::Docker| async move { client.create_exec(id, config).await };
+        let exec = self.docker.call("prepare a build command", QUICK, create).await?.id;
+        let exec = exec.as_str();
+        let start = |client: bollard::Docker| async move { client.start_exec(exec, None::<StartExecOptions>).await };
+        let started = self.docker.call("start a build command", WORK, start).await?;
+        let output = tokio::time::timeout_at(self.opened + self.limit, self.read(started, progress));
+        let Ok(output) = output.await else {
+            return Err(self.took_too_long());
+        };
+        let output = output?;
+        let inspect = |client: bollard::Docker| async move { client.inspect_exec(exec).await };
+        let code = self.docker.call("look at a build command", QUICK, inspect).await?.exit_code;
+        // Without a code the container ended under the command: its own `sleep` was over.
+        code.map(|code| Outcome { code, output }).ok_or_else(|| self.took_too_long())
+    }
+
+    async fn read(&self, started: StartExecResults, progress: &Progress) -> Result<Vec<String>, EngineError> {
+        let StartExecResults::Attached { mut output, .. } = started else { return Ok(Vec::new()) };
+        let (mut lines, mut kept) = (Lines::default(), VecDeque::new());
+        let mut keep = |line: String| {
+            progress.line(&line);
+            if kept.len() == KEPT_LINES {
+                kept.pop_front();
+            }
+            kept.push_back(line);
+        };
+        while let Some(chunk) = output.next().await {
+            let chunk =
+                chunk.map_err(|error| Fault::from_engine("read a build's output", self.docker.address(), error))?;
+            lines.push(&chunk.into_bytes(), &mut keep);
+        }
+        if let Some(line) = lines.finish() {
+            keep(line);
+        }
+        Ok(kept.into())
+    }
+
+    /// Makes an image of what is in the workshop now.
+    ///
+    /// The engine adds what the container was created with to `config`: nothing of that is a secret.
+    pub(super) async fn commit(&self, tag: &ImageTag, config: ContainerConfig) -> Result<(), EngineError> {
+        let (repository, version) = tag.split();
+        let options = CommitContainerOptions {
+            container: Some(self.id.clone()),
+            repo: Some(repository.to_owned()),
+            tag: Some(version.to_owned()),
+            // Nothing runs in it any more but `sleep`.
+            pause: false,
+            ..CommitContainerOptions::default()
+        };
+        let limit = self.limit;
+        self.docker
+            .call(
+                "keep what was installed",
+                limit,
+                |client| async move { client.commit_container(options, config).await },
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// Removes the workshop. Where that fails, the sweep at the next start does it.
+    pub(super) async fn close(mut self) {
+        self.is_closed = true;
+        self.docker.discard(&self.id).await;
+    }
+
+    fn took_too_long(&self) -> EngineError {
+        EngineError::Failed {
+            message: format!("the build took longer than {:?}; raise build.timeout in skep.yaml", self.limit),
+            output: Vec::new(),
+        }
+    }
+}
+
+impl Drop for Workshop {
+    /// For a build that was given up in the middle.
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let (docker, id) = (self.docker.clone(), std::mem::take(&mut self.id));
+            runtime.spawn(async move { docker.discard(&id).await });
+        }
+    }
+}
+
+impl Docker {
+    /// Removes the workshops that a crash left behind. One that runs may be at work for another process of this
+    /// installation, and ends by itself.
+    pub async fn sweep(&self) -> Result<(), EngineError> {
+        let mut filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ROLE, "build")]);
+        filters.insert("status".to_owned(), vec!["exited".to_owned(), "dead".to_owned()]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        for container in self.call("list containers", QUICK, list).await? {
+            if let Some(id) = container.id {
+                self.discard(&id).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// The installer's cache, shared by all installs of this installation.
+    pub(super) fn cache_volume(&self) -> String {
+        format!("skep-{}-uv-cache", self.owner())
+    }
+
+    fn cache_at(&self, target: &str) -> Mount {
+        Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(self.cache_volume()),
+            target: Some(target.to_owned()),
+            ..Mount::default()
+        }
+    }
+
+    async fn discard(&self, id: &str) {
+        let options = RemoveContainerOptions { force: true, v: true, link: false };
+        let remove = |client: bollard::Docker| async move { client.remove_container(id, Some(options)).await };
+        if let Err(fault) = self.call("remove a build container", WORK, remove).await
+            && !fault.is_missing()
+        {
+            tracing::warn!(container = id, cause = %EngineError::from(fault), "a build container stays behind");
+        }
+    }
+}
+
+impl ImageTag {
+    /// Its parts before and after the colon.
+    pub(super) fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once(':').unwrap_or((&self.0, "latest"))
+    }
+}
+
+/// The configuration of an image that apps run on, whatever the image below it said.
+pub(super) fn clean_config(
+    labels: std::collections::HashMap<String, String>,
+    environment: Vec<String>,
+) -> ContainerConfig {
+    ContainerConfig {
+        env: Some(environment),
+        user: Some(super::hardening::USER.to_owned()),
+        working_dir: Some(runtime::APP.to_owned()),
+        entrypoint: Some(Vec::new()),
+        cmd: Some(vec![runtime::PYTHON.to_owned()]),
+        labels: Some(labels),
+        stop_signal: Some("SIGTERM".to_owned()),
+        ..ContainerConfig::default()
+    }
+}

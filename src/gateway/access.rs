@@ -1,0 +1,98 @@
+//! Access is the line that is logged about each request, when its answer has been sent or nobody wants it any more.
+
+use std::fmt;
+use std::time::Instant;
+
+use http::{HeaderValue, Method, StatusCode};
+use uuid::Uuid;
+use uuid::fmt::Hyphenated;
+
+use crate::tree::ApiId;
+
+/// What is logged where the caller went away before there was an answer; nginx made the number known.
+const CALLER_GONE: u16 = 499;
+
+/// The name of one request in logs, headers and errors: a UUID of version 7, so they sort by time.
+///
+/// Always ours. A caller's own `X-Request-ID` could repeat or pretend; to follow a request through several systems,
+/// `traceparent` goes through untouched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    pub(super) fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    pub(super) fn header(self) -> HeaderValue {
+        let mut buffer = [0; Hyphenated::LENGTH];
+        super::headers::value(self.0.hyphenated().encode_lower(&mut buffer))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+/// What is logged about one request. No query and no header is: they hold secrets.
+#[derive(Debug)]
+pub(super) struct Access {
+    began: Instant,
+    request_id: RequestId,
+    method: Method,
+    api: Option<ApiId>,
+    status: u16,
+    bytes: u64,
+}
+
+impl Access {
+    pub(super) fn new(method: Method) -> Box<Self> {
+        Box::new(Self {
+            began: Instant::now(),
+            request_id: RequestId::new(),
+            method,
+            api: None,
+            status: CALLER_GONE,
+            bytes: 0,
+        })
+    }
+
+    pub(super) fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+
+    /// Names the API, once it is sure that there is one and the caller may know.
+    pub(super) fn api(&mut self, id: &ApiId) {
+        self.api = Some(id.clone());
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    /// Adds bytes of the answer's body, or of a tunnel in both directions.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    pub(super) fn millis(&self) -> f64 {
+        self.began.elapsed().as_secs_f64() * 1000.0
+    }
+}
+
+impl Drop for Access {
+    fn drop(&mut self) {
+        let api = self.api.as_ref().map_or("-", ApiId::as_str);
+        tracing::info!(
+            target: "skep::access",
+            method = self.method.as_str(),
+            id = api,
+            status = self.status,
+            bytes = self.bytes,
+            ms = (self.millis() * 100.0).round() / 100.0,
+            request_id = %self.request_id,
+        );
+    }
+}

@@ -1,0 +1,194 @@
+//! An exchange is one request and its answer, from the first look at the path to the last header.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, UPGRADE};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::access::Access;
+use super::body::Body;
+use super::download::Download;
+use super::forward::{Answer, Call, forward};
+use super::headers::{
+    self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
+};
+use super::keys;
+use super::rate::{Allowance, Caller};
+use super::refusal::Refusal;
+use super::route::Route;
+use super::server::{Peer, Server};
+use super::target::Target;
+use super::tunnel::Tunnel;
+use super::upload::Upload;
+use crate::records::KeyHash;
+
+/// One request and its answer.
+pub(super) struct Exchange<'a> {
+    server: &'a Server,
+    peer: Peer,
+    /// `None` once a tunnel has taken it over.
+    access: Option<Box<Access>>,
+    request_id: HeaderValue,
+    allowance: Option<Allowance>,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
+        let access = Access::new(method);
+        Self { server, peer, request_id: access.request_id().header(), access: Some(access), allowance: None }
+    }
+
+    /// Answers the request, whatever happens.
+    pub(super) async fn run(mut self, request: Request<Incoming>) -> Response<Body> {
+        let began = std::time::Instant::now();
+        let unread = !request.body().is_end_stream();
+        let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let answered = answered.unwrap_or_else(|_| {
+            // What it was, the panic hook has said.
+            tracing::error!(request_id = ?self.request_id, "a request made its handler panic");
+            Err(Refusal::Internal)
+        });
+        let mut response = answered.unwrap_or_else(|refusal| {
+            let mut response = refusal.answer(self.request_id.to_str().unwrap_or_default());
+            if unread {
+                // The rest of the body is thrown away, for a while; nothing can follow it.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        });
+        let headers = response.headers_mut();
+        if let Some(allowance) = &self.allowance {
+            allowance.write_to(headers);
+        }
+        headers.insert(X_PROCESS_TIME, headers::value(&format!("{:.2}", began.elapsed().as_secs_f64() * 1000.0)));
+        headers.insert(X_REQUEST_ID, self.request_id);
+        if let Some(mut access) = self.access {
+            access.answered(response.status());
+            response.body_mut().log(access);
+        }
+        response
+    }
+
+    async fn answer(&mut self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let target = headers::check_request(request.version(), request.headers())
+            .and_then(|()| Target::of(request.uri()))
+            .map_err(Refusal::Bad);
+        if let Ok(Target::Other) = target {
+            request.extensions_mut().insert(self.peer);
+            if let Some(access) = &self.access {
+                request.extensions_mut().insert(access.request_id());
+            }
+            return Ok(self.server.other.handle(request).await);
+        }
+        let expects_continue = request.headers().contains_key(EXPECT);
+        let (parts, incoming) = request.into_parts();
+        // From here on the body is in good hands, however this ends.
+        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, expects_continue);
+        match target? {
+            Target::Api { id, path } => self.call(&id, path, parts, upload).await,
+            Target::Other => Err(Refusal::Internal),
+        }
+    }
+
+    /// Passes a request on to an API, if its caller may.
+    async fn call(
+        &mut self,
+        id: &str,
+        path: PathAndQuery,
+        mut parts: Parts,
+        mut upload: Upload,
+    ) -> Result<Response<Body>, Refusal> {
+        let gateway = &self.server.gateway;
+        let (route, key) = self.enter(id, &parts)?;
+        if let Some(limit) = &route.rate_limit {
+            let caller = key.map_or_else(|| Caller::at(self.peer.0.ip()), Caller::Key);
+            let allowance = gateway.rates.count(&route.id, caller, limit).map_err(Refusal::TooMany)?;
+            self.allowance = Some(allowance);
+        }
+        let max_body = route.settings.max_body.0;
+        upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
+
+        let websocket = headers::wants_websocket(&parts.headers);
+        let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+        self.prepare(id, &route, key.is_some(), caller.is_some(), &mut parts);
+        let call = Call {
+            method: parts.method,
+            path,
+            headers: parts.headers,
+            upload,
+            timeout: route.settings.timeout.0,
+            max_body,
+        };
+        let answer = forward(&gateway.routes, route, call).await?;
+        if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return match caller {
+                Some(caller) => Ok(self.open_tunnel(caller, answer)),
+                None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
+            };
+        }
+        let Answer { response, connection, upload, in_flight } = answer;
+        let (mut parts, incoming) = response.into_parts();
+        headers::remove_hop_by_hop(&mut parts.headers);
+        Ok(Response::from_parts(parts, Body::download(Download::new(incoming, connection, upload, in_flight))))
+    }
+
+    /// The route, and the key if one was shown that opens it. Takes the same way, whatever is missing or wrong.
+    fn enter(&mut self, id: &str, parts: &Parts) -> Result<(Arc<Route>, Option<KeyHash>), Refusal> {
+        let gateway = &self.server.gateway;
+        let key = gateway.keys.admit(keys::bearer(&parts.headers), id);
+        let route = gateway.routes.get(id).filter(|route| route.settings.public || key.is_some());
+        let route = route.ok_or(Refusal::Unauthorized)?;
+        if let Some(access) = &mut self.access {
+            access.api(&route.id);
+        }
+        Ok((route, key))
+    }
+
+    /// Makes the headers of a request those that an app should see.
+    fn prepare(&self, id: &str, route: &Route, keyed: bool, upgrade: bool, parts: &mut Parts) {
+        let headers = &mut parts.headers;
+        headers::prepare_request(headers);
+        // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
+        // for the app.
+        if keyed || !route.settings.public || keys::shows_our_key(headers) {
+            headers.remove(AUTHORIZATION);
+        }
+        if upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        match headers.get(HOST).cloned() {
+            Some(host) => headers.insert(X_FORWARDED_HOST, host),
+            None => headers.remove(X_FORWARDED_HOST),
+        };
+        headers.insert(X_FORWARDED_FOR, headers::value(&self.peer.0.ip().to_canonical().to_string()));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+        headers.insert(X_REQUEST_ID, self.request_id.clone());
+    }
+
+    /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
+    fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
+        let Answer { mut response, in_flight, .. } = answer;
+        let upstream = hyper::upgrade::on(&mut response);
+        let mut response = response.map(|_| Body::empty());
+        let headers = response.headers_mut();
+        let protocol = headers.get(UPGRADE).cloned();
+        headers::remove_hop_by_hop(headers);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol.unwrap_or(HeaderValue::from_static("websocket")));
+        if let Some(mut access) = self.access.take() {
+            access.answered(StatusCode::SWITCHING_PROTOCOLS);
+            let tunnel = Tunnel { caller, upstream, in_flight, access };
+            self.server.tasks.spawn(tunnel.run(self.server.end.clone()));
+        }
+        response
+    }
+}

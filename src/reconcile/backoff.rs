@@ -1,0 +1,48 @@
+//! Backoff: how long a revision that failed is left alone.
+
+use std::time::Duration;
+
+use super::step::Next;
+use crate::tree::Revision;
+use crate::world::{Failure, FailureKind, Observed};
+
+/// Failures that lie further apart than this are not in a row.
+pub const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
+
+/// How many times a revision that never served is tried. What it lacks will not come by itself: the next push does.
+pub const TRIES: u32 = 8;
+
+/// The longest pause.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The pause that a revision is in, if it is in one.
+#[must_use]
+pub fn pause(revision: &Revision, observed: &Observed) -> Option<Next> {
+    let record = observed.record.as_ref()?;
+    let failure = record.failure(revision)?;
+    let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision && !served.spec.suspend);
+    if !has_served && failure.count >= TRIES {
+        let reason = format!("{}; given up after {} tries, until its folder changes", failure.message, failure.count);
+        return Some(Next::Wait { until: None, reason });
+    }
+    let until = failure.at + delay(failure, has_served);
+    let reason = format!("{}; the next try is number {}", failure.message, failure.count + 1);
+    (observed.at < until).then_some(Next::Wait { until: Some(until), reason })
+}
+
+/// From the last failure to the next try: at once after the first crash of what has served, else ten seconds,
+/// doubled with each failure up to five minutes.
+#[must_use]
+pub fn delay(failure: &Failure, has_served: bool) -> Duration {
+    let is_crash = matches!(failure.kind, FailureKind::Crash | FailureKind::OutOfMemory);
+    let doublings = if has_served && is_crash { failure.count.checked_sub(2) } else { failure.count.checked_sub(1) };
+    doublings.map_or(Duration::ZERO, |n| Duration::from_secs(10).saturating_mul(1 << n.min(10)).min(LONGEST))
+}
+
+/// The failure to write down, given the one before it.
+#[must_use]
+pub fn next_failure(previous: Option<&Failure>, mut failure: Failure) -> Failure {
+    let in_a_row = previous.filter(|previous| failure.at.duration_since(previous.at).unsigned_abs() < FORGIVEN_AFTER);
+    failure.count = in_a_row.map_or(1, |previous| previous.count.saturating_add(1));
+    failure
+}

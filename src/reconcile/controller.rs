@@ -1,0 +1,315 @@
+//! The controller gives each API its turns: on a hint at once, on a timer, and after every full look.
+//!
+//! Each API has at most one worker, and only while it has something to do. One that is stuck holds up nobody else.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::desired::{Basis, Desired, Goal};
+use super::goals::{Grounds, goals};
+use super::plan::{Plan, plan};
+use super::status::Status;
+use super::step::{Next, step};
+use super::turn::{Going, Look, Outcome, TurnError, World};
+use crate::engine::{Base, Hint};
+use crate::settings::Policy;
+use crate::tree::{ApiId, Tree};
+use crate::world::Record;
+
+/// The shortest and the longest pause after a turn that failed for a reason outside the API.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Gives each API its turns.
+pub struct Controller {
+    world: Arc<World>,
+    base: Base,
+    policy: Policy,
+    /// The tree, or why it could not be read.
+    tree: Mutex<Result<Arc<Tree>, String>>,
+    /// The APIs that the last look said may go. One that has no folder and is not in here stays for now.
+    removable: Mutex<BTreeSet<ApiId>>,
+    slots: Mutex<HashMap<ApiId, Slot>>,
+    /// Goes up whenever an API comes to rest.
+    rested: watch::Sender<u64>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// What the controller knows of one API's turns.
+#[derive(Debug, Default)]
+struct Slot {
+    is_working: bool,
+    /// A hint came while the worker was at work: it must look once more before it rests.
+    is_hinted: bool,
+    /// Counts workers, so that a timer of an earlier rest is recognised as stale.
+    generation: u64,
+    rest: Option<Rest>,
+    /// Cuts short the pause after trouble.
+    woken: Arc<Notify>,
+}
+
+/// How an API came to rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rest {
+    /// There is nothing to do, or nothing that can be done now.
+    Quiet(Status),
+    /// Something outside is in the way; it is tried again.
+    Troubled(String),
+}
+
+impl Controller {
+    /// A controller that has seen no tree yet, and so removes nothing.
+    #[must_use]
+    pub fn new(world: Arc<World>, base: Base, policy: Policy, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            base,
+            policy,
+            tree: Mutex::new(Err("the tree has not been read yet".to_owned())),
+            removable: Mutex::default(),
+            slots: Mutex::default(),
+            rested: watch::channel(0).0,
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// The world that it works on.
+    #[must_use]
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Takes in a tree. The caller hints at what changed, or looks.
+    pub fn set_tree(&self, tree: Result<Arc<Tree>, String>) {
+        *lock(&self.tree) = tree;
+    }
+
+    /// The tree as it was last read.
+    ///
+    /// # Errors
+    /// Why it could not be read.
+    pub fn tree(&self) -> Result<Arc<Tree>, String> {
+        lock(&self.tree).clone()
+    }
+
+    /// Whether removing that API, which has no folder, is still for a full look to decide.
+    #[must_use]
+    pub fn must_look_for(&self, id: &ApiId) -> bool {
+        lock(&self.tree).as_ref().is_ok_and(|tree| !tree.folders.contains_key(id))
+            && !lock(&self.removable).contains(id)
+    }
+
+    /// Looks at everything, and gives a turn to every API that has a step to do. Answers with their ids.
+    ///
+    /// # Errors
+    /// Where the engine or the records cannot be asked.
+    pub async fn look(self: &Arc<Self>) -> Result<BTreeSet<ApiId>, TurnError> {
+        let look = self.world.look().await?;
+        let goals = self.goals(&look);
+        let mut hinted = BTreeSet::new();
+        for (id, desired) in &goals {
+            let observed = self.world.observed(&look, desired);
+            if matches!(step(desired, &observed), Next::Act(_)) {
+                self.hint(id);
+                hinted.insert(id.clone());
+            }
+        }
+        Ok(hinted)
+    }
+
+    /// What would happen now.
+    ///
+    /// # Errors
+    /// Where the engine or the records cannot be asked.
+    pub async fn plan(&self) -> Result<(Plan, BTreeMap<ApiId, Desired>), TurnError> {
+        let look = self.world.look().await?;
+        let goals = self.goals(&look);
+        let observed: Vec<_> = goals.values().map(|desired| self.world.observed(&look, desired)).collect();
+        let plan = plan(goals.values().zip(&observed));
+        Ok((plan, goals))
+    }
+
+    /// What should be of every API, after a look.
+    fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
+        let tree = self.tree();
+        let goals = goals(&Grounds {
+            tree: tree.as_deref().map_err(String::as_str),
+            records: &look.records,
+            running: &look.running(),
+            confirmed: &look.confirmed,
+            base: &self.base.digest,
+            owner: &self.world.owner,
+            policy: &self.policy,
+        });
+        let may_go = goals.iter().filter(|(_, desired)| matches!(desired.goal, Goal::Remove));
+        *lock(&self.removable) = may_go.map(|(id, _)| id.clone()).collect();
+        goals
+    }
+
+    /// What should be of one API, from the tree as it is now.
+    fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
+        let served = record.and_then(|record| record.served.as_ref());
+        let keep = |basis| Desired::keep(id, served, &self.world.owner, basis);
+        let tree = match self.tree() {
+            Ok(tree) => tree,
+            Err(why) => return keep(Basis::Unreadable(why)),
+        };
+        let folder = tree.folders.get(id);
+        if folder.is_none() && !lock(&self.removable).contains(id) {
+            return keep(Basis::RemovalHeld("its folder is gone; whether it may go is being looked at".to_owned()));
+        }
+        Desired::of(id, folder, served, &self.base.digest, &self.world.owner)
+    }
+
+    /// Gives an API a turn soon; cheap, and harmless where there is nothing to do.
+    pub fn hint(self: &Arc<Self>, id: &ApiId) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let mut slots = lock(&self.slots);
+        let slot = slots.entry(id.clone()).or_default();
+        if slot.is_working {
+            slot.is_hinted = true;
+            slot.woken.notify_waiters();
+            return;
+        }
+        slot.is_working = true;
+        slot.rest = None;
+        slot.generation += 1;
+        let (controller, id, stop) = (Arc::clone(self), id.clone(), self.stop.clone());
+        self.tasks.spawn(async move {
+            // A step that is cut short here is done again, or found done, by the next daemon.
+            tokio::select! { () = controller.work(&id) => {} () = stop.cancelled() => {} }
+        });
+    }
+
+    /// Turns for one API until it rests.
+    async fn work(self: &Arc<Self>, id: &ApiId) {
+        let mut retry = RETRY.0;
+        loop {
+            let turn = self.world.turn(id, |record| self.desired(id, record)).await;
+            let (rest, again) = match turn {
+                Ok(Outcome::Again) => {
+                    retry = RETRY.0;
+                    continue;
+                }
+                Ok(Outcome::Settled(status)) => {
+                    self.world.say(id, Going::Rest { status: status.clone() });
+                    (Rest::Quiet(status), None)
+                }
+                Ok(Outcome::Wait(until, status)) => {
+                    self.world.say(id, Going::Rest { status: status.clone() });
+                    let pause = until.map(|until| until.duration_since(self.world.clock.now()));
+                    (Rest::Quiet(status), pause.map(|pause| Duration::try_from(pause).unwrap_or_default()))
+                }
+                // The tree moved while it was read: the next hint is on its way, but does not have to come.
+                Err(error @ TurnError::Tree(_)) => (Rest::Troubled(error.to_string()), Some(RETRY.0)),
+                Err(error) => {
+                    tracing::warn!(api = %id, "{error}; next try in {retry:?}");
+                    self.world.say(id, Going::Trouble { message: error.to_string() });
+                    let pause = retry;
+                    retry = (retry * 2).min(RETRY.1);
+                    (Rest::Troubled(error.to_string()), Some(pause))
+                }
+            };
+            match rest {
+                // Tried again by the same worker, so that the pauses grow.
+                Rest::Troubled(_) => {
+                    let woken = {
+                        let mut slots = lock(&self.slots);
+                        let slot = slots.entry(id.clone()).or_default();
+                        slot.rest = Some(rest);
+                        Arc::clone(&slot.woken)
+                    };
+                    self.rested.send_modify(|count| *count += 1);
+                    let pause = tokio::time::sleep(again.unwrap_or(RETRY.0));
+                    tokio::select! { () = pause => {} () = woken.notified() => {} }
+                }
+                Rest::Quiet(_) if self.come_to_rest(id, rest, again) => return,
+                Rest::Quiet(_) => {}
+            }
+        }
+    }
+
+    /// Ends the worker, unless a hint came meanwhile.
+    fn come_to_rest(self: &Arc<Self>, id: &ApiId, rest: Rest, again: Option<Duration>) -> bool {
+        let generation = {
+            let mut slots = lock(&self.slots);
+            let slot = slots.entry(id.clone()).or_default();
+            slot.rest = Some(rest);
+            if std::mem::take(&mut slot.is_hinted) {
+                return false;
+            }
+            slot.is_working = false;
+            slot.generation
+        };
+        self.rested.send_modify(|count| *count += 1);
+        if let Some(pause) = again {
+            let (controller, id, stop) = (Arc::clone(self), id.clone(), self.stop.clone());
+            self.tasks.spawn(async move {
+                tokio::select! { () = tokio::time::sleep(pause) => {} () = stop.cancelled() => return }
+                let is_stale = lock(&controller.slots).get(&id).is_none_or(|slot| slot.generation != generation);
+                if !is_stale {
+                    controller.hint(&id);
+                }
+            });
+        }
+        true
+    }
+
+    /// Waits until each of these APIs has come to rest; then how.
+    pub async fn rested(&self, ids: &BTreeSet<ApiId>) -> BTreeMap<ApiId, Rest> {
+        let mut rested = self.rested.subscribe();
+        loop {
+            let found: BTreeMap<ApiId, Rest> = {
+                let slots = lock(&self.slots);
+                let rest = |id: &ApiId| {
+                    let slot = slots.get(id)?;
+                    let is_still = !slot.is_working || matches!(slot.rest, Some(Rest::Troubled(_)));
+                    is_still.then(|| slot.rest.clone()).flatten().map(|rest| (id.clone(), rest))
+                };
+                ids.iter().filter_map(rest).collect()
+            };
+            if found.len() == ids.len() || rested.changed().await.is_err() {
+                return found;
+            }
+        }
+    }
+
+    /// Keeps looking: at what the engine and the prober hint at, and at everything from time to time. Ends with `stop`.
+    pub async fn run(self: Arc<Self>, look_every: Duration, mut probes: mpsc::UnboundedReceiver<ApiId>) {
+        let mut events = self.world.engine.events();
+        let mut looks = tokio::time::interval(look_every);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let hint = tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = looks.tick() => Hint::Everything,
+                Some(id) = probes.recv() => Hint::Api(id),
+                Some(hint) = events.next() => hint,
+            };
+            match hint {
+                Hint::Api(id) => self.hint(&id),
+                Hint::Everything => {
+                    if let Err(error) = self.look().await {
+                        tracing::warn!("cannot look at the world: {error}; the next look is in {look_every:?}");
+                    }
+                }
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under these locks panics halfway through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

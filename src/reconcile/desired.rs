@@ -1,0 +1,161 @@
+//! Desired is what should be of one API, and on whose word.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::engine::Images;
+use crate::tree::{Api, ApiId, Digest, Files, Folder, Requirements, Revision, Severity, Spec};
+use crate::world::Served;
+
+/// What should be of one API, and on whose word.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// Which API.
+    pub id: ApiId,
+    /// What should be.
+    pub goal: Goal,
+    /// Why that, where it is not simply what the tree says.
+    pub basis: Basis,
+    /// What served last: what to fall back to while the goal cannot be reached.
+    pub served: Option<Arc<Target>>,
+}
+
+/// What should be of one API.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// It serves this.
+    Run(Arc<Target>),
+    /// It is kept, and runs nothing.
+    Suspend(Arc<Target>),
+    /// It is gone.
+    Remove,
+    /// It stays as it is, whatever that is: nothing is known that could be run instead.
+    Leave,
+}
+
+/// On whose word a goal stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// The tree says so.
+    Tree,
+    /// The folder is broken, so what served last goes on; the first error.
+    Broken(String),
+    /// The tree could not be read, so what served last goes on.
+    Unreadable(String),
+    /// The folder is gone, and so are too many others: the removal waits for a word.
+    RemovalHeld(String),
+}
+
+/// One revision of one API, with all that is needed to make and run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Which one.
+    pub revision: Revision,
+    /// The base image that it stands on.
+    pub base: Digest,
+    /// What its images are called.
+    pub images: Images,
+    /// Its settings.
+    pub spec: Spec,
+    /// What is installed.
+    pub requirements: Requirements,
+    /// What is in the image.
+    pub files: Files,
+    /// Where the files' bytes are; `None` where only the records have them.
+    pub folder: Option<PathBuf>,
+}
+
+impl Target {
+    /// What a folder of the tree asks for, on that base image.
+    #[must_use]
+    pub fn of_api(api: &Api, base: &Digest, owner: &str) -> Self {
+        Self {
+            revision: api.revision(base),
+            base: *base,
+            images: Images::name(owner, &api.id, base, &api.requirements, &api.files),
+            spec: api.spec.clone(),
+            requirements: api.requirements.clone(),
+            files: api.files.clone(),
+            folder: Some(api.folder.clone()),
+        }
+    }
+
+    /// What served before, as the records have it.
+    #[must_use]
+    pub fn of_served(id: &ApiId, served: &Served, owner: &str) -> Self {
+        Self {
+            revision: served.revision.clone(),
+            base: served.base,
+            images: Images::name(owner, id, &served.base, &served.requirements, &served.files),
+            spec: served.spec.clone(),
+            requirements: served.requirements.clone(),
+            files: served.files.clone(),
+            folder: None,
+        }
+    }
+}
+
+impl Target {
+    /// As the records keep it once it serves.
+    #[must_use]
+    pub fn served(&self, since: Timestamp) -> Served {
+        Served {
+            revision: self.revision.clone(),
+            base: self.base,
+            spec: self.spec.clone(),
+            requirements: self.requirements.clone(),
+            files: self.files.clone(),
+            since,
+        }
+    }
+}
+
+impl Desired {
+    /// What should be of an API, from its folder (`None` where it has none) and from what served last.
+    #[must_use]
+    pub fn of(id: &ApiId, folder: Option<&Folder>, served: Option<&Served>, base: &Digest, owner: &str) -> Self {
+        let goal = match folder {
+            Some(Folder::Sound(api)) => {
+                let target = Arc::new(Target::of_api(api, base, owner));
+                if target.spec.suspend { Goal::Suspend(target) } else { Goal::Run(target) }
+            }
+            Some(Folder::Broken(broken)) => {
+                let first = broken.findings.iter().find(|finding| finding.severity == Severity::Error);
+                let first = first.map_or_else(|| "its folder is broken".to_owned(), ToString::to_string);
+                return Self::keep(id, served, owner, Basis::Broken(first));
+            }
+            None => Goal::Remove,
+        };
+        let served = served.map(|served| Arc::new(Target::of_served(id, served, owner)));
+        Self { id: id.clone(), goal, basis: Basis::Tree, served }
+    }
+
+    /// That an API stays as it was last made, for the reason given.
+    #[must_use]
+    pub fn keep(id: &ApiId, served: Option<&Served>, owner: &str, basis: Basis) -> Self {
+        let served = served.map(|served| Arc::new(Target::of_served(id, served, owner)));
+        let goal = match &served {
+            Some(target) if target.spec.suspend => Goal::Suspend(Arc::clone(target)),
+            Some(target) => Goal::Run(Arc::clone(target)),
+            None => Goal::Leave,
+        };
+        Self { id: id.clone(), goal, basis, served }
+    }
+
+    /// Of the goal and what served last, the one with that revision.
+    #[must_use]
+    pub fn target_of(&self, revision: &Revision) -> Option<&Arc<Target>> {
+        self.target().into_iter().chain(&self.served).find(|target| target.revision == *revision)
+    }
+
+    /// What should run, or would if it were not suspended.
+    #[must_use]
+    pub fn target(&self) -> Option<&Arc<Target>> {
+        match &self.goal {
+            Goal::Run(target) | Goal::Suspend(target) => Some(target),
+            Goal::Remove | Goal::Leave => None,
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Performing a step: the only place where the reconciler changes the world.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::backoff;
+use super::desired::{Desired, Target};
+use super::step::{Action, Step};
+use super::turn::{Draining, Going, TurnError, World};
+use crate::engine::{Build, EngineError, ImageTag, Install, Progress, Start};
+use crate::gateway::{Route, RouteState, Upstream};
+use crate::records::NewEvent;
+use crate::tree::{ApiId, Digest, Revision, Spec};
+use crate::world::instance::{ContainerId, InstanceName};
+use crate::world::{Answer, Failure, FailureKind, Instance, Observed, Record};
+
+/// How long one waiting step waits before the world is looked at again: a newer tree must not wait longer than this.
+const SLICE: Duration = Duration::from_millis(250);
+
+/// How long an instance may take to end once it is asked to; what it had in flight was waited for before.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How many of an app's last lines are kept with its failure.
+const OUTPUT_LINES: usize = 20;
+
+impl World {
+    /// Does one step. Doing it again, also after a crash in the middle, ends in the same world.
+    pub(super) async fn perform(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
+        let id = &desired.id;
+        match &step.action {
+            Action::Install { image } => self.install(desired, image).await,
+            Action::Build { image } => self.build(desired, image).await,
+            Action::Start { revision, number } => self.start(desired, revision, *number, step).await,
+            Action::AwaitReady { container, .. } => {
+                self.readings.ready_within(container, SLICE).await;
+                Ok(())
+            }
+            Action::Route { answer, spec } => self.route(id, observed, answer, spec, step).await,
+            Action::Unroute => {
+                self.replace_route(id, None);
+                self.write_down(id, None, "unrouted", &step.reason).await
+            }
+            Action::RecordServed { revision } => self.record_served(desired, revision).await,
+            Action::RecordStatus(status) => {
+                let record = self.records.get(id).await?;
+                let mut record = record.unwrap_or_else(|| Record::new(id.clone(), status.clone(), self.clock.now()));
+                record.status = status.clone();
+                self.put(record).await
+            }
+            Action::Drain { container, .. } => {
+                self.drain(container).await;
+                Ok(())
+            }
+            Action::Remove { instance, container, trouble } => {
+                self.remove(desired, observed, (instance, container), *trouble, step).await
+            }
+            Action::Forget => {
+                self.records.forget(id).await?;
+                self.write_down(id, None, "removed", &step.reason).await
+            }
+        }
+    }
+
+    async fn install(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
+        let Some(target) = target_of_image(desired, image) else { return Ok(()) };
+        let job = Install { tag: image.clone(), requirements: target.requirements.clone() };
+        let done = self.engine.install(&job, &self.progress(&desired.id)).await;
+        self.settle(desired, &target.revision, FailureKind::Install, "installed", "requirements installed", done).await
+    }
+
+    async fn build(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
+        let Some(target) = target_of_image(desired, image) else { return Ok(()) };
+        let files = self.read_files(target).await?;
+        let blobs: Vec<(Digest, Arc<[u8]>)> = target
+            .files
+            .values()
+            .map(|file| file.digest)
+            .zip(files.iter().map(|(_, bytes)| Arc::clone(bytes)))
+            .collect();
+        // Kept before anything serves from them: a revision that serves can always be made again.
+        self.records.put_blobs(&blobs).await?;
+        let files = files.into_iter().map(|(path, bytes)| (path, Bytes::from_owner(bytes))).collect();
+        let job = Build { tag: image.clone(), dependencies: target.images.dependencies.clone(), files };
+        let done = self.engine.build(&job, &self.progress(&desired.id)).await;
+        self.settle(desired, &target.revision, FailureKind::Build, "built", "image built", done).await
+    }
+
+    /// The bytes of a target's files: from its folder while that is as the tree says, else from the records.
+    async fn read_files(&self, target: &Arc<Target>) -> Result<Vec<(String, Arc<[u8]>)>, TurnError> {
+        let mut files = Vec::with_capacity(target.files.len());
+        let mut moved = None;
+        for (path, file) in &target.files {
+            if let Some(folder) = target.folder.clone() {
+                let (path, file) = (path.clone(), *file);
+                let name = path.clone();
+                let read = tokio::task::spawn_blocking(move || crate::tree::api::read(&folder, &path, &file)).await;
+                match read {
+                    Ok(Ok(bytes)) => {
+                        files.push((name, bytes));
+                        continue;
+                    }
+                    Ok(Err(error)) => moved = Some(error),
+                    Err(_) => {}
+                }
+            }
+            match (self.records.blob(&file.digest).await?, moved.take()) {
+                (Some(bytes), _) => files.push((path.clone(), bytes)),
+                (None, Some(error)) => return Err(error.into()),
+                (None, None) => return Err(TurnError::Lost(path.clone())),
+            }
+        }
+        Ok(files)
+    }
+
+    async fn start(&self, desired: &Desired, revision: &Revision, number: u16, step: &Step) -> Result<(), TurnError> {
+        let Some(target) = desired.target_of(revision) else { return Ok(()) };
+        let job = Start {
+            name: InstanceName::new(&desired.id, revision, number),
+            api: desired.id.clone(),
+            revision: revision.clone(),
+            number,
+            image: target.images.code.clone(),
+            run: target.spec.run(),
+        };
+        let done = {
+            // Never closed, so a permit always comes.
+            let _permit = self.starts.acquire().await;
+            self.engine.start(&job).await
+        };
+        self.settle(desired, revision, FailureKind::Start, "started", &step.reason, done).await
+    }
+
+    /// What a call that can be the revision's own fault came to. Only that fault is written down against it.
+    async fn settle(
+        &self,
+        desired: &Desired,
+        revision: &Revision,
+        kind: FailureKind,
+        event: &str,
+        message: &str,
+        done: Result<(), EngineError>,
+    ) -> Result<(), TurnError> {
+        match done {
+            Ok(()) => self.write_down(&desired.id, Some(revision), event, message).await,
+            Err(EngineError::Failed { message, output }) => self.fail(desired, revision, kind, message, output).await,
+            Err(EngineError::Unsupported(message)) => self.fail(desired, revision, kind, message, Vec::new()).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down that a revision failed.
+    async fn fail(
+        &self,
+        desired: &Desired,
+        revision: &Revision,
+        kind: FailureKind,
+        message: String,
+        output: Vec<String>,
+    ) -> Result<(), TurnError> {
+        let id = &desired.id;
+        let Some(mut record) = self.records.get(id).await? else { return Ok(()) };
+        let at = self.clock.now();
+        let failure = Failure { revision: revision.clone(), kind, count: 1, at, message: message.clone(), output };
+        let failure = backoff::next_failure(record.failure(revision), failure);
+        self.say(id, Going::Failed { message: message.clone(), output: failure.output.clone() });
+        record.failures.retain(|old| old.revision != *revision && desired.target_of(&old.revision).is_some());
+        record.failures.push(failure);
+        self.put(record).await?;
+        self.write_down(id, Some(revision), "failed", &message).await
+    }
+
+    async fn route(
+        &self,
+        id: &ApiId,
+        observed: &Observed,
+        answer: &Answer,
+        spec: &Spec,
+        step: &Step,
+    ) -> Result<(), TurnError> {
+        let state = match answer {
+            Answer::Suspended => RouteState::Suspended,
+            Answer::Unavailable => RouteState::Unavailable { reason: "API is not ready yet".to_owned() },
+            Answer::Forward { revision, containers } => {
+                let instances = observed.instances.iter().filter(|instance| containers.contains(&instance.container));
+                let upstreams: Vec<Arc<Upstream>> =
+                    instances.filter_map(|instance| self.upstream(id, instance)).collect();
+                if upstreams.is_empty() {
+                    return Ok(());
+                }
+                RouteState::Serving { revision: revision.clone(), upstreams }
+            }
+        };
+        let route =
+            Route { id: id.clone(), settings: spec.route, rate_limit: spec.rate_limit, digest: spec.digest(), state };
+        self.replace_route(id, Some(route));
+        match answer {
+            Answer::Forward { revision, .. } => self.write_down(id, Some(revision), "serving", &step.reason).await,
+            Answer::Suspended => self.write_down(id, None, "suspended", &step.reason).await,
+            Answer::Unavailable => Ok(()),
+        }
+    }
+
+    /// The upstream of an instance: the one that is there, with its count and its connections, or a new one.
+    fn upstream(&self, id: &ApiId, instance: &Instance) -> Option<Arc<Upstream>> {
+        let address = instance.address()?;
+        let known = self.routes.upstream(id, &instance.container);
+        let known = known.filter(|upstream| upstream.address == address && !upstream.is_sealed());
+        Some(known.unwrap_or_else(|| Arc::new(Upstream::new(Arc::clone(&instance.container), address))))
+    }
+
+    /// Swaps the route, and from then on counts what the instances that left it have still to finish.
+    fn replace_route(&self, id: &ApiId, route: Option<Route>) {
+        let before = self.routes.upstreams(id);
+        self.routes.set(id, route);
+        let after = self.routes.upstreams(id);
+        let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.clock.now();
+        for upstream in before {
+            if !after.iter().any(|kept| kept.container == upstream.container) {
+                draining.insert(Arc::clone(&upstream.container), Draining { upstream, since });
+            }
+        }
+        for upstream in after {
+            draining.remove(&upstream.container);
+        }
+    }
+
+    async fn record_served(&self, desired: &Desired, revision: &Revision) -> Result<(), TurnError> {
+        let (Some(target), Some(mut record)) = (desired.target_of(revision), self.records.get(&desired.id).await?)
+        else {
+            return Ok(());
+        };
+        let since = record.served.as_ref().filter(|served| served.revision == *revision).map(|served| served.since);
+        let served = target.served(since.unwrap_or_else(|| self.clock.now()));
+        if !target.spec.suspend {
+            self.records.put_revision(&desired.id, &served).await?;
+        }
+        record.served = Some(served);
+        self.put(record).await
+    }
+
+    /// Waits a short while for an instance to finish.
+    async fn drain(&self, container: &ContainerId) {
+        let deadline = tokio::time::Instant::now() + SLICE;
+        while self.in_flight(container) > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn in_flight(&self, container: &ContainerId) -> u64 {
+        let draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        draining.get(container).map_or(0, |draining| draining.upstream.in_flight())
+    }
+
+    async fn remove(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        (name, container): (&InstanceName, &ContainerId),
+        trouble: Option<FailureKind>,
+        step: &Step,
+    ) -> Result<(), TurnError> {
+        let Some(instance) = observed.instances.iter().find(|instance| instance.container == *container) else {
+            return Ok(());
+        };
+        if !self.may_go(instance, desired) {
+            return Ok(());
+        }
+        if let Some(kind) = trouble {
+            let output = self.last_lines(container).await;
+            self.fail(desired, &instance.revision, kind, step.reason.clone(), output).await?;
+        }
+        self.readings.forget(container);
+        self.engine.remove(container, STOP_GRACE).await?;
+        self.draining.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        tracing::info!(api = %desired.id, %name, reason = %step.reason, "instance removed");
+        Ok(())
+    }
+
+    /// Whether no request can reach an instance any more: the last word before it is removed.
+    ///
+    /// A request may have read the old route and not have counted itself yet, so a count of zero alone is not enough.
+    fn may_go(&self, instance: &Instance, desired: &Desired) -> bool {
+        let draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Draining { upstream, since }) = draining.get(&instance.container) else {
+            return true;
+        };
+        let drain =
+            desired.target_of(&instance.revision).or(desired.target()).map_or(Duration::ZERO, |t| t.spec.drain.0);
+        if upstream.try_seal() {
+            return true;
+        }
+        let is_over = instance.address().is_none() || self.clock.now() >= *since + drain;
+        if is_over {
+            upstream.close();
+        }
+        is_over
+    }
+
+    async fn last_lines(&self, container: &ContainerId) -> Vec<String> {
+        let Ok(lines) = self.engine.logs(container, OUTPUT_LINES, false).await else { return Vec::new() };
+        let lines = lines.filter_map(async |line| line.ok().map(|line| line.text)).collect::<Vec<_>>();
+        tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
+    }
+
+    fn progress(&self, id: &ApiId) -> Progress {
+        let (id, news) = (id.clone(), self.news.clone());
+        Progress::new(move |line| {
+            let what = Going::Output { line: line.to_owned() };
+            let _ = news.send(super::turn::News { api: id.clone(), what });
+        })
+    }
+
+    async fn put(&self, mut record: Record) -> Result<(), TurnError> {
+        record.updated = self.clock.now();
+        Ok(self.records.put(&record).await?)
+    }
+
+    async fn write_down(
+        &self,
+        id: &ApiId,
+        revision: Option<&Revision>,
+        kind: &str,
+        message: &str,
+    ) -> Result<(), TurnError> {
+        let event = NewEvent {
+            at: self.clock.now(),
+            api: Some(id.clone()),
+            revision: revision.cloned(),
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+        };
+        tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), kind, "{message}");
+        self.records.add_event(&event).await?;
+        Ok(())
+    }
+}
+
+/// Of the goal and what served last, the one that an image belongs to.
+fn target_of_image<'a>(desired: &'a Desired, image: &ImageTag) -> Option<&'a Arc<Target>> {
+    let mut targets = desired.target().into_iter().chain(&desired.served);
+    targets.find(|target| target.images.code == *image || target.images.dependencies == *image)
+}

@@ -1,0 +1,367 @@
+//! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::desired::{Basis, Desired, Goal, Target};
+use super::model;
+use super::step::{Action, Next, Step, step};
+use crate::tree::{ApiId, Digest, Revision};
+use crate::world::{Observed, Served};
+
+/// What would happen to all APIs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// Of this JSON form; goes up when a reader must change.
+    pub version: u32,
+    /// The APIs to which something would happen, or that cannot be brought where they should be.
+    pub apis: Vec<ApiPlan>,
+    /// How many APIs stay as they are.
+    pub unchanged: usize,
+    /// Of the whole plan. Two plans with the same fingerprint do the same.
+    pub fingerprint: Digest,
+}
+
+/// What would happen to one API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApiPlan {
+    /// Which API.
+    pub id: ApiId,
+    /// In one word.
+    pub verdict: Verdict,
+    /// What serves now.
+    pub from: Option<Revision>,
+    /// What will serve.
+    pub to: Option<Revision>,
+    /// What the tree changed: pending.
+    pub changes: Vec<Change>,
+    /// What the world changed: drift, in sentences.
+    pub drift: Vec<String>,
+    /// What is built anew.
+    pub rebuild: Rebuild,
+    /// Whether new instances take over from old ones.
+    pub restart: bool,
+    /// What callers will notice, in sentences.
+    pub callers: Vec<String>,
+    /// What is done, in order.
+    pub steps: Vec<PlannedStep>,
+    /// Why it goes no further: a pause after a failure, a broken folder, a removal that waits for a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked: Option<String>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedStep {
+    /// What is done.
+    #[serde(flatten)]
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+}
+
+/// What would happen to an API, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It is new.
+    Create,
+    /// The tree changed.
+    Update,
+    /// The world changed.
+    Heal,
+    /// It stops, and is kept.
+    Suspend,
+    /// It goes.
+    Remove,
+    /// Nothing happens, though it is not as it should be.
+    Blocked,
+}
+
+/// What is built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rebuild {
+    /// Nothing.
+    Nothing,
+    /// The files, on the dependencies that are there.
+    Code,
+    /// The dependencies too.
+    Dependencies,
+}
+
+/// One thing that the tree changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "kebab-case")]
+pub enum Change {
+    /// A setting of `api.yaml` or of the defaults.
+    Setting {
+        /// Dotted, as in `resources.memory`.
+        key: String,
+        /// `null` where it was not set.
+        old: serde_json::Value,
+        /// `null` where it is not set any more.
+        new: serde_json::Value,
+    },
+    /// A requirement.
+    Requirement {
+        /// As it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        old: Option<String>,
+        /// As it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        new: Option<String>,
+    },
+    /// A file.
+    File {
+        /// Relative to the API's folder.
+        path: String,
+        /// Its digest before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        old: Option<Digest>,
+        /// Its digest now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        new: Option<Digest>,
+        /// Unified; filled in by whoever can read both.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        diff: Option<String>,
+    },
+    /// The base image.
+    Base {
+        /// Its digest before.
+        old: Digest,
+        /// Its digest now.
+        new: Digest,
+    },
+}
+
+/// The most steps that a plan for one instance may have; more is a loop, which the tests rule out.
+const STEPS_PER_INSTANCE: usize = 8;
+
+/// What would happen to all APIs.
+#[must_use]
+pub fn plan<'a>(apis: impl IntoIterator<Item = (&'a Desired, &'a Observed)>) -> Plan {
+    let mut unchanged = 0;
+    let mut planned = Vec::new();
+    // Dependency images are shared: what one API has installed, the next one finds.
+    let mut made = BTreeSet::new();
+    for (desired, observed) in apis {
+        let mut observed = observed.clone();
+        observed.images.extend(made.iter().cloned());
+        match plan_api(desired, &observed) {
+            Some(api) => {
+                made.extend(api.steps.iter().filter_map(|step| match &step.action {
+                    Action::Install { image } => Some(image.clone()),
+                    _ => None,
+                }));
+                planned.push(api);
+            }
+            None => unchanged += 1,
+        }
+    }
+    let fingerprint = Digest::of_value(&planned);
+    Plan { version: 1, apis: planned, unchanged, fingerprint }
+}
+
+/// What would happen to one API; `None` where nothing would, and nothing need.
+#[must_use]
+pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
+    let (steps, waits) = unfold(desired, observed);
+    let blocked = match (&desired.basis, waits) {
+        (Basis::Tree, waits) => waits,
+        (Basis::Broken(why) | Basis::Unreadable(why) | Basis::RemovalHeld(why), _) => Some(why.clone()),
+    };
+    if steps.iter().all(|step| matches!(step.action, Action::RecordStatus(_))) && blocked.is_none() {
+        return None;
+    }
+    let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
+    let changes = match (desired.target(), served) {
+        (Some(target), Some(served)) => changes(served, target),
+        _ => Vec::new(),
+    };
+    let drift = drift(desired, observed);
+    let verdict = verdict(desired, observed, &steps, &changes);
+    let has = |wanted: fn(&Action) -> bool| steps.iter().any(|step| wanted(&step.action));
+    let rebuild = if has(|action| matches!(action, Action::Install { .. })) {
+        Rebuild::Dependencies
+    } else if has(|action| matches!(action, Action::Build { .. })) {
+        Rebuild::Code
+    } else {
+        Rebuild::Nothing
+    };
+    let restart = served.is_some() && has(|action| matches!(action, Action::Start { .. }));
+    Some(ApiPlan {
+        id: desired.id.clone(),
+        verdict,
+        from: served.filter(|served| !served.spec.suspend).map(|served| served.revision.clone()),
+        to: match &desired.goal {
+            Goal::Run(target) => Some(target.revision.clone()),
+            _ => None,
+        },
+        callers: callers(desired, verdict, &changes, restart),
+        changes,
+        drift,
+        rebuild,
+        restart,
+        steps: steps.into_iter().map(|step| PlannedStep { action: step.action, reason: step.reason }).collect(),
+        blocked,
+    })
+}
+
+/// All steps from here to where nothing is left to do, and what it would still wait for.
+#[must_use]
+pub fn unfold(desired: &Desired, observed: &Observed) -> (Vec<Step>, Option<String>) {
+    let replicas = desired.target().map_or(1, |target| usize::from(target.spec.replicas));
+    let limit = STEPS_PER_INSTANCE * (2 + replicas + observed.instances.len());
+    let mut model = observed.clone();
+    let mut steps = Vec::new();
+    loop {
+        match step(desired, &model) {
+            Next::Settled => return (steps, None),
+            Next::Wait { reason, .. } => return (steps, Some(reason)),
+            Next::Act(_) if steps.len() >= limit => {
+                return (steps, Some("the plan does not come to an end; please report this".to_owned()));
+            }
+            Next::Act(next) => {
+                model::perform(&next.action, desired, &mut model);
+                steps.push(next);
+            }
+        }
+    }
+}
+
+/// What it would take to get back to what skep last made: that, and nothing else, is drift.
+fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
+    let Some(served) = &desired.served else { return Vec::new() };
+    let goal = if served.spec.suspend { Goal::Suspend(served.clone()) } else { Goal::Run(served.clone()) };
+    let back = Desired { id: desired.id.clone(), goal, basis: Basis::Tree, served: None };
+    // An instance of the revision that is on its way in is no drift, though what served last does not need it.
+    let is_ours = |container: &str| {
+        let revision = observed.instances.iter().find(|i| &*i.container == container).map(|i| &i.revision);
+        desired.target().is_some_and(|target| Some(&target.revision) == revision && target.revision != served.revision)
+    };
+    let (steps, _) = unfold(&back, observed);
+    let sentence = |step: Step| match &step.action {
+        Action::Install { image } | Action::Build { image } => Some(format!("image {image} is gone")),
+        Action::Start { number, .. } => Some(format!("instance {number}: {}", step.reason)),
+        Action::Remove { instance, container, .. } => {
+            (!is_ours(container)).then(|| format!("container {instance}: {}", step.reason))
+        }
+        _ => None,
+    };
+    steps.into_iter().filter_map(sentence).collect()
+}
+
+fn verdict(desired: &Desired, observed: &Observed, steps: &[Step], changes: &[Change]) -> Verdict {
+    let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
+    if steps.iter().all(|step| matches!(step.action, Action::RecordStatus(_))) {
+        return Verdict::Blocked;
+    }
+    match (&desired.goal, served) {
+        (Goal::Remove, _) => Verdict::Remove,
+        (Goal::Suspend(_), served) if served.is_none_or(|served| !served.spec.suspend) => Verdict::Suspend,
+        (_, None) => Verdict::Create,
+        (_, Some(_)) if changes.is_empty() => Verdict::Heal,
+        (_, Some(_)) => Verdict::Update,
+    }
+}
+
+/// What the tree changed since `served`.
+#[must_use]
+pub fn changes(served: &Served, target: &Target) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if served.base != target.base {
+        changes.push(Change::Base { old: served.base, new: target.base });
+    }
+    let (old, new) = (settings(&served.spec), settings(&target.spec));
+    for key in keys(&old, &new) {
+        let value = |side: &BTreeMap<String, serde_json::Value>| side.get(&key).cloned().unwrap_or_default();
+        let (old, new) = (value(&old), value(&new));
+        if old != new {
+            changes.push(Change::Setting { key, old, new });
+        }
+    }
+    let named = |requirements: &crate::tree::Requirements| -> BTreeMap<String, String> {
+        requirements.0.iter().map(|requirement| (requirement.name().to_owned(), requirement.0.clone())).collect()
+    };
+    let (old, new) = (named(&served.requirements), named(&target.requirements));
+    for name in keys(&old, &new) {
+        let (old, new) = (old.get(&name).cloned(), new.get(&name).cloned());
+        if old != new {
+            changes.push(Change::Requirement { old, new });
+        }
+    }
+    for path in keys(&served.files, &target.files) {
+        let (old, new) = (served.files.get(&path), target.files.get(&path));
+        if old != new {
+            let (old, new) = (old.map(|file| file.digest), new.map(|file| file.digest));
+            changes.push(Change::File { path, old, new, diff: None });
+        }
+    }
+    changes
+}
+
+/// The keys of either side, in order.
+fn keys<V>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>) -> Vec<String> {
+    let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    all.into_iter().cloned().collect()
+}
+
+/// Every setting by its dotted key.
+fn settings(spec: &crate::tree::Spec) -> BTreeMap<String, serde_json::Value> {
+    fn walk(prefix: &str, value: serde_json::Value, into: &mut BTreeMap<String, serde_json::Value>) {
+        match value {
+            serde_json::Value::Object(map) => {
+                for (key, value) in map {
+                    let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+                    walk(&key, value, into);
+                }
+            }
+            value => {
+                into.insert(prefix.to_owned(), value);
+            }
+        }
+    }
+    let mut flat = BTreeMap::new();
+    walk("", serde_json::to_value(spec).unwrap_or_default(), &mut flat);
+    flat.retain(|_, value| !value.is_null());
+    flat
+}
+
+/// What callers will notice.
+fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], restart: bool) -> Vec<String> {
+    let id = &desired.id;
+    let mut notices = Vec::new();
+    match verdict {
+        Verdict::Create => notices.push(match desired.target() {
+            Some(target) if target.spec.route.public => format!("/run/{id} answers anybody"),
+            _ => format!("/run/{id} answers callers with a key"),
+        }),
+        Verdict::Suspend => notices.push(format!("/run/{id} answers 503: suspended")),
+        Verdict::Remove => notices.push(format!("/run/{id} answers 401 as any unknown API does")),
+        Verdict::Update | Verdict::Heal if restart => notices.push(match desired.target() {
+            Some(target) => format!("no request is lost; open streams end after {} at the latest", target.spec.drain),
+            None => "no request is lost".to_owned(),
+        }),
+        Verdict::Update | Verdict::Heal | Verdict::Blocked => {}
+    }
+    for change in changes {
+        let Change::Setting { key, old, new } = change else { continue };
+        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        match (key.as_str(), new) {
+            ("route.public", serde_json::Value::Bool(true)) => {
+                notices.push("anybody may call, without a key".to_owned())
+            }
+            ("route.public", _) => notices.push("callers need a key".to_owned()),
+            ("route.timeout", _) => notices.push(format!("an answer may take {}, not {}", text(new), text(old))),
+            ("route.max_body", _) => notices.push(format!("a request body may be {}, not {}", text(new), text(old))),
+            ("suspend", serde_json::Value::Bool(false)) => notices.push(format!("/run/{id} answers again")),
+            (key, _) if key.starts_with("rate_limit") => {
+                notices.push(format!("the rate limit changes: {key} {} → {}", text(old), text(new)));
+            }
+            _ => {}
+        }
+    }
+    notices
+}

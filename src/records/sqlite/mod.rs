@@ -1,0 +1,322 @@
+//! Records in one SQLite file, which several processes may use at once: the daemon, and `skep keys create` beside it.
+
+mod migrations;
+mod row;
+mod trouble;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, ToSql, Transaction, params};
+
+use self::trouble::Trouble;
+use self::worker::{Access, Worker};
+use super::{Event, Key, NewEvent, Records, RecordsError};
+use crate::tree::{ApiId, Digest};
+use crate::world::{Record, Served};
+
+/// Records in one SQLite file. Cheap to clone; clones share one connection.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    worker: Worker,
+}
+
+impl Sqlite {
+    /// Opens the file, makes it where it is missing (mode 0600, in a folder that is there), and brings its schema up
+    /// to date.
+    ///
+    /// # Errors
+    /// [`RecordsError::Open`] where it cannot be read and written or is no file of ours, [`RecordsError::TooNew`]
+    /// where a later skep wrote it.
+    pub fn open(path: &Path) -> Result<Self, RecordsError> {
+        Ok(Self { worker: Worker::open(path)? })
+    }
+
+    /// Records that go when the last clone of this handle goes.
+    ///
+    /// # Errors
+    /// [`RecordsError::Open`] where the system has no memory or thread to spare.
+    pub fn in_memory() -> Result<Self, RecordsError> {
+        Ok(Self { worker: Worker::in_memory()? })
+    }
+}
+
+#[async_trait]
+impl Records for Sqlite {
+    async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
+        let id = id.clone();
+        self.worker.run(Access::Read, "read the row of an API", move |t| find(t, &id)).await
+    }
+
+    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
+        const ACTION: &str = "read the rows of all APIs";
+        let job = |t: &Transaction<'_>| {
+            let sql = format!("SELECT {} FROM apis ORDER BY id", row::RECORD);
+            let rows = list(t, &sql, &[], |r| {
+                let id = row::api("apis", &r.get::<_, String>(0)?)?;
+                Ok((id, row::record(r).map_err(|trouble| trouble.while_trying(ACTION))))
+            })?;
+            Ok(rows.into_iter().collect())
+        };
+        self.worker.run(Access::Read, ACTION, job).await
+    }
+
+    async fn put(&self, record: &Record) -> Result<(), RecordsError> {
+        const SQL: &str = "INSERT INTO apis (id, name, sync, health, message, served, failures, created_at, updated_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
+                message = excluded.message, served = excluded.served, failures = excluded.failures,
+                created_at = excluded.created_at, updated_at = excluded.updated_at";
+        let record = record.clone();
+        let job = move |t: &Transaction<'_>| {
+            // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.
+            if let Ok(Some(there)) = find(t, &record.id)
+                && record == (Record { updated: record.updated, ..there })
+            {
+                return Ok(());
+            }
+            let values = params![
+                record.id.as_str(),
+                record.status.name,
+                row::word(&record.status.sync)?,
+                row::word(&record.status.health)?,
+                record.status.message,
+                record.served.as_ref().map(row::json).transpose()?,
+                row::json(&record.failures)?,
+                row::time(record.created),
+                row::time(record.updated),
+            ];
+            t.prepare_cached(SQL)?.execute(values)?;
+            Ok(())
+        };
+        self.worker.run(Access::Write, "write the row of an API", job).await
+    }
+
+    async fn forget(&self, id: &ApiId) -> Result<(), RecordsError> {
+        let id = id.clone();
+        let job = move |t: &Transaction<'_>| {
+            t.execute("DELETE FROM apis WHERE id = ?1", [id.as_str()])?;
+            t.execute("DELETE FROM removals WHERE api = ?1", [id.as_str()])?;
+            Ok(())
+        };
+        self.worker.run(Access::Write, "remove the row of an API", job).await
+    }
+
+    async fn put_revision(&self, id: &ApiId, served: &Served) -> Result<(), RecordsError> {
+        // One row for each revision; one that serves again, as after a rollback, is the latest again.
+        const SQL: &str = "INSERT INTO revisions (api, revision, since, served) VALUES (?1, ?2, ?3, ?4)
+            ON CONFLICT (api, revision) DO UPDATE SET since = excluded.since, served = excluded.served
+            WHERE excluded.since >= since AND excluded.served <> served";
+        let (id, served) = (id.clone(), served.clone());
+        let job = move |t: &Transaction<'_>| {
+            let values = params![id.as_str(), served.revision.as_str(), row::time(served.since), row::json(&served)?];
+            t.prepare_cached(SQL)?.execute(values)?;
+            Ok(())
+        };
+        self.worker.run(Access::Write, "write a revision", job).await
+    }
+
+    async fn revisions(&self, id: &ApiId) -> Result<Vec<Served>, RecordsError> {
+        const SQL: &str = "SELECT api, revision, served FROM revisions WHERE api = ?1 ORDER BY since DESC, rowid DESC";
+        let id = id.clone();
+        let job = move |t: &Transaction<'_>| list(t, SQL, &[&id.as_str()], row::served);
+        self.worker.run(Access::Read, "read the revisions of an API", job).await
+    }
+
+    async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
+        let blobs = blobs.to_vec();
+        let job = move |t: &Transaction<'_>| {
+            let mut insert = t.prepare_cached("INSERT OR IGNORE INTO blobs (digest, bytes) VALUES (?1, ?2)")?;
+            for (digest, bytes) in &blobs {
+                insert.execute(params![digest.to_string(), &bytes[..]])?;
+            }
+            Ok(())
+        };
+        self.worker.run(Access::Write, "keep files", job).await
+    }
+
+    async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
+        let digest = *digest;
+        let job = move |t: &Transaction<'_>| {
+            let name = digest.to_string();
+            let read = |r: &rusqlite::Row<'_>| Ok(Arc::<[u8]>::from(r.get_ref(0)?.as_blob()?));
+            let bytes = t.query_row("SELECT bytes FROM blobs WHERE digest = ?1", [&name], read).optional()?;
+            match bytes {
+                Some(bytes) if Digest::of(&bytes) != digest => {
+                    Err(Trouble::Corrupt(format!("table `blobs`, row `{name}`, column `bytes`: not what was kept")))
+                }
+                bytes => Ok(bytes),
+            }
+        };
+        self.worker.run(Access::Read, "read a file", job).await
+    }
+
+    async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError> {
+        const SQL: &str = "INSERT INTO events (at, api, revision, kind, message) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let event = event.clone();
+        let job = move |t: &Transaction<'_>| {
+            let api = event.api.as_ref().map(ApiId::as_str);
+            let revision = event.revision.as_ref().map(|revision| revision.as_str());
+            t.prepare_cached(SQL)?.execute(params![row::time(event.at), api, revision, event.kind, event.message])?;
+            // Numbers begin at 1 and count up, so that the sign is never lost.
+            Ok(t.last_insert_rowid().unsigned_abs())
+        };
+        self.worker.run(Access::Write, "write an event", job).await
+    }
+
+    async fn events(&self, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, RecordsError> {
+        let api = api.cloned();
+        let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+        let job = move |t: &Transaction<'_>| {
+            let columns = row::EVENT;
+            match &api {
+                None => {
+                    let sql = format!("SELECT {columns} FROM events WHERE number > ?1 ORDER BY number LIMIT ?2");
+                    list(t, &sql, &[&after, &limit], row::event)
+                }
+                Some(api) => {
+                    let sql =
+                        format!("SELECT {columns} FROM events WHERE api = ?3 AND number > ?1 ORDER BY number LIMIT ?2");
+                    list(t, &sql, &[&after, &limit, &api.as_str()], row::event)
+                }
+            }
+        };
+        self.worker.run(Access::Read, "read events", job).await
+    }
+
+    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
+        let job = |t: &Transaction<'_>| {
+            let sql = format!("SELECT {} FROM keys WHERE revoked_at IS NULL OR revoked_at > ?1 ORDER BY id", row::KEY);
+            list(t, &sql, &[&row::time(Timestamp::now())], row::key)
+        };
+        self.worker.run(Access::Read, "read the keys", job).await
+    }
+
+    async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {
+        const SQL: &str = "INSERT INTO keys (id, hash, name, scope, created_at, revoked_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let key = key.clone();
+        let job = move |t: &Transaction<'_>| {
+            let scope = row::json(&key.scope)?;
+            let (created, revoked) = (row::time(key.created), key.revoked.map(row::time));
+            t.execute(SQL, params![key.id, key.hash.to_string(), key.name, scope, created, revoked])?;
+            Ok(())
+        };
+        self.worker.run(Access::WriteThrough, "add a key", job).await
+    }
+
+    async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError> {
+        // The earlier of two revocations holds.
+        const SQL: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND (revoked_at IS NULL OR revoked_at > ?2)";
+        let id = id.to_owned();
+        let job = move |t: &Transaction<'_>| {
+            t.execute(SQL, [&id, &row::time(at)])?;
+            Ok(t.query_row("SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)", [&id], |r| r.get(0))?)
+        };
+        self.worker.run(Access::WriteThrough, "revoke a key", job).await
+    }
+
+    async fn confirm_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError> {
+        let ids = ids.to_vec();
+        let job = move |t: &Transaction<'_>| {
+            let mut insert = t.prepare_cached("INSERT OR IGNORE INTO removals (api) VALUES (?1)")?;
+            for id in &ids {
+                insert.execute([id.as_str()])?;
+            }
+            Ok(())
+        };
+        self.worker.run(Access::WriteThrough, "confirm removals", job).await
+    }
+
+    async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
+        let job = |t: &Transaction<'_>| {
+            list(t, "SELECT api FROM removals ORDER BY api", &[], |r| row::api("removals", &r.get::<_, String>(0)?))
+        };
+        self.worker.run(Access::Read, "read the confirmed removals", job).await
+    }
+
+    async fn version(&self) -> Result<u64, RecordsError> {
+        // Counts commits by other connections, which is what the trait promises; needs no table and reads one page.
+        let job = |t: &Transaction<'_>| Ok(t.pragma_query_value(None, "data_version", |r| r.get::<_, i64>(0))?);
+        let version = self.worker.run(Access::Read, "look for changes", job).await?;
+        Ok(version.unsigned_abs())
+    }
+}
+
+/// The row of one API.
+fn find(transaction: &Transaction<'_>, id: &ApiId) -> Result<Option<Record>, Trouble> {
+    let sql = format!("SELECT {} FROM apis WHERE id = ?1", row::RECORD);
+    Ok(list(transaction, &sql, &[&id.as_str()], row::record)?.pop())
+}
+
+/// Every row that a query gives, read by `read`.
+fn list<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: &[&dyn ToSql],
+    read: impl Fn(&rusqlite::Row<'_>) -> Result<T, Trouble>,
+) -> Result<Vec<T>, Trouble> {
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::NewEvent;
+
+    fn blob(len: usize) -> [(Digest, Arc<[u8]>); 1] {
+        let bytes = vec![7; len];
+        [(Digest::of(&bytes), bytes.into())]
+    }
+
+    /// Sets a pragma on the connection that the handle uses.
+    async fn set(records: &Sqlite, name: &'static str, value: i64) {
+        records.worker.run(Access::Read, "set", move |t| Ok(t.pragma_update(None, name, value)?)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_named_and_what_was_kept_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Sqlite::open(&folder.path().join("records.db")).unwrap();
+        records.put_blobs(&blob(10)).await.unwrap();
+        set(&records, "max_page_count", 40).await;
+        let error = records.put_blobs(&blob(1 << 20)).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot keep files in the records: database or disk is full; free"), "{error}");
+        assert!(records.blob(&blob(10)[0].0).await.unwrap().is_some());
+
+        set(&records, "max_page_count", 10_000).await;
+        records.put_blobs(&blob(1 << 20)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_named() {
+        let records = Sqlite::in_memory().unwrap();
+        set(&records, "query_only", 1).await;
+        let error = records.confirm_removal(&[ApiId::new("a").unwrap()]).await.unwrap_err().to_string();
+        assert!(error.contains("readonly database; make the file and its folder writable"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_fails_half_way_leaves_nothing() {
+        let records = Sqlite::in_memory().unwrap();
+        let job = |t: &Transaction<'_>| {
+            t.execute("INSERT INTO removals (api) VALUES ('a')", [])?;
+            Err::<(), _>(Trouble::Corrupt("half way".to_owned()))
+        };
+        records.worker.run(Access::Write, "fail", job).await.unwrap_err();
+        assert!(records.confirmed_removals().await.unwrap().is_empty());
+        let event =
+            NewEvent { at: Timestamp::UNIX_EPOCH, api: None, revision: None, kind: "k".into(), message: "m".into() };
+        assert_eq!(records.add_event(&event).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! A row is how a value of ours lies in a table; each is read strictly, and a bad one is named by table, row and column.
+
+use jiff::Timestamp;
+use rusqlite::Row;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::trouble::Trouble;
+use crate::reconcile::status::Status;
+use crate::records::{Event, Key, NewEvent};
+use crate::tree::{ApiId, Revision};
+use crate::world::{Record, Served};
+
+/// The columns that [`record`] reads.
+pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at";
+
+/// The columns that [`event`] reads.
+pub const EVENT: &str = "number, at, api, revision, kind, message";
+
+/// The columns that [`key`] reads.
+pub const KEY: &str = "id, hash, name, scope, created_at, revoked_at";
+
+/// Which row is being read; for the error that names it.
+struct At<'a> {
+    table: &'static str,
+    row: &'a str,
+}
+
+impl At<'_> {
+    fn corrupt(&self, column: &str, cause: impl std::fmt::Display) -> Trouble {
+        Trouble::Corrupt(format!("table `{}`, row `{}`, column `{column}`: {cause}", self.table, self.row))
+    }
+
+    fn json<T: DeserializeOwned>(&self, column: &str, text: &str) -> Result<T, Trouble> {
+        serde_json::from_str(text).map_err(|e| self.corrupt(column, e))
+    }
+
+    fn word<T: DeserializeOwned>(&self, column: &str, text: String) -> Result<T, Trouble> {
+        serde_json::from_value(Value::String(text)).map_err(|e| self.corrupt(column, e))
+    }
+
+    fn time(&self, column: &str, text: &str) -> Result<Timestamp, Trouble> {
+        text.parse().map_err(|e| self.corrupt(column, e))
+    }
+
+    fn api(&self, column: &str, text: &str) -> Result<ApiId, Trouble> {
+        ApiId::new(text).map_err(|e| self.corrupt(column, e))
+    }
+}
+
+/// A row of `apis`, by the columns of [`RECORD`].
+pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
+    let id: String = row.get(0)?;
+    let at = At { table: "apis", row: &id };
+    let served: Option<String> = row.get(5)?;
+    Ok(Record {
+        id: at.api("id", &id)?,
+        status: Status {
+            name: row.get(1)?,
+            sync: at.word("sync", row.get(2)?)?,
+            health: at.word("health", row.get(3)?)?,
+            message: row.get(4)?,
+        },
+        served: served.map(|text| at.json("served", &text)).transpose()?,
+        failures: at.json("failures", &row.get::<_, String>(6)?)?,
+        created: at.time("created_at", &row.get::<_, String>(7)?)?,
+        updated: at.time("updated_at", &row.get::<_, String>(8)?)?,
+    })
+}
+
+/// A row of `revisions`: `api`, `revision`, `served`.
+pub fn served(row: &Row<'_>) -> Result<Served, Trouble> {
+    let name = format!("{} {}", row.get::<_, String>(0)?, row.get::<_, String>(1)?);
+    At { table: "revisions", row: &name }.json("served", &row.get::<_, String>(2)?)
+}
+
+/// A row of `events`, by the columns of [`EVENT`].
+pub fn event(row: &Row<'_>) -> Result<Event, Trouble> {
+    let number: i64 = row.get(0)?;
+    let name = number.to_string();
+    let at = At { table: "events", row: &name };
+    let api: Option<String> = row.get(2)?;
+    let revision: Option<String> = row.get(3)?;
+    let event = NewEvent {
+        at: at.time("at", &row.get::<_, String>(1)?)?,
+        api: api.map(|text| at.api("api", &text)).transpose()?,
+        revision: revision.as_deref().map(Revision::from_label),
+        kind: row.get(4)?,
+        message: row.get(5)?,
+    };
+    Ok(Event { number: number.try_into().map_err(|e| at.corrupt("number", e))?, event })
+}
+
+/// A row of `keys`, by the columns of [`KEY`].
+pub fn key(row: &Row<'_>) -> Result<Key, Trouble> {
+    let id: String = row.get(0)?;
+    let at = At { table: "keys", row: &id };
+    let revoked: Option<String> = row.get(5)?;
+    Ok(Key {
+        hash: row.get::<_, String>(1)?.parse().map_err(|e| at.corrupt("hash", e))?,
+        name: row.get(2)?,
+        scope: at.json("scope", &row.get::<_, String>(3)?)?,
+        created: at.time("created_at", &row.get::<_, String>(4)?)?,
+        revoked: revoked.map(|text| at.time("revoked_at", &text)).transpose()?,
+        id,
+    })
+}
+
+/// An id from a table that holds nothing else.
+pub fn api(table: &'static str, text: &str) -> Result<ApiId, Trouble> {
+    At { table, row: text }.api("api", text)
+}
+
+/// A moment as it is written: UTC, RFC 3339, always nine digits of a second, so that order of text is order of time
+/// and nothing is lost.
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.9}")
+}
+
+/// A value as JSON.
+pub fn json(value: &impl Serialize) -> Result<String, Trouble> {
+    serde_json::to_string(value).map_err(|e| Trouble::Corrupt(format!("a value cannot be written as JSON: {e}")))
+}
+
+/// A status as the one word that its JSON is.
+pub fn word(value: &impl Serialize) -> Result<String, Trouble> {
+    json(value).map(|text| text.trim_matches('"').to_owned())
+}

@@ -1,0 +1,374 @@
+//! A scanner looks at all API folders and makes a tree of them, reading again only what changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use rayon::prelude::*;
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
+
+use super::diagnostic::{Diagnostic, code};
+use super::folder::{self, Listing, NoFolder, Rules, is_ignored};
+use super::id::{ApiId, IdError};
+use super::{Broken, Folder, Tree};
+use crate::settings::Settings;
+
+/// A file that changed this shortly before a look may change again without its times changing, since they have the
+/// resolution of the kernel's tick (10 ms at most) or of a coarser file system. Git calls such a file racy.
+const RACY: Duration = Duration::from_millis(50);
+
+/// The stack of each reading thread. Source is bounded to 3,000 levels, each of which takes about a kilobyte.
+const STACK: usize = 32 * 1024 * 1024;
+
+/// Makes trees of API folders. Keeps what it has read, so that an unchanged folder costs one look at each of its files.
+#[derive(Debug)]
+pub struct Scanner {
+    root: PathBuf,
+    apis: PathBuf,
+    rules: Rules,
+    quiet: Duration,
+    threads: rayon::ThreadPool,
+    cache: BTreeMap<ApiId, Listing>,
+    tree: Arc<Tree>,
+}
+
+/// What one look saw.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// All folders. Those that did not change are the same [`Arc`]s as in the look before.
+    pub tree: Arc<Tree>,
+    /// Folders that are new, gone, or differ from the look before.
+    pub changed: BTreeSet<ApiId>,
+    /// Folders that were changing while they were looked at. `tree` has their earlier value; one that has none is
+    /// [`Folder::Broken`]. Look at them again soon.
+    pub unsettled: BTreeSet<ApiId>,
+}
+
+/// Why there is no tree. Never to be taken for an empty tree, which would remove every API.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// The folder of API folders is not there.
+    #[error("there is no folder {0}; make it, or name the folder that holds it with --root")]
+    Missing(PathBuf),
+    /// The operating system refused.
+    #[error("cannot read {path}")]
+    Io {
+        /// What was to be read.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No threads to read with.
+    #[error("cannot start the threads that read the tree")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+}
+
+/// One entry of `apis/`.
+enum Seen {
+    Folder(ApiId),
+    Finding(Diagnostic),
+    /// An API that cannot be looked into.
+    Broken(ApiId, Diagnostic),
+}
+
+/// What came of one folder.
+enum Outcome {
+    /// As the cache has it.
+    Same,
+    /// Read anew; the listing where it may be trusted next time.
+    Read(Folder, Option<Listing>),
+    Unsettled,
+    Gone,
+}
+
+impl Scanner {
+    /// A scanner that has seen nothing yet.
+    ///
+    /// # Errors
+    /// [`TreeError::Threads`].
+    pub fn new(settings: &Settings) -> Result<Self, TreeError> {
+        let threads = rayon::ThreadPoolBuilder::new()
+            .stack_size(STACK)
+            .thread_name(|number| format!("tree-{number}"))
+            .build()
+            .map_err(TreeError::Threads)?;
+        Ok(Self {
+            root: settings.root.clone(),
+            apis: settings.apis.clone(),
+            rules: Rules { defaults: settings.defaults.clone(), policy: settings.policy.clone() },
+            quiet: Duration::ZERO,
+            threads,
+            cache: BTreeMap::new(),
+            tree: Arc::default(),
+        })
+    }
+
+    /// Takes a folder for unsettled until none of its files has changed for that long, so that a file which is being
+    /// written piece by piece is not read half. Zero, the default, reads what is there.
+    #[must_use]
+    pub fn with_quiet(mut self, quiet: Duration) -> Self {
+        self.quiet = quiet;
+        self
+    }
+
+    /// Goes on with other settings; what they decide is read anew by the next [`Scanner::read`].
+    pub fn set(&mut self, settings: &Settings) {
+        let rules = Rules { defaults: settings.defaults.clone(), policy: settings.policy.clone() };
+        if rules != self.rules || settings.apis != self.apis {
+            self.cache.clear();
+        }
+        self.rules = rules;
+        self.root.clone_from(&settings.root);
+        self.apis.clone_from(&settings.apis);
+    }
+
+    /// The tree as the last look saw it.
+    #[must_use]
+    pub fn tree(&self) -> &Arc<Tree> {
+        &self.tree
+    }
+
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// Where the folder of API folders cannot be read; the earlier tree then stays.
+    pub fn read(&mut self) -> Result<Look, TreeError> {
+        let directory = self.open()?;
+        let mut ids = Vec::new();
+        let mut findings = Vec::new();
+        let mut broken = BTreeMap::new();
+        for seen in self.entries(&directory)? {
+            match seen {
+                Seen::Folder(id) => ids.push(id),
+                Seen::Finding(finding) => findings.push(finding),
+                Seen::Broken(id, finding) => {
+                    broken.insert(id.clone(), Folder::Broken(Arc::new(Broken { id, findings: vec![finding] })));
+                }
+            }
+        }
+        findings.sort_by(|a, b| a.path.cmp(&b.path));
+        let there: BTreeSet<ApiId> = ids.iter().chain(broken.keys()).cloned().collect();
+        let gone = self.tree.folders.keys().filter(|id| !there.contains(*id)).cloned();
+        let mut outcomes: Vec<(ApiId, Outcome)> = gone.map(|id| (id, Outcome::Gone)).collect();
+        outcomes.extend(broken.into_iter().map(|(id, folder)| (id, Outcome::Read(folder, None))));
+        outcomes.append(&mut self.look(&directory, &ids)?);
+        Ok(self.take(outcomes, Some(findings)))
+    }
+
+    /// Looks at these folders only. The rest of the tree stays as the last look saw it.
+    ///
+    /// # Errors
+    /// As [`Scanner::read`].
+    pub fn read_folders(&mut self, ids: &BTreeSet<ApiId>) -> Result<Look, TreeError> {
+        let directory = self.open()?;
+        let ids: Vec<ApiId> = ids.iter().cloned().collect();
+        let outcomes = self.look(&directory, &ids)?;
+        Ok(self.take(outcomes, None))
+    }
+
+    fn open(&self) -> Result<OwnedFd, TreeError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, &self.apis, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::NOENT => TreeError::Missing(self.apis.clone()),
+            errno => self.failed(errno),
+        })
+    }
+
+    fn failed(&self, errno: Errno) -> TreeError {
+        TreeError::Io { path: self.apis.clone(), source: errno.into() }
+    }
+
+    /// The path of something below `apis/` as findings name it.
+    fn shown(&self, name: &str) -> String {
+        let apis = self.apis.strip_prefix(&self.root).unwrap_or(&self.apis);
+        apis.join(name).display().to_string()
+    }
+
+    fn entries(&self, directory: &OwnedFd) -> Result<Vec<Seen>, TreeError> {
+        let mut seen = Vec::new();
+        for entry in Dir::read_from(directory).map_err(|errno| self.failed(errno))? {
+            let entry = entry.map_err(|errno| self.failed(errno))?;
+            let name = entry.file_name().to_string_lossy();
+            if is_ignored(&name) {
+                continue;
+            }
+            let kind = match entry.file_type() {
+                FileType::Unknown => {
+                    match rustix::fs::statat(directory, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                        Err(Errno::NOENT) => continue,
+                        Err(errno) => return Err(self.failed(errno)),
+                    }
+                }
+                kind => kind,
+            };
+            seen.extend(self.entry(&name, kind));
+        }
+        Ok(seen)
+    }
+
+    fn entry(&self, name: &str, kind: FileType) -> Option<Seen> {
+        let path = self.shown(name);
+        let id = ApiId::new(name);
+        match (kind, id) {
+            (FileType::Directory, Ok(id)) => Some(Seen::Folder(id)),
+            (FileType::Directory, Err(error)) => {
+                let finding = Diagnostic::error(code::BAD_ID, path, error.to_string(), hint_for_id(name, error));
+                Some(Seen::Finding(finding))
+            }
+            (FileType::Symlink, id) => {
+                let hint = "put the folder itself there: links can lead out of the tree";
+                let message = "a symbolic link, which skep does not follow";
+                let finding = Diagnostic::error(code::SYMLINK, path, message, hint);
+                Some(id.map_or_else(|_| Seen::Finding(finding.clone()), |id| Seen::Broken(id, finding.clone())))
+            }
+            (FileType::RegularFile, _) if name.to_lowercase().starts_with("readme") => None,
+            _ => {
+                let hint = "each API is a folder; put the file into one, or move it out of here";
+                let message = "a file beside the API folders, which nothing reads";
+                Some(Seen::Finding(Diagnostic::warning(code::STRAY_FILE, path, message, hint)))
+            }
+        }
+    }
+
+    /// Looks at some folders, all at once.
+    fn look(&self, directory: &OwnedFd, ids: &[ApiId]) -> Result<Vec<(ApiId, Outcome)>, TreeError> {
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.threads.install(|| {
+            ids.par_iter().map(|id| self.folder(directory, id, clock).map(|outcome| (id.clone(), outcome))).collect()
+        })
+    }
+
+    /// Looks at one folder, and reads it where it is not as it was.
+    fn folder(&self, apis: &OwnedFd, id: &ApiId, clock: Duration) -> Result<Outcome, TreeError> {
+        let path = self.shown(id.as_str());
+        let broken = |finding| {
+            let broken = Broken { id: id.clone(), findings: vec![finding] };
+            Ok(Outcome::Read(Folder::Broken(Arc::new(broken)), None))
+        };
+        let directory = match folder::open_directory(apis.as_fd(), id.as_str()) {
+            Ok(directory) => directory,
+            Err(Errno::NOENT) => return Ok(Outcome::Gone),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Ok(self.no_directory(apis, id)),
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(self.failed(errno)),
+            Err(errno) => {
+                let hint = "the user that runs skep must be able to read it";
+                return broken(Diagnostic::error(code::UNREADABLE, path, folder::refusal(errno), hint));
+            }
+        };
+        let outcome = self.settle(&directory, id, &path, clock);
+        match outcome {
+            Ok(outcome) => Ok(outcome),
+            Err(NoFolder::Unsettled) => Ok(Outcome::Unsettled),
+            Err(NoFolder::System(errno)) => Err(self.failed(errno)),
+        }
+    }
+
+    /// What to make of a name that no longer is a folder.
+    fn no_directory(&self, apis: &OwnedFd, id: &ApiId) -> Outcome {
+        let stat = rustix::fs::statat(apis, id.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        match kind.map(|kind| self.entry(id.as_str(), kind)) {
+            Ok(Some(Seen::Broken(id, finding))) => {
+                Outcome::Read(Folder::Broken(Arc::new(Broken { id, findings: vec![finding] })), None)
+            }
+            // It is a folder again, or the system cannot say.
+            Ok(Some(Seen::Folder(_))) => Outcome::Unsettled,
+            Err(errno) if errno != Errno::NOENT => Outcome::Unsettled,
+            _ => Outcome::Gone,
+        }
+    }
+
+    fn settle(&self, directory: &OwnedFd, id: &ApiId, path: &str, clock: Duration) -> Result<Outcome, NoFolder> {
+        let before = Listing::of(directory, path, &self.rules.policy)?;
+        if self.cache.get(id) == Some(&before) {
+            return Ok(Outcome::Same);
+        }
+        // A clock that is far off the file system's must not keep a folder unsettled for ever; hence the distance.
+        if before.changed().abs_diff(clock) < self.quiet {
+            return Ok(Outcome::Unsettled);
+        }
+        let folder = folder::read(id, path, &self.apis.join(id.as_str()), directory, &before, &self.rules)?;
+        if Listing::of(directory, path, &self.rules.policy)? != before {
+            return Ok(Outcome::Unsettled);
+        }
+        let trusted = before.changed() + RACY < clock;
+        Ok(Outcome::Read(folder, trusted.then_some(before)))
+    }
+
+    /// Makes the next tree of what the look has brought; `findings` are those of the tree itself, where it saw all of it.
+    fn take(&mut self, outcomes: Vec<(ApiId, Outcome)>, findings: Option<Vec<Diagnostic>>) -> Look {
+        let mut tree = Tree::clone(&self.tree);
+        if let Some(findings) = findings {
+            tree.findings = findings;
+        }
+        let (mut changed, mut unsettled) = (BTreeSet::new(), BTreeSet::new());
+        for (id, outcome) in outcomes {
+            match outcome {
+                Outcome::Same => {}
+                Outcome::Gone => {
+                    self.cache.remove(&id);
+                    if tree.folders.remove(&id).is_some() {
+                        changed.insert(id);
+                    }
+                }
+                Outcome::Unsettled => {
+                    self.cache.remove(&id);
+                    if !tree.folders.contains_key(&id) {
+                        tree.folders.insert(id.clone(), self.never_settled(&id));
+                        changed.insert(id.clone());
+                    }
+                    unsettled.insert(id);
+                }
+                Outcome::Read(folder, listing) => {
+                    match listing {
+                        Some(listing) => self.cache.insert(id.clone(), listing),
+                        None => self.cache.remove(&id),
+                    };
+                    if tree.folders.get(&id) != Some(&folder) {
+                        tree.folders.insert(id.clone(), folder);
+                        changed.insert(id);
+                    }
+                }
+            }
+        }
+        if !changed.is_empty() || tree.findings != self.tree.findings {
+            self.tree = Arc::new(tree);
+        }
+        Look { tree: Arc::clone(&self.tree), changed, unsettled }
+    }
+
+    /// Stands for a folder that has no value yet: it is there, so nobody may take its API for removed.
+    fn never_settled(&self, id: &ApiId) -> Folder {
+        let message = "the folder was changing while it was read";
+        let hint = "it is read again as soon as it stands still";
+        let finding = Diagnostic::error(code::UNSETTLED, self.shown(id.as_str()), message, hint);
+        Folder::Broken(Arc::new(Broken { id: id.clone(), findings: vec![finding] }))
+    }
+}
+
+/// The id that a folder's name comes nearest to.
+fn hint_for_id(name: &str, error: IdError) -> String {
+    if let IdError::TooLong(_) = error {
+        return "rename the folder".to_owned();
+    }
+    let mut slug = String::new();
+    for c in name.to_lowercase().chars() {
+        match c {
+            'a'..='z' | '0'..='9' => slug.push(c),
+            _ if slug.ends_with('-') => {}
+            _ => slug.push('-'),
+        }
+    }
+    match ApiId::new(slug.trim_matches('-')) {
+        Ok(id) => format!("rename the folder, as in `{id}`"),
+        Err(_) => "rename the folder".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,19 @@
+//! The gateway on real sockets, between clients and apps that behave, and some that do not.
+
+#[path = "gateway/client.rs"]
+mod client;
+#[path = "gateway/world.rs"]
+mod world;
+
+#[path = "gateway/admission.rs"]
+mod admission;
+#[path = "gateway/bodies.rs"]
+mod bodies;
+#[path = "gateway/failures.rs"]
+mod failures;
+#[path = "gateway/moving.rs"]
+mod moving;
+#[path = "gateway/requests.rs"]
+mod requests;
+#[path = "gateway/tunnels.rs"]
+mod tunnels;

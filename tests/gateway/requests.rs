@@ -1,0 +1,146 @@
+//! Requests and their heads: where they go, which headers go along.
+
+use http::HeaderValue;
+
+use crate::world::{World, app, telling_app, text};
+
+#[tokio::test]
+async fn every_method_path_and_query_arrives_as_it_was_sent() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    let mut client = world.client().await;
+    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PURGE"] {
+        for (asked, told) in [
+            ("/run/hello", "/"),
+            ("/run/hello?x=%2F+%00&x=&y=a/../b", "/?x=%2F+%00&x=&y=a/../b"),
+            ("/run/hello//a%20b/%C3%A9/?q", "//a%20b/%C3%A9/?q"),
+        ] {
+            let reply = client.ask(world.head(&format!("{method} {asked}"), "Content-Length: 0\r\n")).await;
+            assert_eq!(reply.status, 200);
+            assert_eq!(reply.text().lines().next(), Some(&*format!("{method} {told}")));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_could_be_understood_in_two_ways_is_refused() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |spec| spec.route.public = true);
+    for path in ["/run/hello/../x", "/run/hello/%2e%2e/x", "/run/hello/a%2fb", "/run/hello/%00", "http://a/run/hello/"]
+    {
+        let reply = world.client().await.ask(world.head(&format!("GET {path}"), "")).await;
+        assert_eq!(reply.status, 400, "{path}");
+        assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"));
+    }
+    for head in ["GET /run/hello HTTP/1.1\r\n\r\n", "GET /run/hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"] {
+        assert_eq!(world.client().await.ask(head).await.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn an_app_sees_the_callers_headers_and_ours_but_neither_its_key_nor_its_connection() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    let more = "X-Many: 1\r\nx-many: 2\r\nCookie: a=b\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\n\
+        X-Forwarded-For: 6.6.6.6\r\nX-Request-ID: mine\r\nForwarded: for=6.6.6.6\r\nTE: gzip\r\nUpgrade: h2c\r\n";
+    let reply = world.client().await.ask(world.head("GET /run/hello/x", more)).await;
+    let id = reply.header("x-request-id").unwrap();
+    let mut told: Vec<_> = reply.text().lines().skip(1).collect();
+    told.sort_unstable();
+    let expected = [
+        "cookie: a=b",
+        "host: skep.test",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: skep.test",
+        "x-forwarded-prefix: /run/hello",
+        "x-forwarded-proto: http",
+        "x-many: 1",
+        "x-many: 2",
+        &format!("x-request-id: {id}"),
+    ];
+    assert_eq!(told, expected);
+    assert_ne!(id, "mine");
+}
+
+#[tokio::test]
+async fn a_public_api_sees_authorization_that_is_not_our_key() {
+    let world = World::new().await;
+    world.route("open", &[telling_app().await], |spec| spec.route.public = true);
+    let ask = async |authorization: &str| {
+        let head = format!("GET /run/open HTTP/1.1\r\nHost: a\r\n{authorization}\r\n");
+        let reply = world.client().await.ask(head).await;
+        assert_eq!(reply.status, 200);
+        reply.text().lines().find_map(|line| line.strip_prefix("authorization: ").map(str::to_owned))
+    };
+    assert_eq!(ask("").await, None);
+    assert_eq!(ask("Authorization: Basic YTpi\r\n").await.as_deref(), Some("Basic YTpi"));
+    assert_eq!(ask(&format!("Authorization: Bearer {}\r\n", world.key)).await, None);
+    assert_eq!(ask("Authorization: Bearer skep_of_another_installation\r\n").await, None);
+}
+
+#[tokio::test]
+async fn a_caller_sees_the_apps_headers_and_ours_but_not_its_connection() {
+    let world = World::new().await;
+    let address = app(async |_| {
+        let mut response = text("hi");
+        for (name, value) in [
+            ("set-cookie", "a=1"),
+            ("set-cookie", "b=2"),
+            ("server", "uvicorn"),
+            ("connection", "keep-alive, x-hop"),
+            ("x-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("x-request-id", "the app's"),
+            ("etag", "\"e\""),
+        ] {
+            response.headers_mut().append(name, HeaderValue::from_static(value));
+        }
+        *response.status_mut() = http::StatusCode::IM_A_TEAPOT;
+        response
+    })
+    .await;
+    world.route("hello", &[address], |_| ());
+    let reply = world.client().await.ask(world.head("GET /run/hello", "")).await;
+    assert_eq!(reply.status, 418);
+    assert_eq!(reply.all("set-cookie"), ["a=1", "b=2"]);
+    assert_eq!(reply.all("server"), ["uvicorn"]);
+    assert_eq!(reply.all("etag"), ["\"e\""]);
+    assert_eq!(reply.all("date").len(), 1);
+    assert_eq!(reply.all("x-request-id").len(), 1);
+    assert_ne!(reply.all("x-request-id"), ["the app's"]);
+    assert!(reply.header("x-process-time").unwrap().parse::<f64>().unwrap() >= 0.0);
+    for gone in ["connection", "x-hop", "keep-alive"] {
+        assert_eq!(reply.header(gone), None);
+    }
+}
+
+#[tokio::test]
+async fn head_is_answered_with_the_length_and_without_the_body() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    let mut client = world.client().await;
+    client.send(world.head("HEAD /run/hello", "")).await;
+    let reply = client.head().await;
+    assert_eq!(reply.status, 200);
+    assert!(reply.header("content-length").unwrap().parse::<u64>().unwrap() > 0);
+    // What follows on the same connection is the next answer, not a body.
+    client.send("HEAD /run/hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let reply = client.head().await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(client.ask(world.head("GET /run/hello", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_not_below_run_goes_to_the_neighbour_and_its_panic_ends_nothing() {
+    let world = World::new().await;
+    let mut client = world.client().await;
+    for path in ["/health", "/run", "/run/", "/admin/x?y=1"] {
+        let reply = client.ask(world.head(&format!("GET {path}"), "")).await;
+        assert_eq!((reply.status, reply.text()), (200, &*format!("other {path}")));
+        assert!(reply.header("x-request-id").is_some() && reply.header("x-process-time").is_some());
+    }
+    let reply = client.ask(world.head("GET /panic", "")).await;
+    assert_eq!(reply.status, 500);
+    assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"));
+    assert_eq!(client.ask(world.head("GET /health", "")).await.status, 200);
+}

@@ -1,0 +1,254 @@
+//! The records: the suite for every backend, run on SQLite; then what SQLite alone must.
+
+mod suite;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use skep::records::sqlite::Sqlite;
+use skep::records::{KeyScope, NewKey, Records, RecordsError};
+use skep::tree::Digest;
+use skep::world::Record;
+
+use self::suite::{at, event, id, record, suite};
+
+#[tokio::test]
+async fn sqlite_in_memory_does_what_records_must() {
+    suite(&Sqlite::in_memory().unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_in_a_file_does_what_records_must_and_still_holds_it_when_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    suite(&Sqlite::open(&path).unwrap()).await;
+    let records = Sqlite::open(&path).unwrap();
+    assert_eq!(
+        records.all().await.unwrap(),
+        BTreeMap::from([(id("b"), records.get(&id("b")).await.unwrap().unwrap())])
+    );
+    assert_eq!(records.events(None, 0, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn the_files_are_for_their_owner_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let check = |path: &Path| {
+        for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    };
+    let records = Sqlite::open(&path).unwrap();
+    records.put(&record("a")).await.unwrap();
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "the file, its log and its index");
+    check(&path);
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let _again = Sqlite::open(&path).unwrap();
+    check(&path);
+}
+
+#[tokio::test]
+async fn a_person_with_a_sql_shell_reads_the_state_of_an_api_in_plain_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    Sqlite::open(&path).unwrap().put(&record("a")).await.unwrap();
+    let sql = "SELECT id, sync, health, serving_revision, last_error, created_at FROM apis";
+    let row = Connection::open(&path)
+        .unwrap()
+        .query_row(sql, [], |row| (0..6).map(|n| row.get(n)).collect::<Result<Vec<String>, _>>())
+        .unwrap();
+    let expected =
+        ["a", "out-of-sync", "progressing", "0123456789ab", "ran out of memory", "2023-11-14T22:13:20.123456789Z"];
+    assert_eq!(row, expected);
+}
+
+#[tokio::test]
+async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let records = Sqlite::open(&path).unwrap();
+    records.put(&record("good")).await.unwrap();
+    let cases = [
+        ("sync", "'sideways'"),
+        ("health", "'fine'"),
+        ("created_at", "'yesterday'"),
+        ("updated_at", "''"),
+        ("served", "'{\"revision\": 1}'"),
+        ("failures", "'{}'"),
+    ];
+    for (column, value) in cases {
+        records.forget(&id("bad")).await.unwrap();
+        records.put(&record("bad")).await.unwrap();
+        Connection::open(&path)
+            .unwrap()
+            .execute(&format!("UPDATE apis SET {column} = {value} WHERE id = 'bad'"), [])
+            .unwrap();
+        let place = format!("table `apis`, row `bad`, column `{column}`");
+        for error in [records.get(&id("bad")).await.unwrap_err(), records.all().await.unwrap_err()] {
+            assert!(matches!(&error, RecordsError::Corrupt(what) if what.contains(&place)), "{error}");
+        }
+        let each = records.each().await.unwrap();
+        assert!(each[&id("bad")].is_err() && each[&id("good")].is_ok());
+        records.put(&record("bad")).await.unwrap();
+        assert_eq!(records.get(&id("bad")).await.unwrap(), Some(record("bad")), "writing mends it");
+    }
+
+    let digest = Digest::of(b"kept");
+    records.put_blobs(&[(digest, b"kept"[..].into())]).await.unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE blobs SET bytes = x'00'", []).unwrap();
+    assert!(matches!(records.blob(&digest).await, Err(RecordsError::Corrupt(_))));
+}
+
+#[tokio::test]
+async fn the_version_changes_with_what_others_write_and_only_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let (ours, theirs) = (Sqlite::open(&path).unwrap(), Sqlite::open(&path).unwrap());
+    theirs.put(&record("a")).await.unwrap();
+    let before = ours.version().await.unwrap();
+    ours.add_key(&NewKey::generate("own", KeyScope::All, at(0)).key).await.unwrap();
+    theirs.put(&Record { updated: at(70), ..record("a") }).await.unwrap();
+    theirs.keys().await.unwrap();
+    assert_eq!(ours.version().await.unwrap(), before, "an equal row is no change");
+    theirs.add_key(&NewKey::generate("new", KeyScope::All, at(0)).key).await.unwrap();
+    assert_ne!(ours.version().await.unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_write_at_once_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let writers: Vec<_> = (0..2)
+        .map(|_| {
+            let path = path.clone();
+            tokio::spawn(async move {
+                // Both make the file and its schema, too.
+                let records = tokio::task::spawn_blocking(move || Sqlite::open(&path)).await.unwrap().unwrap();
+                for n in 0..100 {
+                    records.add_event(&event(None, &n.to_string())).await.unwrap();
+                    records.put(&Record { status: saying(n), ..record("a") }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let events = Sqlite::open(&path).unwrap().events(None, 0, 1000).await.unwrap();
+    assert_eq!(events.len(), 200);
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_waits_for_is_done_whole_and_in_order() {
+    let records = Sqlite::in_memory().unwrap();
+    for n in 0..50 {
+        let change = Record { status: saying(n), ..record("a") };
+        let mut call = records.put(&change);
+        // Begin it, then stop waiting.
+        let _ = futures_util::poll!(&mut call);
+    }
+    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().status.message, "49");
+}
+
+#[test]
+fn many_processes_may_make_the_schema_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let openers: Vec<_> = (0..8)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || Sqlite::open(&path).map(|_| ()))
+        })
+        .collect();
+    for opener in openers {
+        opener.join().unwrap().unwrap();
+    }
+}
+
+#[test]
+fn records_of_a_newer_skep_are_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    drop(Sqlite::open(&path).unwrap());
+    let other = Connection::open(&path).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
+    let error = Sqlite::open(&path).unwrap_err();
+    assert!(matches!(error, RecordsError::TooNew { found: 99, .. }), "{error}");
+    let version: i64 = other.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused_with_its_path_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let foreign = folder.path().join("bookmarks.db");
+    Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE bookmarks (url TEXT)").unwrap();
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "Not a database, and longer than the header of one would be. ".repeat(20)).unwrap();
+    let missing = folder.path().join("missing/records.db");
+    for (path, cause) in [
+        (&foreign, "another program"),
+        (&text, "not a database"),
+        (&missing, "No such file"),
+        (&folder.path().into(), "directory"),
+    ] {
+        let error = Sqlite::open(path).unwrap_err().to_string();
+        assert!(error.contains(cause) && error.contains(&*path.to_string_lossy()), "{error}");
+    }
+    assert!(std::fs::read_to_string(&text).unwrap().starts_with("Not a database"));
+}
+
+/// How the child of the next test knows where to write.
+const WRITER: &str = "SKEP_TEST_WRITER";
+
+#[test]
+fn a_process_killed_while_writing_leaves_whole_transactions() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let pair = |n: u32| ["left", "right"].map(|side| format!("{side} {n} ").repeat(500).into_bytes());
+    if let Ok(path) = std::env::var(WRITER) {
+        // This is the child: it writes pairs for ever.
+        let records = Sqlite::open(Path::new(&path)).unwrap();
+        for n in 0.. {
+            let pair = pair(n).map(|bytes| (Digest::of(&bytes), bytes.into()));
+            runtime.block_on(records.put_blobs(&pair)).unwrap();
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let name = "a_process_killed_while_writing_leaves_whole_transactions";
+    let mut seen = 0;
+    for round in 0..5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(WRITER, &path)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(150 + 37 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+
+        let records = Sqlite::open(&path).unwrap();
+        let has = |bytes: &[u8]| runtime.block_on(records.blob(&Digest::of(bytes))).unwrap().is_some();
+        seen = 0;
+        loop {
+            let [left, right] = pair(seen);
+            assert_eq!(has(&left), has(&right), "half of pair {seen} is missing");
+            if !has(&left) {
+                break;
+            }
+            seen += 1;
+        }
+        let verdict: String =
+            Connection::open(&path).unwrap().pragma_query_value(None, "integrity_check", |row| row.get(0)).unwrap();
+        assert_eq!(verdict, "ok");
+    }
+    assert!(seen > 0, "the child wrote nothing, so nothing was tested");
+}

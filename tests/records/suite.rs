@@ -1,0 +1,209 @@
+//! What every backend of the records must do, told to the trait alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use skep::reconcile::status::{Health, Status, Sync};
+use skep::records::{KeyScope, NewEvent, NewKey, Records, RecordsError};
+use skep::tree::{ApiId, Digest, File, Requirement, Requirements, Revision, Spec};
+use skep::world::{Failure, FailureKind, Record, Served};
+
+/// An id.
+pub fn id(name: &str) -> ApiId {
+    ApiId::new(name).unwrap()
+}
+
+/// A moment, so many seconds after some other.
+pub fn at(second: i64) -> Timestamp {
+    // Nanoseconds, so that a backend that rounds is found out.
+    Timestamp::new(1_700_000_000 + second, 123_456_789).unwrap()
+}
+
+fn served(revision: &str, since: Timestamp) -> Served {
+    let mut spec = Spec::built_in("Ünïcode \"name\"");
+    spec.env.insert("QUOTE".to_owned(), "it's; DROP TABLE apis --\n\u{0}".to_owned());
+    let file = File { digest: Digest::of(revision.as_bytes()), len: 7 };
+    Served {
+        revision: Revision::from_label(revision),
+        base: Digest::of(b"base"),
+        spec,
+        requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
+        files: BTreeMap::from([("main.py".to_owned(), file)]),
+        since,
+    }
+}
+
+fn failure(revision: &str) -> Failure {
+    Failure {
+        revision: Revision::from_label(revision),
+        kind: FailureKind::OutOfMemory,
+        count: 3,
+        at: at(9),
+        message: "ran out of memory".to_owned(),
+        output: vec!["Killed".to_owned(), String::new()],
+    }
+}
+
+/// A row with every column filled.
+pub fn record(name: &str) -> Record {
+    Record {
+        id: id(name),
+        status: Status {
+            name: "A name".to_owned(),
+            sync: Sync::OutOfSync,
+            health: Health::Progressing,
+            message: String::new(),
+        },
+        served: Some(served("0123456789ab", at(1))),
+        failures: vec![failure("0a9876543210"), failure("ba9876543210")],
+        created: at(0),
+        updated: at(2),
+    }
+}
+
+/// A status whose message is a number.
+pub fn saying(number: impl ToString) -> Status {
+    Status { message: number.to_string(), ..record("a").status }
+}
+
+/// Something that happened to an API, or to all.
+pub fn event(api: Option<&str>, message: &str) -> NewEvent {
+    let revision = api.map(|_| Revision::from_label("0123456789ab"));
+    NewEvent { at: at(3), api: api.map(id), revision, kind: "built".to_owned(), message: message.to_owned() }
+}
+
+/// What every backend must do. Wants records that are empty.
+pub async fn suite(records: &dyn Records) {
+    rows(records).await;
+    revisions_and_files(records).await;
+    events(records).await;
+    keys(records).await;
+    removals(records).await;
+}
+
+async fn rows(records: &dyn Records) {
+    assert_eq!(records.get(&id("a")).await.unwrap(), None);
+    assert!(records.all().await.unwrap().is_empty());
+
+    let full = record("a");
+    let bare = Record { served: None, failures: Vec::new(), ..record("b") };
+    records.put(&bare).await.unwrap();
+    records.put(&full).await.unwrap();
+    assert_eq!(records.get(&full.id).await.unwrap().as_ref(), Some(&full));
+    assert_eq!(records.get(&bare.id).await.unwrap().as_ref(), Some(&bare));
+    let all = records.all().await.unwrap();
+    assert_eq!(all, BTreeMap::from([(full.id.clone(), full.clone()), (bare.id.clone(), bare)]));
+
+    // Every status there is comes back as it went in.
+    for sync in [Sync::Synced, Sync::OutOfSync, Sync::Held, Sync::Blocked] {
+        for health in [Health::Healthy, Health::Progressing, Health::Degraded, Health::Stopped, Health::Missing] {
+            let record = Record { status: Status { sync, health, ..full.status.clone() }, ..full.clone() };
+            records.put(&record).await.unwrap();
+            assert_eq!(records.get(&full.id).await.unwrap(), Some(record));
+        }
+    }
+
+    // A row that is equal but for its time is left alone, one that differs is written whole.
+    records.put(&full).await.unwrap();
+    records.put(&Record { updated: at(50), ..full.clone() }).await.unwrap();
+    assert_eq!(records.get(&full.id).await.unwrap().as_ref(), Some(&full));
+    let changed = Record { updated: at(51), served: None, failures: Vec::new(), ..full.clone() };
+    records.put(&changed).await.unwrap();
+    assert_eq!(records.get(&full.id).await.unwrap(), Some(changed));
+
+    records.forget(&id("a")).await.unwrap();
+    records.forget(&id("a")).await.unwrap();
+    assert_eq!(records.get(&id("a")).await.unwrap(), None);
+    assert_eq!(records.all().await.unwrap().into_keys().collect::<Vec<_>>(), [id("b")]);
+}
+
+async fn revisions_and_files(records: &dyn Records) {
+    let (one, two) = (served("111111111111", at(1)), served("222222222222", at(2)));
+    for served in [&one, &two, &two] {
+        records.put_revision(&id("a"), served).await.unwrap();
+    }
+    records.put_revision(&id("gone"), &one).await.unwrap();
+    assert_eq!(records.revisions(&id("a")).await.unwrap(), [two.clone(), one.clone()]);
+
+    // What serves again, as after a rollback, is the latest again; a late repeat of an old call changes nothing.
+    let again = Served { since: at(3), ..one.clone() };
+    records.put_revision(&id("a"), &again).await.unwrap();
+    records.put_revision(&id("a"), &one).await.unwrap();
+    assert_eq!(records.revisions(&id("a")).await.unwrap(), [again, two]);
+    records.put(&record("gone")).await.unwrap();
+    records.forget(&id("gone")).await.unwrap();
+    assert_eq!(records.revisions(&id("gone")).await.unwrap(), [one], "revisions outlive the row");
+
+    // Moments of one second keep their order, with and without a fraction.
+    let (whole, half) = (Timestamp::new(10, 0).unwrap(), Timestamp::new(10, 500_000_000).unwrap());
+    records.put_revision(&id("c"), &served("333333333333", half)).await.unwrap();
+    records.put_revision(&id("c"), &served("444444444444", whole)).await.unwrap();
+    let order: Vec<_> = records.revisions(&id("c")).await.unwrap().into_iter().map(|s| s.since).collect();
+    assert_eq!(order, [half, whole]);
+
+    let files: Vec<(Digest, Arc<[u8]>)> =
+        [&b"text"[..], b"", &[0, 255, 10]].map(|bytes| (Digest::of(bytes), bytes.into())).to_vec();
+    records.put_blobs(&files).await.unwrap();
+    records.put_blobs(&files[..1]).await.unwrap();
+    records.put_blobs(&[]).await.unwrap();
+    for (digest, bytes) in &files {
+        assert_eq!(records.blob(digest).await.unwrap().as_ref(), Some(bytes));
+    }
+    assert_eq!(records.blob(&Digest::of(b"never kept")).await.unwrap(), None);
+}
+
+async fn events(records: &dyn Records) {
+    assert!(records.events(None, 0, 10).await.unwrap().is_empty());
+    let mut numbers = Vec::new();
+    for (api, message) in [(Some("a"), "1"), (None, "2"), (Some("b"), "3"), (Some("a"), "4")] {
+        numbers.push(records.add_event(&event(api, message)).await.unwrap());
+    }
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+
+    let all = records.events(None, 0, 10).await.unwrap();
+    assert_eq!(all.iter().map(|e| e.number).collect::<Vec<_>>(), numbers);
+    assert_eq!(all[1].event, event(None, "2"));
+    assert_eq!(all[2].event, event(Some("b"), "3"));
+
+    let messages = async |api: Option<&str>, after, limit| {
+        let found = records.events(api.map(id).as_ref(), after, limit).await.unwrap();
+        found.into_iter().map(|e| e.event.message).collect::<Vec<_>>()
+    };
+    assert_eq!(messages(None, numbers[1], 10).await, ["3", "4"]);
+    assert_eq!(messages(None, 0, 2).await, ["1", "2"]);
+    assert_eq!(messages(Some("a"), 0, 10).await, ["1", "4"]);
+    assert_eq!(messages(Some("a"), numbers[0], 10).await, ["4"]);
+    assert_eq!(messages(None, u64::MAX, usize::MAX).await, [""; 0]);
+    assert_eq!(messages(None, 0, 0).await, [""; 0]);
+}
+
+async fn keys(records: &dyn Records) {
+    let one = NewKey::generate("laptop", KeyScope::All, at(0)).key;
+    let two = NewKey::generate("ci's", KeyScope::Apis(vec![id("a"), id("b")]), at(1)).key;
+    records.add_key(&one).await.unwrap();
+    records.add_key(&two).await.unwrap();
+    let mut expected = vec![one.clone(), two.clone()];
+    expected.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(records.keys().await.unwrap(), expected);
+    assert!(matches!(records.add_key(&one).await, Err(RecordsError::Failed { .. })), "a key is added once");
+
+    assert!(!records.revoke_key("k_unknown", at(5)).await.unwrap());
+    let future = Timestamp::now() + Duration::from_secs(3600);
+    assert!(records.revoke_key(&one.id, future).await.unwrap());
+    assert_eq!(records.keys().await.unwrap().len(), 2, "it may be used until then");
+    assert!(records.revoke_key(&one.id, at(5)).await.unwrap());
+    assert!(records.revoke_key(&one.id, future).await.unwrap());
+    assert_eq!(records.keys().await.unwrap(), [two], "the earlier of two revocations holds");
+}
+
+async fn removals(records: &dyn Records) {
+    assert!(records.confirmed_removals().await.unwrap().is_empty());
+    records.confirm_removal(&[id("b"), id("a")]).await.unwrap();
+    records.confirm_removal(&[id("a")]).await.unwrap();
+    records.confirm_removal(&[]).await.unwrap();
+    assert_eq!(records.confirmed_removals().await.unwrap(), [id("a"), id("b")]);
+    records.forget(&id("a")).await.unwrap();
+    assert_eq!(records.confirmed_removals().await.unwrap(), [id("b")]);
+}

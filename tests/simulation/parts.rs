@@ -1,0 +1,381 @@
+//! An engine, records, readings and a clock made of maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use jiff::Timestamp;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use skep::engine::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start};
+use skep::gateway::Routes;
+use skep::reconcile::Readings;
+use skep::reconcile::turn::Clock;
+use skep::records::{Event, Key, NewEvent, Records, RecordsError};
+use skep::tree::{ApiId, Digest, Health};
+use skep::world::instance::{ContainerId, InstanceName};
+use skep::world::{Answer, Instance, Readiness, Record, Run, Served};
+
+/// What an app does, read from its environment variable `BEHAVIOUR`.
+pub const BEHAVIOURS: [&str; 6] = ["good", "slow", "never-ready", "crash", "out-of-memory", "bad-requirement"];
+
+/// Whether an app with that behaviour comes to serve.
+pub fn is_good(behaviour: &str) -> bool {
+    matches!(behaviour, "good" | "slow")
+}
+
+/// The clock of a simulation, in milliseconds.
+pub struct SimClock(AtomicI64);
+
+impl SimClock {
+    pub fn new() -> Self {
+        Self(AtomicI64::new(1_700_000_000_000))
+    }
+
+    pub fn advance(&self, by: Duration) {
+        self.0.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    pub fn advance_to(&self, at: Timestamp) {
+        self.0.fetch_max(at.as_millisecond() + 1, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(self.0.load(Ordering::SeqCst)).unwrap()
+    }
+}
+
+/// When calls fail: before or after their effect.
+pub struct Faults {
+    random: Mutex<SmallRng>,
+    /// Of a thousand calls.
+    per_mille: Mutex<u32>,
+}
+
+impl Faults {
+    pub fn new(seed: u64) -> Self {
+        Self { random: Mutex::new(SmallRng::seed_from_u64(seed ^ 0xfa17)), per_mille: Mutex::new(0) }
+    }
+
+    pub fn set(&self, per_mille: u32) {
+        *self.per_mille.lock().unwrap() = per_mille;
+    }
+
+    fn strikes(&self) -> bool {
+        self.random.lock().unwrap().random_range(0..1000) < *self.per_mille.lock().unwrap()
+    }
+
+    /// Does `effect`, unless a fault comes before it; says nothing of it where one comes after.
+    fn call<T>(&self, effect: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+        let lost = || EngineError::Timeout(Duration::from_secs(1), "answer");
+        if self.strikes() {
+            return Err(lost());
+        }
+        let done = effect();
+        if self.strikes() { Err(lost()) } else { done }
+    }
+}
+
+/// One container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub job: Start,
+    pub id: ContainerId,
+    pub run: Run,
+    pub started: Timestamp,
+}
+
+impl Container {
+    fn behaviour(&self) -> &str {
+        self.job.run.env.get("BEHAVIOUR").map_or("good", String::as_str)
+    }
+
+    /// What a probe would hear at that moment.
+    fn is_ready(&self, now: Timestamp) -> bool {
+        let boot = match self.behaviour() {
+            "good" => Duration::from_millis(800),
+            "slow" => Duration::from_secs(8),
+            _ => return false,
+        };
+        matches!(self.run, Run::Running { address: Some(_), .. }) && now >= self.started + boot
+    }
+}
+
+#[derive(Default)]
+pub struct Host {
+    pub containers: BTreeMap<InstanceName, Container>,
+    pub images: BTreeSet<ImageTag>,
+    /// Starts, builds, installs and removals that had an effect.
+    pub effects: u64,
+    /// What must never happen, if it did.
+    pub broken: Option<String>,
+    next: u64,
+}
+
+/// An engine made of maps. It outlives every daemon.
+pub struct SimEngine {
+    pub host: Mutex<Host>,
+    pub faults: Arc<Faults>,
+    pub clock: Arc<SimClock>,
+    /// What the gateway serves now, to notice that a routed healthy instance is removed.
+    pub routes: Mutex<Arc<Routes>>,
+}
+
+impl SimEngine {
+    pub fn new(faults: Arc<Faults>, clock: Arc<SimClock>) -> Self {
+        Self { host: Mutex::default(), faults, clock, routes: Mutex::default() }
+    }
+
+    /// Apps that crash do so by the time that anybody looks.
+    fn settle(&self, host: &mut Host) {
+        let now = self.clock.now();
+        for container in host.containers.values_mut() {
+            let is_up = matches!(container.run, Run::Running { .. }) && now > container.started;
+            match container.behaviour() {
+                "crash" if is_up => container.run = Run::Exited { code: 1, out_of_memory: false },
+                "out-of-memory" if is_up => container.run = Run::Exited { code: 137, out_of_memory: true },
+                _ => {}
+            }
+        }
+    }
+
+    pub fn is_ready(&self, container: &str) -> bool {
+        let now = self.clock.now();
+        self.host.lock().unwrap().containers.values().any(|c| &*c.id == container && c.is_ready(now))
+    }
+
+    /// The healthy instances that the route of an API has.
+    pub fn healthy_routed(&self, id: &ApiId) -> usize {
+        match self.routes.lock().unwrap().seen(id).map(|route| route.answer) {
+            Some(Answer::Forward { containers, .. }) => containers.iter().filter(|c| self.is_ready(c)).count(),
+            _ => 0,
+        }
+    }
+}
+
+#[async_trait]
+impl Engine for SimEngine {
+    async fn base(&self, _: &Progress) -> Result<Base, EngineError> {
+        Ok(Base { digest: Digest::of(b"base"), name: "base".to_owned() })
+    }
+
+    async fn instances(&self, api: Option<&ApiId>) -> Result<Vec<Instance>, EngineError> {
+        self.faults.call(|| {
+            let mut host = self.host.lock().unwrap();
+            self.settle(&mut host);
+            let wanted = host.containers.values().filter(|c| api.is_none_or(|api| c.job.api == *api));
+            Ok(wanted
+                .map(|container| Instance {
+                    name: container.job.name.clone(),
+                    container: Arc::clone(&container.id),
+                    api: container.job.api.clone(),
+                    revision: container.job.revision.clone(),
+                    number: container.job.number,
+                    spec: None,
+                    run: container.run.clone(),
+                    created: container.started,
+                    readiness: Readiness::Unknown,
+                    in_flight: 0,
+                    draining_since: None,
+                })
+                .collect())
+        })
+    }
+
+    async fn images(&self) -> Result<BTreeSet<ImageTag>, EngineError> {
+        self.faults.call(|| Ok(self.host.lock().unwrap().images.clone()))
+    }
+
+    async fn has_image(&self, tag: &ImageTag) -> Result<bool, EngineError> {
+        self.faults.call(|| Ok(self.host.lock().unwrap().images.contains(tag)))
+    }
+
+    async fn install(&self, job: &Install, _: &Progress) -> Result<(), EngineError> {
+        self.faults.call(|| {
+            if job.requirements.0.iter().any(|requirement| requirement.0 == "bad-requirement") {
+                let output = vec!["not found".to_owned()];
+                return Err(EngineError::Failed { message: "bad-requirement: not found".to_owned(), output });
+            }
+            let mut host = self.host.lock().unwrap();
+            host.effects += u64::from(host.images.insert(job.tag.clone()));
+            Ok(())
+        })
+    }
+
+    async fn build(&self, job: &Build, _: &Progress) -> Result<(), EngineError> {
+        self.faults.call(|| {
+            let mut host = self.host.lock().unwrap();
+            if !host.images.contains(&job.dependencies) {
+                return Err(EngineError::Refused { action: "build", cause: "no such image".to_owned() });
+            }
+            host.effects += u64::from(host.images.insert(job.tag.clone()));
+            Ok(())
+        })
+    }
+
+    async fn start(&self, job: &Start) -> Result<(), EngineError> {
+        self.faults.call(|| {
+            let mut host = self.host.lock().unwrap();
+            if !host.images.contains(&job.image) {
+                return Err(EngineError::Refused { action: "create", cause: "no such image".to_owned() });
+            }
+            if host.containers.contains_key(&job.name) {
+                return Ok(());
+            }
+            host.next += 1;
+            host.effects += 1;
+            let (number, started) = (host.next, self.clock.now());
+            let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 8000));
+            let run = Run::Running { address: Some(address), since: started };
+            let container = Container { job: job.clone(), id: format!("c{number}").into(), run, started };
+            host.containers.insert(job.name.clone(), container);
+            Ok(())
+        })
+    }
+
+    async fn remove(&self, container: &ContainerId, _: Duration) -> Result<(), EngineError> {
+        let api = {
+            let host = self.host.lock().unwrap();
+            host.containers.values().find(|c| c.id == *container).map(|c| c.job.api.clone())
+        };
+        let Some(api) = api else { return Ok(()) };
+        let is_routed = match self.routes.lock().unwrap().seen(&api).map(|route| route.answer) {
+            Some(Answer::Forward { containers, .. }) => containers.contains(container),
+            _ => false,
+        };
+        let is_healthy = self.is_ready(container);
+        self.faults.call(|| {
+            let mut host = self.host.lock().unwrap();
+            if is_routed && is_healthy {
+                host.broken = Some(format!("removed {container} of {api} while it was routed and healthy"));
+            }
+            host.containers.retain(|_, c| c.id != *container);
+            host.effects += 1;
+            Ok(())
+        })
+    }
+
+    async fn logs(
+        &self,
+        _: &ContainerId,
+        _: usize,
+        _: bool,
+    ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {
+        Ok(stream::empty().boxed())
+    }
+
+    fn events(&self) -> BoxStream<'static, Hint> {
+        stream::pending().boxed()
+    }
+}
+
+/// Readings of a perfect prober. They die with the daemon, as real ones do.
+pub struct SimReadings {
+    pub engine: Arc<SimEngine>,
+    pub clock: Arc<SimClock>,
+    watched: Mutex<BTreeMap<ContainerId, Timestamp>>,
+}
+
+impl SimReadings {
+    pub fn new(engine: Arc<SimEngine>, clock: Arc<SimClock>) -> Self {
+        Self { engine, clock, watched: Mutex::default() }
+    }
+}
+
+#[async_trait]
+impl Readings for SimReadings {
+    fn watch(&self, container: &ContainerId, _: &ApiId, _: SocketAddr, _: &Health) {
+        self.watched.lock().unwrap().entry(Arc::clone(container)).or_insert_with(|| self.clock.now());
+    }
+
+    fn forget(&self, container: &ContainerId) {
+        self.watched.lock().unwrap().remove(container);
+    }
+
+    fn readiness(&self, container: &ContainerId) -> Readiness {
+        match self.watched.lock().unwrap().get(container) {
+            Some(_) if self.engine.is_ready(container) => Readiness::Ready,
+            Some(since) => Readiness::Failing { last: "connection refused".to_owned(), since: *since },
+            None => Readiness::Unknown,
+        }
+    }
+
+    async fn ready_within(&self, container: &ContainerId, limit: Duration) -> Readiness {
+        // Longer than asked, so that waiting for what never gets ready takes few turns.
+        self.clock.advance(limit * 8);
+        self.readiness(container)
+    }
+}
+
+/// Records made of maps. They outlive every daemon.
+#[derive(Default)]
+pub struct SimRecords {
+    pub rows: Mutex<BTreeMap<ApiId, Record>>,
+    pub faults: Option<Arc<Faults>>,
+}
+
+impl SimRecords {
+    fn call<T>(&self, effect: impl FnOnce() -> T) -> Result<T, RecordsError> {
+        let faults = self.faults.as_ref().expect("set before use");
+        let lost = |_| RecordsError::Failed { action: "answer", cause: "gone away".to_owned() };
+        faults.call(|| Ok(effect())).map_err(lost)
+    }
+}
+
+#[async_trait]
+impl Records for SimRecords {
+    async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
+        self.call(|| self.rows.lock().unwrap().get(id).cloned())
+    }
+    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
+        self.call(|| self.rows.lock().unwrap().iter().map(|(id, row)| (id.clone(), Ok(row.clone()))).collect())
+    }
+    async fn version(&self) -> Result<u64, RecordsError> {
+        self.call(|| 0)
+    }
+    async fn put(&self, record: &Record) -> Result<(), RecordsError> {
+        self.call(|| drop(self.rows.lock().unwrap().insert(record.id.clone(), record.clone())))
+    }
+    async fn forget(&self, id: &ApiId) -> Result<(), RecordsError> {
+        self.call(|| drop(self.rows.lock().unwrap().remove(id)))
+    }
+    async fn put_revision(&self, _: &ApiId, _: &Served) -> Result<(), RecordsError> {
+        self.call(|| ())
+    }
+    async fn revisions(&self, _: &ApiId) -> Result<Vec<Served>, RecordsError> {
+        self.call(Vec::new)
+    }
+    async fn put_blobs(&self, _: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
+        self.call(|| ())
+    }
+    async fn blob(&self, _: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
+        self.call(|| None)
+    }
+    async fn add_event(&self, _: &NewEvent) -> Result<u64, RecordsError> {
+        self.call(|| 1)
+    }
+    async fn events(&self, _: Option<&ApiId>, _: u64, _: usize) -> Result<Vec<Event>, RecordsError> {
+        self.call(Vec::new)
+    }
+    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
+        self.call(Vec::new)
+    }
+    async fn add_key(&self, _: &Key) -> Result<(), RecordsError> {
+        self.call(|| ())
+    }
+    async fn revoke_key(&self, _: &str, _: Timestamp) -> Result<bool, RecordsError> {
+        self.call(|| false)
+    }
+    async fn confirm_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
+        self.call(|| ())
+    }
+    async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
+        self.call(Vec::new)
+    }
+}
