@@ -2,7 +2,7 @@
 //!
 //! The flow, in the order of the modules:
 //!
-//! 1. [`settings`] reads `skep.yaml` and the environment; [`tree`] reads `apis/<id>/`: what should be.
+//! 1. [`settings`] reads `skep.yaml` and the environment, [`installation`] the folder of this host; [`tree`] reads `apis/<id>/`: what should be.
 //! 2. [`world`] holds what is: instances, records, the route that callers get.
 //! 3. [`reconcile`] compares the two and names the next step; it also performs it and looks again.
 //! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers.
@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod installation;
 pub mod settings;
 pub mod tree;
 

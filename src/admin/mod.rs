@@ -1,1 +1,27 @@
-//! (to come)
+//! The control surface: what people and programs ask of a running daemon.
+//!
+//! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
+
+pub mod client;
+pub mod surface;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use surface::Surface;
+
+use crate::reconcile::{News, Rest};
+use crate::tree::ApiId;
+
+/// One line of the answer to `POST /admin/apply`, which is JSON, a value a line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ApplyLine {
+    /// What is going on with an API.
+    News(News),
+    /// The last line: how each API that had something to do has come to rest.
+    Done(BTreeMap<ApiId, Rest>),
+    /// The last line: why nothing could be done.
+    Failed(String),
+}

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::{Notify, mpsc, watch};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,7 +56,8 @@ struct Slot {
 }
 
 /// How an API came to rest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Rest {
     /// There is nothing to do, or nothing that can be done now.
     Quiet(Status),
@@ -284,7 +286,7 @@ impl Controller {
     }
 
     /// Keeps looking: at what the engine and the prober hint at, and at everything from time to time. Ends with `stop`.
-    pub async fn run(self: Arc<Self>, look_every: Duration, mut probes: mpsc::UnboundedReceiver<ApiId>) {
+    pub async fn run(self: Arc<Self>, look_every: Duration, mut probes: broadcast::Receiver<ApiId>) {
         let mut events = self.world.engine.events();
         let mut looks = tokio::time::interval(look_every);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -292,7 +294,7 @@ impl Controller {
             let hint = tokio::select! {
                 () = self.stop.cancelled() => break,
                 _ = looks.tick() => Hint::Everything,
-                Some(id) = probes.recv() => Hint::Api(id),
+                probed = probes.recv() => probed.map_or(Hint::Everything, Hint::Api),
                 Some(hint) = events.next() => hint,
             };
             match hint {

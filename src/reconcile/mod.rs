@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod controller;
 pub mod desired;
+pub mod follow;
 pub mod goals;
 pub mod model;
 pub mod perform;

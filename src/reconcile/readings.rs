@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::prober::Prober;
 use crate::tree::{ApiId, Health};
 use crate::world::Readiness;
 use crate::world::instance::ContainerId;
@@ -23,4 +24,23 @@ pub trait Readings: Send + Sync + 'static {
 
     /// Waits until it is ready, or until `limit` is over; then what was last heard.
     async fn ready_within(&self, container: &ContainerId, limit: Duration) -> Readiness;
+}
+
+#[async_trait]
+impl Readings for Prober {
+    fn watch(&self, container: &ContainerId, api: &ApiId, address: SocketAddr, health: &Health) {
+        Self::watch(self, container.clone(), api.clone(), address, health);
+    }
+
+    fn forget(&self, container: &ContainerId) {
+        Self::forget(self, container);
+    }
+
+    fn readiness(&self, container: &ContainerId) -> Readiness {
+        Self::readiness(self, container)
+    }
+
+    async fn ready_within(&self, container: &ContainerId, limit: Duration) -> Readiness {
+        self.changed(container, limit).await
+    }
 }

@@ -96,7 +96,8 @@ fn sync(desired: &Desired, next: &Next) -> (Sync, String) {
 }
 
 /// What an action is, for people who wait for it. Without numbers, so that it does not change with each look.
-fn doing(action: &Action) -> &'static str {
+#[must_use]
+pub fn doing(action: &Action) -> &'static str {
     match action {
         Action::Install { .. } => "installing its requirements",
         Action::Build { .. } => "building its image",

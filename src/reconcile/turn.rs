@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, broadcast};
 
 use super::desired::Desired;
 use super::readings::Readings;
-use super::status::{Status, status};
-use super::step::{Next, Step, step};
+use super::status::{self, Status};
+use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
 use crate::gateway::{Routes, Upstream};
 use crate::records::{Records, RecordsError};
@@ -65,7 +66,7 @@ pub(super) struct Draining {
 }
 
 /// Something that is going on with one API.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct News {
     /// With which.
     pub api: ApiId,
@@ -75,13 +76,16 @@ pub struct News {
 }
 
 /// What is going on.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "going", rename_all = "kebab-case")]
 pub enum Going {
     /// A step begins.
     Step {
         /// What is done.
-        action: super::step::Action,
+        #[serde(skip)]
+        action: Option<Box<Action>>,
+        /// What is done, in words.
+        doing: String,
         /// Why.
         reason: String,
     },
@@ -175,7 +179,7 @@ impl World {
         let desired = desired(record.as_ref());
         let observed = self.observe(&desired, record).await?;
         let next = step(&desired, &observed);
-        let status = status(&desired, &observed, &next);
+        let status = status::status(&desired, &observed, &next);
         match next {
             Next::Settled => Ok(Outcome::Settled(status)),
             Next::Wait { until, .. } => Ok(Outcome::Wait(until, status)),
@@ -189,7 +193,8 @@ impl World {
 
     fn tell(&self, id: &ApiId, step: &Step) {
         tracing::debug!(api = %id, action = ?step.action, reason = %step.reason, "step");
-        let what = Going::Step { action: step.action.clone(), reason: step.reason.clone() };
+        let doing = status::doing(&step.action).to_owned();
+        let what = Going::Step { action: Some(Box::new(step.action.clone())), doing, reason: step.reason.clone() };
         self.say(id, what);
     }
 

@@ -1,6 +1,24 @@
 //! Reports: plans, diagnostics and statuses as text and as JSON. Takes values, gives text.
 
+pub mod plan;
+pub mod progress;
+pub mod status;
+pub mod style;
+
 /// Prints an error that ended a command, with its causes, on standard error.
 pub fn error(error: &anyhow::Error) {
-    anstream::eprintln!("{}error{}: {error:#}", anstyle::AnsiColor::Red.on_default().bold(), anstyle::Reset);
+    anstream::eprintln!("{}: {error:#}", style::paint("error", style::BAD));
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
 }

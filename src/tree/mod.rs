@@ -1,6 +1,7 @@
 //! The tree is what should be: every API folder, read whole at one moment.
 //!
-//! Nothing in this module does I/O beyond reading the tree that it is handed, and none of it looks at a clock.
+//! Nothing in this module does I/O beyond reading the tree that it is handed, and none of it but [`watch`] looks at a
+//! clock.
 
 pub mod api;
 pub mod diagnostic;
@@ -15,9 +16,9 @@ pub mod scan;
 pub mod settle;
 pub mod source;
 pub mod spec;
-pub mod watch;
 pub mod suggest;
 pub mod variables;
+pub mod watch;
 pub mod yaml;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,12 @@ impl Digest {
         Self::of(&serde_json::to_vec(value).unwrap_or_default())
     }
 
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The first twelve hexadecimal digits: enough to tell apart what one installation ever holds.
     #[must_use]
     pub fn short(&self) -> String {

@@ -37,13 +37,12 @@ pub struct Watcher {
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// It is not there, or is no folder.
-    #[error("cannot watch {path}: {source}")]
+    #[error("cannot watch {path}: {cause}")]
     Missing {
         /// As it was given.
         path: String,
         /// What the system said.
-        #[source]
-        source: std::io::Error,
+        cause: String,
     },
     /// The system lets one user watch so many folders, and no more.
     #[error(
@@ -249,7 +248,10 @@ impl Watched {
     }
 
     fn look(&self) -> Result<Identity, WatchError> {
-        let missing = |source| WatchError::Missing { path: self.path.display().to_string(), source };
+        let missing = |error: std::io::Error| {
+            let path = self.path.display().to_string();
+            WatchError::Missing { path, cause: error.to_string() }
+        };
         let place = fs::canonicalize(&self.path).map_err(missing)?;
         let metadata = fs::metadata(&place).map_err(missing)?;
         if !metadata.is_dir() {

@@ -14,7 +14,7 @@ use skep::records::{KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
 
-use self::suite::{at, event, id, record, suite};
+use self::suite::{at, event, id, record, saying, suite};
 
 #[tokio::test]
 async fn sqlite_in_memory_does_what_records_must() {

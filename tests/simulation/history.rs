@@ -113,7 +113,7 @@ impl History {
             self.settle_one(&id)?;
             let mut done = Vec::new();
             while let Ok(news) = news.try_recv() {
-                if let Going::Step { action, .. } = news.what {
+                if let Going::Step { action: Some(action), .. } = news.what {
                     done.push(essence(&action));
                 }
             }

@@ -154,6 +154,10 @@ impl Engine for Docker {
         self.list_images().await
     }
 
+    async fn has_image(&self, tag: &ImageTag) -> Result<bool, EngineError> {
+        Ok(self.inspect_image(&tag.0).await?.is_some())
+    }
+
     async fn install(&self, job: &Install, progress: &Progress) -> Result<(), EngineError> {
         self.install_requirements(job, progress).await
     }

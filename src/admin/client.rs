@@ -1,0 +1,65 @@
+//! The client of the control surface: how one skep process asks another.
+
+use std::net::SocketAddr;
+
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::ApplyLine;
+
+/// Why the daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers there.
+    #[error("cannot reach the daemon at {address}")]
+    Unreachable {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The connection broke off.
+    #[error("the connection to the daemon broke off")]
+    Broken(#[from] hyper::Error),
+    /// It answered with an error.
+    #[error("the daemon answers {0}; is SKEP_ADMIN_KEY the key that it was started with?")]
+    Refused(StatusCode),
+    /// It said something that this skep does not understand.
+    #[error("the daemon says something that this skep does not understand: is it of another version?")]
+    Garbled(#[from] serde_json::Error),
+}
+
+/// Asks the daemon to look at its tree now, and hands on each line of its answer.
+///
+/// # Errors
+/// Where it cannot be asked, or its answer breaks off.
+pub async fn apply(address: SocketAddr, key: &str, mut each: impl FnMut(ApplyLine)) -> Result<(), ClientError> {
+    let socket = TcpStream::connect(address).await.map_err(|source| ClientError::Unreachable { address, source })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    // Ends by itself with the answer.
+    let connection = tokio::spawn(connection);
+    let request = Request::post("/admin/apply")
+        .header("host", address.to_string())
+        .header("authorization", format!("Bearer {key}"))
+        .body(Empty::<bytes::Bytes>::new());
+    let Ok(request) = request else { return Err(ClientError::Refused(StatusCode::BAD_REQUEST)) };
+    let answer = sender.send_request(request).await?;
+    if answer.status() != StatusCode::OK {
+        return Err(ClientError::Refused(answer.status()));
+    }
+    let mut body = answer.into_body();
+    let mut rest = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            each(serde_json::from_slice(&line)?);
+        }
+    }
+    connection.abort();
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! An installation is what one skep keeps on one host: its owner mark, its records, its admin key and its lock.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Settings;
+
+/// The folder that one installation keeps its state in.
+#[derive(Debug)]
+pub struct Installation {
+    folder: PathBuf,
+    owner: String,
+}
+
+/// Says that this process, and no other, changes the world of this installation. Given back when it is dropped, or
+/// when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// Who holds the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub pid: u32,
+    /// What it does: `serve` or `apply`.
+    pub command: String,
+    /// Where its gateway and its admin surface listen; `None` where it has none.
+    pub address: Option<SocketAddr>,
+    /// The folder that it serves.
+    pub root: PathBuf,
+}
+
+/// Why the state folder could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallationError {
+    /// The operating system refused.
+    #[error("cannot use {path}")]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process is at work on this installation.
+    #[error("`skep {}` (process {}) is already at work on this installation", .0.command, .0.pid)]
+    Busy(Holder),
+    /// The owner mark is not what skep writes.
+    #[error("{0} does not hold the 12 hexadecimal digits that skep wrote; without them its containers are not known")]
+    Damaged(PathBuf),
+}
+
+impl Installation {
+    /// Opens the state folder, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// Where it cannot be made or read.
+    pub fn open(settings: &Settings) -> Result<Self, InstallationError> {
+        let folder = settings.state.clone();
+        // The records hold hashes of keys and the admin key lies beside them: nobody else has business in here.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+        let path = folder.join("installation");
+        let owner = read_or_make(&path, || hex::encode(rand::random::<[u8; 6]>()))?;
+        if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            return Err(InstallationError::Damaged(path));
+        }
+        Ok(Self { folder, owner })
+    }
+
+    /// What marks our containers: 12 hexadecimal digits, made once.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    /// Where the records are.
+    #[must_use]
+    pub fn records(&self) -> PathBuf {
+        self.folder.join("records.db")
+    }
+
+    /// The key of the admin surface: that of the settings, else one that is made once and kept.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written.
+    pub fn admin_key(&self, settings: &Settings) -> Result<String, InstallationError> {
+        match &settings.admin_key {
+            Some(key) => Ok(key.clone()),
+            None => read_or_make(&self.admin_key_file(), || {
+                format!("skep_admin_{}", hex::encode(rand::random::<[u8; 32]>()))
+            }),
+        }
+    }
+
+    /// Where the admin key is kept.
+    #[must_use]
+    pub fn admin_key_file(&self) -> PathBuf {
+        self.folder.join("admin.key")
+    }
+
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// [`InstallationError::Busy`] where another process has it.
+    pub fn lock(&self, holder: &Holder) -> Result<Lock, InstallationError> {
+        let path = self.folder.join("lock");
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let mut file = open.map_err(failed(&path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(InstallationError::Busy(read_holder(&mut file))),
+            Err(errno) => return Err(failed(&path)(errno.into())),
+        }
+        let mut lock = Lock { file };
+        lock.write(holder).map_err(failed(&path))?;
+        Ok(lock)
+    }
+
+    /// Who holds the lock now, if anybody does.
+    #[must_use]
+    pub fn holder(&self) -> Option<Holder> {
+        let mut file = File::open(self.folder.join("lock")).ok()?;
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Err(rustix::io::Errno::WOULDBLOCK) => Some(read_holder(&mut file)),
+            _ => None,
+        }
+    }
+}
+
+impl Lock {
+    fn write(&mut self, holder: &Holder) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(&serde_json::to_vec(holder)?)
+    }
+}
+
+/// What the holder wrote; a moment before it has, we only know that there is one.
+fn read_holder(file: &mut File) -> Holder {
+    let mut text = String::new();
+    let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
+    let unknown = || Holder { pid: 0, command: "serve".to_owned(), address: None, root: PathBuf::new() };
+    read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_else(unknown)
+}
+
+/// The one line of a file, which is made, for its owner alone, where it is missing.
+fn read_or_make(path: &Path, make: impl FnOnce() -> String) -> Result<String, InstallationError> {
+    match fs::read_to_string(path) {
+        Ok(text) => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed(path)(source)),
+    }
+    let text = make();
+    // Written aside and linked, so that of two processes that start at once both read the same whole line.
+    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        writeln!(file, "{text}")?;
+        file.sync_all()?;
+        match fs::hard_link(&aside, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::remove_file(&aside),
+        }
+    };
+    write().map_err(failed(path))?;
+    fs::read_to_string(path).map(|text| text.trim().to_owned()).map_err(failed(path))
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> InstallationError {
+    let path = path.to_owned();
+    move |source| InstallationError::Io { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder() -> Holder {
+        Holder { pid: 7, command: "serve".to_owned(), address: None, root: PathBuf::from("/srv/apis") }
+    }
+
+    #[test]
+    fn an_owner_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::built_in(folder.path());
+        let first = Installation::open(&settings).unwrap();
+        assert_eq!(Installation::open(&settings).unwrap().owner(), first.owner());
+    }
+
+    #[test]
+    fn a_second_process_learns_who_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let installation = Installation::open(&Settings::built_in(folder.path())).unwrap();
+        assert_eq!(installation.holder(), None);
+        let lock = installation.lock(&holder()).unwrap();
+        assert_eq!(installation.holder(), Some(holder()));
+        assert!(matches!(installation.lock(&holder()), Err(InstallationError::Busy(who)) if who == holder()));
+        drop(lock);
+        assert_eq!(installation.holder(), None);
+        installation.lock(&holder()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_owner_mark_is_an_error_and_not_a_new_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings::built_in(folder.path());
+        drop(Installation::open(&settings).unwrap());
+        fs::write(settings.state.join("installation"), "").unwrap();
+        assert!(matches!(Installation::open(&settings), Err(InstallationError::Damaged(_))));
+    }
+}

@@ -1,0 +1,172 @@
+//! Following the tree: the watcher's hints and a periodic look become trees for the controller.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::controller::Controller;
+use crate::settings::Settings;
+use crate::tree::scan::{Look, Scanner};
+use crate::tree::watch::{Hints, Watcher};
+use crate::tree::{ApiId, TreeError};
+
+/// How long none of a folder's files may have changed before it is read.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// When a folder that was changing while it was read is looked at again.
+const AGAIN: Duration = Duration::from_millis(30);
+
+/// Reads the tree and hands it to a controller, whenever something changes and from time to time.
+pub struct Follower {
+    scanner: Arc<Mutex<Scanner>>,
+    controller: Arc<Controller>,
+    /// Somebody who wants the whole tree looked at now, and to know when that is done.
+    asks: mpsc::Receiver<tokio::sync::oneshot::Sender<()>>,
+}
+
+/// Asks a follower to look at the whole tree.
+#[derive(Debug, Clone)]
+pub struct Ask(mpsc::Sender<tokio::sync::oneshot::Sender<()>>);
+
+impl Ask {
+    /// Returns when the whole tree has been looked at; at once where nobody follows it any more.
+    pub async fn look(&self) {
+        let (done, wait) = tokio::sync::oneshot::channel();
+        if self.0.send(done).await.is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+impl Follower {
+    /// A follower of the tree that the settings name, and a way to ask it for a look.
+    ///
+    /// # Errors
+    /// Where no threads can be had to read with.
+    pub fn new(settings: &Settings, controller: Arc<Controller>) -> Result<(Self, Ask), TreeError> {
+        let scanner = Arc::new(Mutex::new(Scanner::new(settings)?.with_quiet(QUIET)));
+        let (ask, asks) = mpsc::channel(4);
+        Ok((Self { scanner, controller, asks }, Ask(ask)))
+    }
+
+    /// Follows the tree until `stop`.
+    pub async fn run(mut self, settings: Arc<Settings>, stop: CancellationToken) {
+        let mut watcher = Self::watch(&settings);
+        let mut unsettled = self.read_all().await;
+        let mut looks = tokio::time::interval(settings.look_every.0);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        looks.tick().await;
+        loop {
+            let hints = async {
+                match &mut watcher {
+                    Some(watcher) => watcher.next().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                hints = hints => unsettled = self.take(&hints, unsettled).await,
+                () = tokio::time::sleep(AGAIN), if !unsettled.is_empty() => unsettled = self.read_folders(unsettled).await,
+                Some(done) = self.asks.recv() => {
+                    unsettled = self.read_settled().await;
+                    let _ = done.send(());
+                }
+                _ = looks.tick() => {
+                    if watcher.is_none() {
+                        watcher = Self::watch(&settings);
+                    }
+                    unsettled = self.read_all().await;
+                }
+            }
+        }
+    }
+
+    fn watch(settings: &Settings) -> Option<Watcher> {
+        Watcher::start(&settings.root, &settings.apis).inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
+    async fn take(&self, hints: &Hints, unsettled: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+        if hints.settings {
+            tracing::warn!("skep.yaml has changed; its new settings hold from the next start");
+        }
+        if hints.everything {
+            return self.read_all().await;
+        }
+        let mut ids: BTreeSet<ApiId> = hints.folders.iter().filter_map(|name| ApiId::new(name).ok()).collect();
+        if ids.len() < hints.folders.len() {
+            // A name that is no id is a finding of the whole tree.
+            return self.read_all().await;
+        }
+        ids.extend(unsettled);
+        self.read_folders(ids).await
+    }
+
+    /// Looks until nothing is on the move any more, for a few seconds at the most.
+    async fn read_settled(&self) -> BTreeSet<ApiId> {
+        let mut unsettled = self.read_all().await;
+        for _ in 0..100 {
+            if unsettled.is_empty() {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+            unsettled = self.read_folders(unsettled).await;
+        }
+        unsettled
+    }
+
+    async fn read_all(&self) -> BTreeSet<ApiId> {
+        self.read(Scanner::read).await
+    }
+
+    async fn read_folders(&self, ids: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+        self.read(move |scanner| scanner.read_folders(&ids)).await
+    }
+
+    /// Reads off the async threads, and hands on what came of it; answers with the folders that were on the move.
+    async fn read(
+        &self,
+        read: impl FnOnce(&mut Scanner) -> Result<Look, TreeError> + Send + 'static,
+    ) -> BTreeSet<ApiId> {
+        let scanner = Arc::clone(&self.scanner);
+        let look = tokio::task::spawn_blocking(move || {
+            // A panic while reading leaves the scanner as it was before: it takes in a look as the last thing.
+            read(&mut scanner.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        match look.await {
+            Ok(Ok(look)) => self.hand_on(look).await,
+            Ok(Err(error)) => self.hand_on_error(&error).await,
+            Err(panic) => {
+                tracing::error!("reading the tree failed: {panic}");
+                BTreeSet::new()
+            }
+        }
+    }
+
+    async fn hand_on(&self, look: Look) -> BTreeSet<ApiId> {
+        let was_unreadable = self.controller.tree().is_err();
+        self.controller.set_tree(Ok(look.tree));
+        // Whether a folder that is gone takes its API with it is decided over all of them together.
+        if was_unreadable || look.changed.iter().any(|id| self.controller.must_look_for(id)) {
+            if let Err(error) = self.controller.look().await {
+                tracing::warn!("cannot look at the world: {error}");
+            }
+        }
+        look.changed.iter().for_each(|id| self.controller.hint(id));
+        look.unsettled
+    }
+
+    async fn hand_on_error(&self, error: &TreeError) -> BTreeSet<ApiId> {
+        let text = crate::report::with_causes(error);
+        if self.controller.tree().err().as_ref() != Some(&text) {
+            tracing::error!("{text}; what serves goes on serving");
+        }
+        self.controller.set_tree(Err(text));
+        if let Err(error) = self.controller.look().await {
+            tracing::warn!("cannot look at the world: {error}");
+        }
+        BTreeSet::new()
+    }
+}

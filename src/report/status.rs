@@ -1,0 +1,109 @@
+//! Statuses as a table for people, and as JSON for machines.
+
+use std::fmt::Write;
+
+use jiff::{SpanRound, Timestamp, Unit};
+use serde::Serialize;
+
+use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
+use crate::reconcile::status::{Health, Status, Sync};
+use crate::tree::{ApiId, Revision};
+use crate::world::Failure;
+
+/// What `skep status --output json` prints. `version` goes up when a reader must change.
+#[derive(Debug, Serialize)]
+pub struct StatusJson {
+    /// Of this form.
+    pub version: u32,
+    /// Whether a daemon is at work.
+    pub daemon: Option<crate::installation::Holder>,
+    /// Each API.
+    pub apis: Vec<ApiStatus>,
+}
+
+/// How one API is.
+#[derive(Debug, Serialize)]
+pub struct ApiStatus {
+    /// Which.
+    pub id: ApiId,
+    /// How it is.
+    #[serde(flatten)]
+    pub status: Status,
+    /// What serves callers now.
+    pub serving: Option<Revision>,
+    /// Since when.
+    pub since: Option<Timestamp>,
+    /// How many instances are ready.
+    pub ready: usize,
+    /// How many there should be.
+    pub replicas: usize,
+    /// The last trouble with the revision that should serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+}
+
+/// Statuses as a table, with colours. `now` is for ages.
+#[must_use]
+pub fn table(apis: &[ApiStatus], now: Timestamp) -> String {
+    if apis.is_empty() {
+        return "No APIs yet: make a folder apis/<id>/ with a main.py.\n".to_owned();
+    }
+    let width = apis.iter().map(|api| api.id.as_str().len()).max().unwrap_or(0).max("API".len());
+    let mut out = String::new();
+    let heading =
+        format!("{:<width$}  {:<11}  {:<11}  {:<5}  {:<12}  {}", "API", "SYNC", "HEALTH", "READY", "REVISION", "SINCE");
+    let _ = writeln!(out, "{}", paint(heading, BOLD));
+    for api in apis {
+        let sync = paint(format!("{:<11}", api.status.sync.as_str()), sync_style(api.status.sync));
+        let health = paint(format!("{:<11}", api.status.health.as_str()), health_style(api.status.health));
+        let revision = api.serving.as_ref().map_or("-", Revision::as_str);
+        let since = api.since.filter(|_| api.serving.is_some()).map_or_else(|| "-".to_owned(), |since| age(since, now));
+        let ready = format!("{}/{}", api.ready, api.replicas);
+        let name = paint(format!("{:<width$}", api.id), NAME);
+        let _ = writeln!(out, "{name}  {sync}  {health}  {ready:<5}  {revision:<12}  {since}");
+        if !api.status.message.is_empty() {
+            let _ = writeln!(out, "{:width$}  {}", "", plain(&api.status.message));
+        }
+        if let Some(failure) = &api.failure {
+            for line in failure.output.iter().rev().take(6).rev() {
+                let _ = writeln!(out, "{:width$}  {}", "", paint(format!("│ {}", plain(line)), FAINT));
+            }
+        }
+    }
+    out
+}
+
+/// The style of a sync status.
+#[must_use]
+pub fn sync_style(sync: Sync) -> anstyle::Style {
+    match sync {
+        Sync::Synced => GOOD,
+        Sync::OutOfSync | Sync::Held => WARN,
+        Sync::Blocked => BAD,
+    }
+}
+
+/// The style of a health status.
+#[must_use]
+pub fn health_style(health: Health) -> anstyle::Style {
+    match health {
+        Health::Healthy => GOOD,
+        Health::Progressing | Health::Degraded => WARN,
+        Health::Stopped => FAINT,
+        Health::Missing => BAD,
+    }
+}
+
+/// How long ago, in the two largest units: `3d 4h`, `12s`.
+#[must_use]
+pub fn age(since: Timestamp, now: Timestamp) -> String {
+    let round = SpanRound::new().largest(Unit::Hour).smallest(Unit::Second);
+    let Ok(span) = now.since(since).and_then(|span| span.round(round)) else { return "-".to_owned() };
+    let (hours, minutes, seconds) = (span.get_hours(), span.get_minutes(), span.get_seconds());
+    match (hours / 24, hours % 24) {
+        (days, hours) if days > 0 => format!("{days}d {hours}h"),
+        (_, hours) if hours > 0 => format!("{hours}h {minutes}m"),
+        _ if minutes > 0 => format!("{minutes}m {seconds}s"),
+        _ => format!("{}s", seconds.max(0)),
+    }
+}
