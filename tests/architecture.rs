@@ -174,8 +174,7 @@ impl Rule {
     fn holds_for(&self, path: &str) -> bool {
         let is_below =
             |room: &&str| path == *room || path.strip_prefix(*room).is_some_and(|rest| rest.starts_with('/'));
-        (self.within.is_empty() || self.within.iter().any(is_below))
-            && !self.except.iter().any(is_below)
+        (self.within.is_empty() || self.within.iter().any(is_below)) && !self.except.iter().any(is_below)
     }
 }
 
