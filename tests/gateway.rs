@@ -1,5 +1,7 @@
 //! The gateway on real sockets, between clients and apps that behave, and some that do not.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+
 #[path = "gateway/client.rs"]
 mod client;
 #[path = "gateway/world.rs"]

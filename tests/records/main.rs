@@ -1,5 +1,7 @@
 //! The records: the suite for every backend, run on SQLite; then what SQLite alone must.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+
 mod suite;
 
 use std::collections::BTreeMap;
