@@ -107,7 +107,8 @@ impl Routes {
     /// The upstream of that container, in the route of `id` or taken out of it: a new route must share its count and
     /// connections.
     ///
-    /// `None` says that no request is on it, and none that has read an older route can still come to it.
+    /// `None` says that no request is on it, and none that has read an older route can still come to it. One that is
+    /// sealed must not come into a route again; its container is to go.
     #[must_use]
     pub fn upstream(&self, id: &ApiId, container: &ContainerId) -> Option<Arc<Upstream>> {
         let route = self.get(id.as_str());
