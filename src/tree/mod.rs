@@ -1,6 +1,7 @@
 //! The tree is what should be: every API folder, read whole at one moment.
 //!
-//! Nothing in this module does I/O beyond reading the tree that it is handed, and none of it looks at a clock.
+//! Nothing in this module does I/O beyond reading the tree that it is handed. Only [`scan`] looks at a clock, to know
+//! which file times it may trust.
 
 pub mod api;
 pub mod diagnostic;
