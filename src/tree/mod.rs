@@ -1,7 +1,7 @@
 //! The tree is what should be: every API folder, read whole at one moment.
 //!
-//! Nothing in this module does I/O beyond reading the tree that it is handed, and none of it but [`watch`] looks at a
-//! clock.
+//! Nothing in this module does I/O beyond reading the tree that it is handed. Only [`scan`], to know which file times
+//! it may trust, and [`watch`], to know when a folder has come to rest, look at a clock.
 
 pub mod api;
 pub mod diagnostic;

@@ -2,6 +2,7 @@
 
 mod bindings;
 mod nesting;
+mod placement;
 
 use std::ops::Range;
 
@@ -48,6 +49,10 @@ pub fn check(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Option<Bindi
     if let Some(error) = parsed.errors().first() {
         let message = lower_first(&error.error.to_string());
         findings.push(source.error(code::PYTHON_SYNTAX, range(error.location), message, ""));
+        return None;
+    }
+    if let Some((at, message)) = placement::misplaced(parsed.suite()) {
+        findings.push(source.error(code::PYTHON_SYNTAX, at, message, ""));
         return None;
     }
     for error in parsed.unsupported_syntax_errors().iter().take(MAX_VERSION_FINDINGS) {

@@ -238,14 +238,13 @@ impl Scanner {
 
     /// Looks at some folders, all at once.
     fn look(&self, directory: &OwnedFd, ids: &[ApiId]) -> Result<Vec<(ApiId, Outcome)>, TreeError> {
-        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.threads.install(|| {
-            ids.par_iter().map(|id| self.folder(directory, id, clock).map(|outcome| (id.clone(), outcome))).collect()
+            ids.par_iter().map(|id| self.folder(directory, id).map(|outcome| (id.clone(), outcome))).collect()
         })
     }
 
     /// Looks at one folder, and reads it where it is not as it was.
-    fn folder(&self, apis: &OwnedFd, id: &ApiId, clock: Duration) -> Result<Outcome, TreeError> {
+    fn folder(&self, apis: &OwnedFd, id: &ApiId) -> Result<Outcome, TreeError> {
         let path = self.shown(id.as_str());
         let broken = |finding| {
             let broken = Broken { id: id.clone(), findings: vec![finding] };
@@ -261,7 +260,7 @@ impl Scanner {
                 return broken(Diagnostic::error(code::UNREADABLE, path, folder::refusal(errno), hint));
             }
         };
-        let outcome = self.settle(&directory, id, &path, clock);
+        let outcome = self.settle(&directory, id, &path);
         match outcome {
             Ok(outcome) => Ok(outcome),
             Err(NoFolder::Unsettled) => Ok(Outcome::Unsettled),
@@ -284,7 +283,8 @@ impl Scanner {
         }
     }
 
-    fn settle(&self, directory: &OwnedFd, id: &ApiId, path: &str, clock: Duration) -> Result<Outcome, NoFolder> {
+    fn settle(&self, directory: &OwnedFd, id: &ApiId, path: &str) -> Result<Outcome, NoFolder> {
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let before = Listing::of(directory, path, &self.rules.policy)?;
         if self.cache.get(id) == Some(&before) {
             return Ok(Outcome::Same);
@@ -304,7 +304,9 @@ impl Scanner {
         if Listing::of(directory, path, &self.rules.policy)? != before {
             return Ok(Outcome::Unsettled);
         }
-        let trusted = before.changed() + RACY < clock;
+        // What the system refused to read, it may give the next time without any file having changed.
+        let refused = |finding: &Diagnostic| matches!(finding.code, code::UNREADABLE | code::CHECK_FAILED);
+        let trusted = before.changed() + RACY < clock && !folder.findings().iter().any(refused);
         Ok(Outcome::Read(folder, trusted.then_some(before)))
     }
 

@@ -252,8 +252,10 @@ pub(in crate::tree) fn is_ignored(name: &str) -> bool {
         || name == "4913"
 }
 
+/// `README`, `readme.md` and the like, but no module of that name.
 fn is_readme(name: &str) -> bool {
-    name.split('.').next().is_some_and(|stem| stem.eq_ignore_ascii_case("readme"))
+    let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
+    stem.eq_ignore_ascii_case("readme") && extension != "py"
 }
 
 fn why_no_name(name: &str, path: &str) -> Option<&'static str> {

@@ -56,12 +56,13 @@ fn a_sound_folder_becomes_an_api() {
         .write("apis/hello/requirements.txt", "pandas\n")
         .write("apis/hello/data/names.csv", "a,b\n")
         .write("apis/hello/README.md", "# Hello\n")
+        .write("apis/hello/readme.py", "x = 1\n")
         .write("apis/hello/.env", "SECRET=1\n")
         .write("apis/hello/main.py~", "old")
         .write("apis/hello/__pycache__/main.pyc", "x");
     let look = root.scanner().read().unwrap();
     let api = look.tree.sound(&ApiId::new("hello").unwrap()).unwrap();
-    assert_eq!(api.files.keys().collect::<Vec<_>>(), ["data/names.csv", "main.py"]);
+    assert_eq!(api.files.keys().collect::<Vec<_>>(), ["data/names.csv", "main.py", "readme.py"]);
     assert_eq!((api.spec.name.as_str(), api.spec.replicas), ("hello", 2));
     assert_eq!(api.requirements.0.len(), 4);
     assert_eq!(api.findings, []);
