@@ -9,7 +9,7 @@ use skep::engine::{Build, Engine, EngineError, Install, Progress};
 use skep::settings::Dial;
 use skep::tree::{Egress, Seconds};
 
-use crate::world::{GRACE, World, engine, files, recorder, requirements, settings};
+use crate::world::{GRACE, Served, Wire, World, engine, files, recorder, requirements, settings};
 
 #[tokio::test]
 async fn an_api_goes_from_nothing_to_an_answer_and_back_to_nothing() {
@@ -117,6 +117,44 @@ async fn code_on_dependencies_that_are_not_there_is_refused() {
     let job = Build { tag: world.tag("api-x:1"), dependencies: world.tag("deps:absent"), files: files() };
     let error = world.docker.build(&job, &Progress::silent()).await.unwrap_err();
     assert!(error.to_string().contains("deps:absent is not there"), "{error}");
+}
+
+#[tokio::test]
+async fn an_engine_without_a_builder_gets_the_same_image() {
+    let world = World::get();
+    world.image().await;
+    let wire = Wire::lay(Some("POST /build"));
+    let docker = Docker::connect(&wire.settings, &world.owner).unwrap();
+    let tag = world.tag("api-by-hand:1");
+    let job = Build { tag: tag.clone(), dependencies: world.tag("deps:app"), files: files() };
+    docker.build(&job, &Progress::silent()).await.unwrap();
+    let mut job = world.job("by-hand", Egress::Internet).await;
+    job.image = tag;
+    world.docker.start(&job).await.unwrap();
+    let served = Served::wait(&world.docker, &job.api).await;
+    assert_eq!(served.get("/").await["inner"], "from below");
+    assert_eq!(served.get("/inside").await["writable"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn an_image_holds_nothing_of_how_it_was_installed() {
+    let world = World::get();
+    let tag = world.image().await;
+    for tag in [tag, world.tag("deps:app")] {
+        let image = engine().inspect_image(&tag.0).await.unwrap();
+        let config = image.config.unwrap();
+        let names: Vec<_> = config.env.iter().flatten().filter_map(|variable| variable.split('=').next()).collect();
+        for name in names {
+            assert!(
+                ["PATH", "LANG", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"].contains(&name)
+                    || name.contains("PYTHON")
+                    || name == "GPG_KEY",
+                "{name}"
+            );
+        }
+        assert_eq!(config.user.as_deref(), Some("10001:10001"));
+        assert_eq!(config.labels.unwrap()["dev.skep.owner"], world.owner);
+    }
 }
 
 #[tokio::test]

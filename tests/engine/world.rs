@@ -225,3 +225,50 @@ pub fn recorder() -> (Progress, Arc<Mutex<Vec<String>>>) {
     let sink = lines.clone();
     (Progress::new(move |line| sink.lock().unwrap().push(line.to_owned())), lines)
 }
+
+/// A way to the engine that can be cut, and that refuses requests which begin with some words.
+pub struct Wire {
+    pub settings: Settings,
+    pub cut: tokio::sync::watch::Sender<()>,
+    _folder: tempfile::TempDir,
+}
+
+impl Wire {
+    pub fn lay(refused: Option<&'static str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("docker.sock");
+        let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+        let (cut, watch) = tokio::sync::watch::channel(());
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let mut watch = watch.clone();
+                watch.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = carry(near, refused) => {}
+                        _ = watch.changed() => {}
+                    }
+                });
+            }
+        });
+        let mut settings = settings(Dial::Auto);
+        settings.engine.host = Some(format!("unix://{}", socket.display()));
+        Self { settings, cut, _folder: folder }
+    }
+}
+
+/// Carries one connection, which holds one request.
+async fn carry(mut near: tokio::net::UnixStream, refused: Option<&str>) {
+    let mut far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.unwrap();
+    let mut begin = vec![0; 4096];
+    let read = near.read(&mut begin).await.unwrap();
+    if refused.is_some_and(|words| begin.starts_with(words.as_bytes())) {
+        near.write_all(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        return;
+    }
+    far.write_all(&begin[..read]).await.unwrap();
+    // Whoever hangs up first is none of our business.
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+}

@@ -58,30 +58,30 @@ impl Docker {
         let spec = digest(&body)?;
         let labels = body.labels.get_or_insert_default();
         labels.insert(labels::SPEC.to_owned(), spec.to_string());
+        let mut port = None;
         let created = if self.is_published(network, job.run.egress)? {
             // Held until the container is there, whose label then says that the port is taken.
             let mut refused = self.shared.ports.lock().await;
             let taken = self.taken_ports(&refused).await?;
-            let range = self.shared.engine.ports;
-            let Some(port) = ports::choose(job.name.as_str(), &taken, range) else {
+            let (first, last) = self.shared.engine.ports;
+            let Some(free) = ports::choose(job.name.as_str(), &taken, (first, last)) else {
+                // Those that the host refused may be free by now.
                 refused.clear();
                 return Err(EngineError::Unsupported(format!(
-                    "all loopback ports from {} to {} are taken; widen the range with SKEP_PORTS",
-                    range.0, range.1
+                    "all loopback ports from {first} to {last} are taken; widen the range, or remove APIs"
                 )));
             };
-            publish(&mut body, port);
-            let id = self.create(job, body).await;
-            (id, Some(port))
+            publish(&mut body, free);
+            port = Some(free);
+            self.create(job, body).await
         } else {
-            (self.create(job, body).await, None)
+            self.create(job, body).await
         };
-        let id = match created.0 {
-            Ok(id) => id,
-            Err(fault) if fault.status() == Some(409) => return self.adopt(job, &spec).await,
-            Err(fault) => return Err(fault.into()),
-        };
-        self.run(&id, created.1).await
+        match created {
+            Ok(id) => self.run(&id, port).await,
+            Err(fault) if fault.status() == Some(409) => self.adopt(job, &spec).await,
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     async fn create(&self, job: &Start, body: ContainerCreateBody) -> Result<String, Fault> {

@@ -38,6 +38,10 @@ impl Docker {
     /// # Errors
     /// [`EngineError::Unsupported`] where this host has no `iptables` or does not let us use it.
     pub async fn ensure_firewall(&self) -> Result<(), EngineError> {
+        if !self.has_visible_network() {
+            // No bridge of ours on this host, so nobody to keep away.
+            return Ok(());
+        }
         let mut seen = self.shared.firewall.lock().await;
         seen.in_force = None;
         self.rules().ensure().await.map_err(EngineError::Unsupported)?;

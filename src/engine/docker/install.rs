@@ -32,7 +32,7 @@ impl Docker {
         }
         let runtime = self.runtime(progress).await?;
         // Fails only once the semaphore is closed, which nobody does.
-        let _permit = self.shared.permits.acquire().await.ok();
+        let _permit = self.shared.installs.acquire().await.ok();
         let text: String = job.requirements.0.iter().map(|requirement| format!("{}\n", requirement.0)).collect();
         let files = Archive::new().file(REQUIREMENTS, 0o444, text.as_bytes())?.finish()?;
         let workshop = Workshop::open(self, &runtime.tag.0, Some(runtime::CACHE), files).await?;

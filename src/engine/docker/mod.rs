@@ -67,8 +67,10 @@ struct Shared {
     ports: tokio::sync::Mutex<BTreeSet<u16>>,
     /// One lock for each image that is being made.
     making: Mutex<HashMap<ImageTag, Arc<tokio::sync::Mutex<()>>>>,
-    /// How many installs and builds may run at once.
-    permits: Semaphore,
+    /// How many installs may run at once.
+    installs: Semaphore,
+    /// How many builds may. Apart from the installs, so that a saved line of code waits for nobody's pandas.
+    builds: Semaphore,
 }
 
 impl Docker {
@@ -88,6 +90,7 @@ impl Docker {
         if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(EngineError::Unsupported(format!("{owner:?} is no owner; it is 12 hexadecimal digits")));
         }
+        let concurrency = usize::from(settings.build.concurrency.max(1));
         Ok(Self {
             shared: Arc::new(Shared {
                 address,
@@ -100,7 +103,8 @@ impl Docker {
                 firewall: tokio::sync::Mutex::default(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
-                permits: Semaphore::new(usize::from(settings.build.concurrency.max(1))),
+                installs: Semaphore::new(concurrency),
+                builds: Semaphore::new(concurrency),
             }),
         })
     }

@@ -58,6 +58,11 @@ impl Docker {
         self.shared.networks.lock().await.clear();
     }
 
+    /// Whether one of our networks is on this host.
+    pub(super) fn has_visible_network(&self) -> bool {
+        [Egress::Internet, Egress::None].into_iter().any(|egress| self.name_network(egress).is_visible())
+    }
+
     fn name_network(&self, egress: Egress) -> Network {
         let (word, letter) = match egress {
             Egress::Internet => ("internet", 'i'),
