@@ -128,7 +128,9 @@ async fn ask(context: &Context, daemon: &Holder, mut progress: Progress) -> anyh
 async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> BTreeMap<ApiId, Rest> {
     let mut news = parts.world.news.subscribe();
     let ids: BTreeSet<ApiId> = plan.apis.iter().map(|api| api.id.clone()).collect();
-    ids.iter().for_each(|id| parts.controller.hint(id));
+    for id in &ids {
+        parts.controller.hint(id);
+    }
     let rested = parts.controller.rested(&ids);
     tokio::pin!(rested);
     let rests = loop {

@@ -149,10 +149,9 @@ impl Follower {
         let was_unreadable = self.controller.tree().is_err();
         self.controller.set_tree(Ok(look.tree));
         // Whether a folder that is gone takes its API with it is decided over all of them together.
-        if was_unreadable || look.changed.iter().any(|id| self.controller.must_look_for(id)) {
-            if let Err(error) = self.controller.look().await {
-                tracing::warn!("cannot look at the world: {error}");
-            }
+        let must_look = was_unreadable || look.changed.iter().any(|id| self.controller.must_look_for(id));
+        if must_look && let Err(error) = self.controller.look().await {
+            tracing::warn!("cannot look at the world: {error}");
         }
         look.changed.iter().for_each(|id| self.controller.hint(id));
         look.unsettled

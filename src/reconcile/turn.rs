@@ -215,7 +215,7 @@ impl World {
             self.engine.instances(Some(&desired.id)).await?
         };
         let mut images = BTreeSet::new();
-        for tag in self.useful_images(desired) {
+        for tag in Self::useful_images(desired) {
             if self.engine.has_image(&tag).await? {
                 images.insert(tag);
             }
@@ -224,7 +224,7 @@ impl World {
     }
 
     /// The tags that a step for this API may ask about.
-    fn useful_images(&self, desired: &Desired) -> BTreeSet<ImageTag> {
+    fn useful_images(desired: &Desired) -> BTreeSet<ImageTag> {
         let targets = desired.target().into_iter().chain(&desired.served);
         targets.flat_map(|target| [target.images.code.clone(), target.images.dependencies.clone()]).collect()
     }
@@ -281,7 +281,7 @@ impl World {
     /// What a look says about one API.
     #[must_use]
     pub fn observed(&self, look: &Look, desired: &Desired) -> Observed {
-        let useful = self.useful_images(desired);
+        let useful = Self::useful_images(desired);
         let images = look.images.intersection(&useful).cloned().collect();
         let instances = look.instances.get(&desired.id).cloned().unwrap_or_default();
         self.complete(desired, instances, images, look.records.get(&desired.id).cloned())

@@ -173,6 +173,7 @@ pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, Strin
 pub fn settings(dial: Dial) -> Settings {
     let root = std::env::temp_dir();
     Settings {
+        defaults: skep::tree::Spec::built_in(""),
         apis: root.join("apis"),
         state: root.join(".skep"),
         root,

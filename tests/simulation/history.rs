@@ -319,7 +319,7 @@ impl History {
                 }
             }
         }
-        for id in look.instances.keys().filter(|id| !self.tree.contains_key(*id)) {
+        if let Some(id) = look.instances.keys().find(|id| !self.tree.contains_key(*id)) {
             return Err(format!("{id} has no folder, and instances"));
         }
         let effects = self.engine.host.lock().unwrap().effects;

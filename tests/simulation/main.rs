@@ -30,7 +30,7 @@ fn every_history_converges_and_no_step_takes_the_last_healthy_instance() {
             match played {
                 Ok(Ok(turns)) => turns,
                 Ok(Err(broken)) => panic!("{broken}\nreplay with SKEP_SEED={seed}"),
-                Err(_) => panic!("a panic; replay with SKEP_SEED={seed}"),
+                Err(_panic) => panic!("a panic; replay with SKEP_SEED={seed}"),
             }
         })
         .sum();

@@ -231,7 +231,7 @@ impl Engine for SimEngine {
             host.next += 1;
             host.effects += 1;
             let (number, started) = (host.next, self.clock.now());
-            let address = SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 8000));
+            let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(number).unwrap()));
             let run = Run::Running { address: Some(address), since: started };
             let container = Container { job: job.clone(), id: format!("c{number}").into(), run, started };
             host.containers.insert(job.name.clone(), container);
