@@ -13,11 +13,13 @@ use crate::engine::{EngineError, Install, Progress};
 /// Where the requirements are put. They stay in the image, for whoever looks into it later.
 const REQUIREMENTS: &str = "opt/skep/requirements.txt";
 
-/// Compiles what was installed, since nothing can be written later.
+/// Compiles what was installed, since nothing can be written later. Left out are the packages' own tests, which are half
+/// of some and which no app imports.
 ///
 /// Not by the environment's own interpreter: that one runs whatever `.pth` files a package brings, and a package must
 /// not run anything where the shared cache can be written. The hash is never checked, since no source ever changes.
-const COMPILE: &str = "exec $(readlink -f /opt/venv/bin/python) -I -m compileall -q -j 0 \
+/// A file that does not compile is no trouble before somebody imports it.
+const COMPILE: &str = "$(readlink -f /opt/venv/bin/python) -I -m compileall -q -j 0 -x '/tests/' \
                        --invalidation-mode unchecked-hash /opt/venv/lib || true";
 
 impl Docker {
@@ -64,7 +66,7 @@ impl Docker {
             return Err(EngineError::Failed { message: explain(&output, outcome.code, &job.requirements), output });
         }
         workshop.run(USER, vec!["HOME=/tmp".to_owned()], &["sh", "-c", COMPILE], progress).await?;
-        // Overwritten by the engine with nothing: what the container was created with holds no secret.
+        // The engine adds the variables of the container, which come from the runtime image and hold no secret.
         workshop.commit(&job.tag, clean_config(labels::of_role(self.owner(), "dependencies"), Vec::new())).await?;
         progress.line(&format!("installed in {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(())

@@ -142,7 +142,7 @@ impl Docker {
                 });
             }
         }
-        // Looked at anew by nobody: the image's own variables stay, save for the search path.
+        // The engine adds the base image's own variables to these.
         let config = image.config.as_ref();
         let path = config
             .and_then(|config| config.env.as_ref())

@@ -224,6 +224,9 @@ impl Drop for Workshop {
 impl Docker {
     /// Removes the workshops that a crash left behind. One that runs may be at work for another process of this
     /// installation, and ends by itself.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked; a container that cannot be removed is only warned of.
     pub async fn sweep(&self) -> Result<(), EngineError> {
         let mut filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ROLE, "build")]);
         filters.insert("status".to_owned(), vec!["exited".to_owned(), "dead".to_owned()]);
