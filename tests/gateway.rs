@@ -1,6 +1,7 @@
 //! The gateway on real sockets, between clients and apps that behave, and some that do not.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(clippy::large_stack_arrays, reason = "bodies that are made of one byte, many times")]
 
 #[path = "gateway/client.rs"]
 mod client;

@@ -161,7 +161,7 @@ fn conclude(args: &Args, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
             anstream::println!("{answer:#}");
         }
         Output::Text if ill.is_empty() => {
-            anstream::println!("All {} APIs are as the tree says.", comparison.apis.len())
+            anstream::println!("All {} APIs are as the tree says.", comparison.apis.len());
         }
         Output::Text => {
             let ill: Vec<&str> = ill.iter().map(|id| id.as_str()).collect();

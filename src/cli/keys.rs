@@ -66,7 +66,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
                     anstream::eprintln!("This is key {}. It is shown this once; only its hash is kept.", made.key.id);
                 }
                 Output::Json => {
-                    anstream::println!("{:#}", serde_json::json!({ "secret": made.secret, "key": made.key }))
+                    anstream::println!("{:#}", serde_json::json!({ "secret": made.secret, "key": made.key }));
                 }
             }
         }

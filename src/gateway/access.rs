@@ -48,15 +48,8 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(method: Method) -> Box<Self> {
-        Box::new(Self {
-            began: Instant::now(),
-            request_id: RequestId::new(),
-            method,
-            api: None,
-            status: CALLER_GONE,
-            bytes: 0,
-        })
+    pub(super) fn new(method: Method) -> Self {
+        Self { began: Instant::now(), request_id: RequestId::new(), method, api: None, status: CALLER_GONE, bytes: 0 }
     }
 
     pub(super) fn request_id(&self) -> RequestId {

@@ -351,7 +351,7 @@ fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], restart: boo
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         match (key.as_str(), new) {
             ("route.public", serde_json::Value::Bool(true)) => {
-                notices.push("anybody may call, without a key".to_owned())
+                notices.push("anybody may call, without a key".to_owned());
             }
             ("route.public", _) => notices.push("callers need a key".to_owned()),
             ("route.timeout", _) => notices.push(format!("an answer may take {}, not {}", text(new), text(old))),

@@ -281,7 +281,7 @@ fn make(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
         let instance = observed.instances.iter().find(|i| i.revision == target.revision && i.number == number);
         match tend(target, number, instance, observed.at) {
             Next::Act(Step { action: Action::Start { .. }, .. }) if pause.is_some() => {
-                later = unless_paused(Next::Settled)
+                later = unless_paused(Next::Settled);
             }
             // Waiting for one instance must not keep the next from being started.
             next @ (Next::Act(Step { action: Action::AwaitReady { .. }, .. }) | Next::Wait { .. }) => {

@@ -40,7 +40,7 @@ pub struct BuildFile {
     /// the path of a file, relative to `skep.yaml`.
     #[schemars(length(min = 1, max = 4000), extend("default" = "auto"))]
     pub ca_bundle: Option<At<String>>,
-    /// The package index. The installer's own default where nothing is said; SKEP_INDEX_URL takes its place.
+    /// The package index. The installer's own default where nothing is said; `SKEP_INDEX_URL` takes its place.
     #[schemars(length(min = 1, max = 2000), regex(pattern = "^https?://"))]
     pub index_url: Option<At<String>>,
     /// How many installs and builds run at once.
@@ -91,7 +91,7 @@ pub struct MaxDeletesFile {
 #[serde(deny_unknown_fields, default)]
 pub struct EngineFile {
     /// How the gateway dials instances: by the container's `address`, by a port on `loopback`, or `auto` for the first
-    /// that works. SKEP_DIAL takes its place.
+    /// that works. `SKEP_DIAL` takes its place.
     #[schemars(extend("default" = "auto"))]
     pub dial: Option<Dial>,
     /// The loopback ports that instances may be given.

@@ -1,5 +1,7 @@
 //! `skep check` and `skep schema` as their users meet them: the program is run, and its answer read.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

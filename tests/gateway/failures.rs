@@ -87,7 +87,7 @@ async fn an_app_that_does_not_read_the_request_is_a_504_too() {
     let world = World::new().await;
     let deaf = raw_app(async |stream| {
         let _open = stream;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let upstreams = world.route("deaf", &[deaf], |spec| spec.route.timeout = "300ms".parse().unwrap());

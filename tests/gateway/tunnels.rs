@@ -65,7 +65,7 @@ async fn a_switch_that_nobody_asked_for_is_a_bad_answer() {
         let _ = stream.read(&mut [0; 4096]).await;
         let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
         stream.write_all(switch.as_bytes()).await.unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     })
     .await;
     let upstreams = world.route("pushy", &[address], |_| ());

@@ -27,11 +27,8 @@ fn every_history_converges_and_no_step_takes_the_last_healthy_instance() {
     let turns: u64 = (0..seeds)
         .map(|seed| {
             let played = std::panic::catch_unwind(|| History::new(seed).play());
-            match played {
-                Ok(Ok(turns)) => turns,
-                Ok(Err(broken)) => panic!("{broken}\nreplay with SKEP_SEED={seed}"),
-                Err(_panic) => panic!("a panic; replay with SKEP_SEED={seed}"),
-            }
+            let played = played.unwrap_or_else(|_| Err("a panic, as it stands above".to_owned()));
+            played.unwrap_or_else(|broken| panic!("{broken}\nreplay with SKEP_SEED={seed}"))
         })
         .sum();
     println!("{seeds} histories, {turns} turns");

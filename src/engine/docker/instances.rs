@@ -96,8 +96,8 @@ impl Docker {
             return Some((Ipv4Addr::LOCALHOST, port).into());
         }
         let networks = container.network_settings.as_ref()?.networks.as_ref()?;
-        let ours = networks.iter().filter(|(name, _)| name.starts_with(&self.network_prefix()));
-        let address: IpAddr = ours.filter_map(|(_, end)| end.ip_address.as_ref()?.parse().ok()).next()?;
+        let mut ours = networks.iter().filter(|(name, _)| name.starts_with(&self.network_prefix()));
+        let address: IpAddr = ours.find_map(|(_, end)| end.ip_address.as_ref()?.parse().ok())?;
         Some((address, APP_PORT).into())
     }
 }

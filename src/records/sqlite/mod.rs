@@ -16,7 +16,7 @@ use rusqlite::{OptionalExtension, ToSql, Transaction, params};
 use self::trouble::Trouble;
 use self::worker::{Access, Worker};
 use super::{Event, Key, NewEvent, Records, RecordsError};
-use crate::tree::{ApiId, Digest};
+use crate::tree::{ApiId, Digest, Revision};
 use crate::world::{Record, Served};
 
 /// Records in one SQLite file. Cheap to clone; clones share one connection.
@@ -160,7 +160,7 @@ impl Records for Sqlite {
         let event = event.clone();
         let job = move |t: &Transaction<'_>| {
             let api = event.api.as_ref().map(ApiId::as_str);
-            let revision = event.revision.as_ref().map(|revision| revision.as_str());
+            let revision = event.revision.as_ref().map(Revision::as_str);
             t.prepare_cached(SQL)?.execute(params![row::time(event.at), api, revision, event.kind, event.message])?;
             // Numbers begin at 1 and count up, so that the sign is never lost.
             Ok(t.last_insert_rowid().unsigned_abs())
