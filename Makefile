@@ -12,7 +12,7 @@ help: ## List the targets
 run: ## Set up what is missing, build, and serve apis/ until Ctrl-C
 	@scripts/setup serve
 	@cargo build --release --locked
-	@exec scripts/with-engine target/release/skep serve
+	@exec scripts/with-engine target/release/skep serve --welcome
 
 setup: ## Only set up what is missing
 	@scripts/setup test

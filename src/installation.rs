@@ -67,6 +67,8 @@ impl Installation {
         let folder = settings.state.clone();
         // The records hold hashes of keys and the admin key lies beside them: nobody else has business in here.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed(&folder))?;
+        // Somebody's `git add .` must not take them along.
+        read_or_make(&folder.join(".gitignore"), || "*".to_owned())?;
         let path = folder.join("installation");
         let owner = read_or_make(&path, || hex::encode(rand::random::<[u8; 6]>()))?;
         if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::docker::Docker;
@@ -17,8 +17,9 @@ use crate::reconcile::turn::{Look, SystemClock};
 use crate::reconcile::{Controller, Desired, World};
 use crate::records::Records;
 use crate::records::sqlite::Sqlite;
+use crate::report::diagnostics::Findings;
 use crate::settings::Settings;
-use crate::tree::{ApiId, Scanner, Tree};
+use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
 
 /// The settings and the installation that a command works with.
@@ -69,7 +70,11 @@ impl Context {
     /// Where either cannot be used.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         let root = absolute(root)?;
-        let settings = Settings::load(&root, |name| std::env::var(name).ok())?;
+        let (settings, findings) = Settings::read(&root, |name| std::env::var(name).ok())?;
+        if findings.iter().any(Diagnostic::is_error) {
+            anstream::eprint!("{}", Findings::new(&findings, &Tree::default(), None, "").text(true));
+            bail!("the settings cannot be used as they are");
+        }
         let installation = Installation::open(&settings)?;
         Ok(Self { settings, installation })
     }

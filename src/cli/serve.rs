@@ -64,6 +64,7 @@ pub enum LogFormat {
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     start_log(args.log_format);
     let context = Context::open(root)?;
+    allow_many_files();
     let listen = context.settings.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -125,6 +126,15 @@ fn start_log(format: LogFormat) {
         }
         LogFormat::Json => log.json().try_init(),
     };
+}
+
+/// Lets this process have as many files open as the host allows it: each caller is one, and each idle upstream.
+fn allow_many_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::debug!("the limit of open files stays as it is: {error}");
+    }
 }
 
 /// The first Ctrl-C or SIGTERM asks everything to end; the second does not wait for it.

@@ -29,7 +29,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub struct Controller {
     world: Arc<World>,
     base: Base,
-    policy: Policy,
+    policy: Mutex<Policy>,
     /// The tree, or why it could not be read.
     tree: Mutex<Result<Arc<Tree>, String>>,
     /// The APIs that the last look said may go. One that has no folder and is not in here stays for now.
@@ -71,7 +71,7 @@ impl Controller {
         Arc::new(Self {
             world,
             base,
-            policy,
+            policy: Mutex::new(policy),
             tree: Mutex::new(Err("the tree has not been read yet".to_owned())),
             removable: Mutex::default(),
             slots: Mutex::default(),
@@ -90,6 +90,11 @@ impl Controller {
     /// Takes in a tree. The caller hints at what changed, or looks.
     pub fn set_tree(&self, tree: Result<Arc<Tree>, String>) {
         *lock(&self.tree) = tree;
+    }
+
+    /// Goes on with another policy.
+    pub fn set_policy(&self, policy: Policy) {
+        *lock(&self.policy) = policy;
     }
 
     /// The tree as it was last read.
@@ -136,7 +141,7 @@ impl Controller {
             confirmed: &look.confirmed,
             base: &self.base.digest,
             owner: &self.world.owner,
-            policy: &self.policy,
+            policy: &lock(&self.policy).clone(),
         });
         let may_go = goals.iter().filter(|(_, desired)| matches!(desired.goal, Goal::Remove));
         *lock(&self.removable) = may_go.map(|(id, _)| id.clone()).collect();

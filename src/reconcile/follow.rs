@@ -1,6 +1,7 @@
 //! Following the tree: the watcher's hints and a periodic look become trees for the controller.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,7 +69,7 @@ impl Follower {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                hints = hints => unsettled = self.take(&hints, unsettled).await,
+                hints = hints => unsettled = self.take(&hints, unsettled, &settings.root).await,
                 () = tokio::time::sleep(AGAIN), if !unsettled.is_empty() => unsettled = self.read_folders(unsettled).await,
                 Some(done) = self.asks.recv() => {
                     unsettled = self.read_settled().await;
@@ -88,11 +89,11 @@ impl Follower {
         Watcher::start(&settings.root, &settings.apis).inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 
-    async fn take(&self, hints: &Hints, unsettled: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+    async fn take(&self, hints: &Hints, unsettled: BTreeSet<ApiId>, root: &Path) -> BTreeSet<ApiId> {
         if hints.settings {
-            tracing::warn!("skep.yaml has changed; its new settings hold from the next start");
+            self.reload(root);
         }
-        if hints.everything {
+        if hints.everything || hints.settings {
             return self.read_all().await;
         }
         let mut ids: BTreeSet<ApiId> = hints.folders.iter().filter_map(|name| ApiId::new(name).ok()).collect();
@@ -102,6 +103,18 @@ impl Follower {
         }
         ids.extend(unsettled);
         self.read_folders(ids).await
+    }
+
+    /// Takes in what `skep.yaml` says now. With errors in it, what it said before goes on.
+    fn reload(&self, root: &Path) {
+        match Settings::load(root, |name| std::env::var(name).ok()) {
+            Ok(settings) => {
+                self.controller.set_policy(settings.policy.clone());
+                self.scanner.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
+                tracing::info!("skep.yaml has changed: new defaults and policy hold now, the rest from the next start");
+            }
+            Err(error) => tracing::error!("skep.yaml cannot be used, what it said before goes on: {error}"),
+        }
     }
 
     /// Looks until nothing is on the move any more, for a few seconds at the most.

@@ -279,7 +279,7 @@ impl World {
         self.readings.forget(container);
         self.engine.remove(container, STOP_GRACE).await?;
         self.draining.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
-        tracing::info!(api = %desired.id, %name, reason = %step.reason, "instance removed");
+        tracing::info!(api = %desired.id, %name, "removed: {}", step.reason);
         Ok(())
     }
 
@@ -345,7 +345,7 @@ impl World {
             kind: kind.to_owned(),
             message: message.to_owned(),
         };
-        tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), kind, "{message}");
+        tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), "{kind}: {message}");
         self.records.add_event(&event).await?;
         Ok(())
     }

@@ -222,8 +222,12 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
         others.retain(|other| other.revision == first);
     }
     if fresh.len() == usize::from(target.spec.replicas) || (others.is_empty() && !fresh.is_empty()) {
-        let reason =
-            if routed.is_empty() { "it is ready" } else { "the route is to be these instances, with these settings" };
+        let reason = match observed.route.as_ref().map(|route| &route.answer) {
+            Some(Answer::Forward { revision, .. }) if *revision != target.revision => "the new revision is ready",
+            Some(Answer::Forward { containers, .. }) if containers.len() == fresh.len() => "its settings have changed",
+            Some(Answer::Forward { .. }) => "these instances are ready",
+            _ => "it is ready",
+        };
         return (forward(&target.revision, &fresh), &target.spec, reason.to_owned());
     }
     if others.is_empty() {
