@@ -37,7 +37,7 @@ bench: ## Measure, side by side with the floor
 	@exec scripts/with-engine cargo bench --locked
 
 schema: build ## Write schema/ anew from the types
-	@target/release/skep schema --write schema
+	@target/release/skep schema --write schema --table docs/settings.md
 
 ci: ## What the continuous integration runs
 	@.ci/run

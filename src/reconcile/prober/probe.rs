@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection};
 use hyper_util::rt::TokioIo;
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -128,10 +129,12 @@ enum GetError {
 }
 
 fn from_connect(error: &io::Error) -> Outcome {
-    const WANT: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::EADDRNOTAVAIL];
+    const WANT: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Outcome::Missed("connection refused".to_owned()),
-        _ if error.raw_os_error().is_some_and(|code| WANT.contains(&code)) => Outcome::NotAsked(error.to_string()),
+        _ if Errno::from_io_error(error).is_some_and(|errno| WANT.contains(&errno)) => {
+            Outcome::NotAsked(error.to_string())
+        }
         kind => Outcome::Missed(kind.to_string()),
     }
 }
