@@ -1,6 +1,7 @@
 //! Performing a step: the only place where the reconciler changes the world.
 
 use std::fs::{File, OpenOptions};
+use std::future::ready;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -305,7 +306,7 @@ impl World {
 
     async fn last_lines(&self, container: &ContainerId) -> Vec<String> {
         let Ok(lines) = self.engine.logs(container, OUTPUT_LINES, false).await else { return Vec::new() };
-        let lines = lines.filter_map(async |line| line.ok().map(|line| line.text)).collect::<Vec<_>>();
+        let lines = lines.filter_map(|line| ready(line.ok().map(|line| line.text))).collect::<Vec<_>>();
         tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, broadcast};
@@ -209,17 +210,15 @@ impl World {
 
     /// All that one look says about one API.
     async fn observe(&self, desired: &Desired, record: Option<Record>) -> Result<Observed, TurnError> {
-        let instances = {
-            // Never closed, so a permit always comes.
-            let _permit = self.calls.acquire().await;
-            self.engine.instances(Some(&desired.id)).await?
-        };
-        let mut images = BTreeSet::new();
-        for tag in Self::useful_images(desired) {
-            if self.engine.has_image(&tag).await? {
-                images.insert(tag);
-            }
-        }
+        // Never closed, so a permit always comes.
+        let _permit = self.calls.acquire().await;
+        let instances = self.engine.instances(Some(&desired.id));
+        let images = try_join_all(Self::useful_images(desired).into_iter().map(|tag| async move {
+            let is_there = self.engine.has_image(&tag).await?;
+            Ok::<_, EngineError>(is_there.then_some(tag))
+        }));
+        let (instances, images) = try_join(instances, images).await?;
+        let images = images.into_iter().flatten().collect();
         Ok(self.complete(desired, instances, images, record))
     }
 
