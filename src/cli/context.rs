@@ -144,8 +144,8 @@ impl Parts {
     pub async fn compare(&self, tree: Arc<Tree>) -> anyhow::Result<Comparison> {
         self.controller.set_tree(Ok(Arc::clone(&tree)));
         let look = self.world.look().await?;
-        self.world.assume_routes(&look).await;
         let goals = self.controller.goals(&look);
+        self.world.assume_routes(&look, &goals).await;
         let observe = |(id, desired): (ApiId, Desired)| {
             let observed = self.world.observed(&look, &desired);
             (id, (desired, observed))

@@ -1,11 +1,13 @@
 //! Assuming routes: a command that has no gateway takes it that the routes are as a daemon would have them now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::desired::{Desired, Goal};
+use super::perform::route;
 use super::turn::{Look, World};
-use crate::gateway::{Route, RouteState, Upstream};
+use crate::gateway::{RouteState, Upstream};
 use crate::tree::ApiId;
 use crate::world::{Instance, Readiness, Served};
 
@@ -13,8 +15,9 @@ use crate::world::{Instance, Readiness, Served};
 const FIRST_PROBES: Duration = Duration::from_secs(2);
 
 impl World {
-    /// Probes what runs, and points the routes at what served last, as far as it is there.
-    pub async fn assume_routes(&self, look: &Look) {
+    /// Probes what runs, and points the routes at what served last, as far as it is there. What has not served yet
+    /// answers that it is not ready.
+    pub async fn assume_routes(&self, look: &Look, goals: &BTreeMap<ApiId, Desired>) {
         let serving = || look.records.iter().filter_map(|(id, record)| Some((id, record.served.as_ref()?)));
         let instances = |id: &ApiId, served: &Served| -> Vec<&Instance> {
             let of_revision =
@@ -37,6 +40,12 @@ impl World {
                 self.readings.ready_within(container, left).await;
             }
         }
+        for (id, desired) in goals.iter().filter(|(id, _)| look.records.get(*id).is_some_and(|r| r.served.is_none())) {
+            if let Goal::Run(target) = &desired.goal {
+                let state = RouteState::Unavailable { reason: String::new() };
+                self.routes.set(id, Some(route(id, &target.spec, state)));
+            }
+        }
         for (id, served) in serving() {
             let (spec, revision) = (&served.spec, served.revision.clone());
             let there = instances(id, served);
@@ -54,8 +63,7 @@ impl World {
                 true => RouteState::Unavailable { reason: String::new() },
                 false => RouteState::Serving { revision, upstreams },
             };
-            let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
-            self.routes.set(id, Some(Route { id: id.clone(), settings, rate_limit, digest, state }));
+            self.routes.set(id, Some(route(id, spec, state)));
         }
     }
 }

@@ -197,9 +197,7 @@ impl World {
                 RouteState::Serving { revision: revision.clone(), upstreams }
             }
         };
-        let route =
-            Route { id: id.clone(), settings: spec.route, rate_limit: spec.rate_limit, digest: spec.digest(), state };
-        self.replace_route(id, Some(route));
+        self.replace_route(id, Some(route(id, spec, state)));
         match answer {
             Answer::Forward { revision, .. } => self.write_down(id, Some(revision), "serving", &step.reason).await,
             Answer::Suspended => self.write_down(id, None, "suspended", &step.reason).await,
@@ -275,7 +273,10 @@ impl World {
         }
         if let Some(kind) = trouble {
             let output = self.last_lines(container).await;
-            self.fail(desired, &instance.revision, kind, step.reason.clone(), output).await?;
+            // What a Python traceback ends with says more than an exit code.
+            let last = output.iter().rev().find(|line| !line.trim().is_empty());
+            let last = last.filter(|_| kind == FailureKind::Crash).map_or_else(String::new, |line| format!(": {line}"));
+            self.fail(desired, &instance.revision, kind, format!("{}{last}", step.reason), output).await?;
         }
         self.readings.forget(container);
         self.engine.remove(container, STOP_GRACE).await?;
@@ -370,6 +371,12 @@ fn open_log(folder: &Path, id: &ApiId, keep: Keep) -> std::io::Result<File> {
     let is_short = std::fs::metadata(&path).is_ok_and(|log| log.len() < LONGEST_LOG);
     let append = keep == Keep::Short && is_short;
     OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path)
+}
+
+/// A route with the settings of a spec.
+pub(super) fn route(id: &ApiId, spec: &Spec, state: RouteState) -> Route {
+    let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
+    Route { id: id.clone(), settings, rate_limit, digest, state }
 }
 
 /// Of the goal and what served last, the one that an image belongs to.
