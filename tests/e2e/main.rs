@@ -10,4 +10,11 @@ mod engine;
 mod http;
 mod world;
 
+mod commands;
+mod deletes;
+mod healing;
+mod replicas;
 mod serving;
+mod settings;
+mod tree;
+mod trouble;
