@@ -16,6 +16,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use skep::engine::docker::Docker;
+use skep::settings::Settings;
+
 /// The port that walkthroughs name, since it is the default; a free one takes its place.
 const PORT: &str = "8663";
 
@@ -216,22 +219,12 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         let Ok(owner) = fs::read_to_string(self.state().join("installation")) else { return };
-        let owner = owner.trim();
-        let label = format!("label=dev.skep.owner={owner}");
-        let images = format!("skep/{owner}/*");
-        docker(&["rm", "--force"], &["ps", "--all", "--quiet", "--filter", &label]);
-        docker(&["rmi", "--force"], &["images", "--format", "{{.Repository}}:{{.Tag}}", &images]);
-        docker(&["network", "rm"], &["network", "ls", "--quiet", "--filter", &label]);
-    }
-}
-
-/// Does `action` to whatever `list` names.
-fn docker(action: &[&str], list: &[&str]) {
-    let Ok(listed) = Command::new("docker").args(list).output() else { return };
-    let names = String::from_utf8_lossy(&listed.stdout).into_owned();
-    if !names.trim().is_empty() {
-        // Nothing can be done about a failure here; the next person to look at the engine will see what is left.
-        drop(Command::new("docker").args(action).args(names.split_whitespace()).output());
+        let engine = Docker::connect(&Settings::built_in(self.folder.path()), owner.trim());
+        let engine = engine.expect("the owner mark is whole");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("threads can be had");
+        if let Err(error) = runtime.block_on(engine.dismantle()) {
+            eprintln!("the walkthrough has left something on the engine: {error}");
+        }
     }
 }
 

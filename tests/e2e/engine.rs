@@ -1,0 +1,79 @@
+//! The engine as somebody sees it who stands beside skep: containers, killed and counted by hand.
+
+use bollard::Docker;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::query_parameters::{
+    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+};
+
+/// A container, in few words.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub is_running: bool,
+}
+
+/// Runs a future to its end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+fn client() -> Docker {
+    let address = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    Docker::connect_with_host(&address).unwrap()
+}
+
+/// The instances of an API, or of all, in the order of their names; what is stopped is among them.
+pub fn instances(owner: &str, api: Option<&str>) -> Vec<Container> {
+    let api = api.map_or_else(|| "dev.skep.api".to_owned(), |api| format!("dev.skep.api={api}"));
+    let labels = vec![format!("dev.skep.owner={owner}"), api];
+    let options = ListContainersOptions {
+        all: true,
+        filters: Some([("label".to_owned(), labels)].into()),
+        ..ListContainersOptions::default()
+    };
+    let found = block_on(async { client().list_containers(Some(options)).await.unwrap() });
+    let read = |container: bollard::models::ContainerSummary| Container {
+        id: container.id.unwrap(),
+        name: container.names.unwrap_or_default().first().map_or("", |name| name.trim_start_matches('/')).to_owned(),
+        is_running: container.state.is_some_and(|state| state.to_string() == "running"),
+    };
+    let mut found: Vec<Container> = found.into_iter().map(read).collect();
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found
+}
+
+/// What the engine knows of a container; `None` where it is gone.
+pub fn inspect(id: &str) -> Option<ContainerInspectResponse> {
+    block_on(async { client().inspect_container(id, None::<InspectContainerOptions>).await.ok() })
+}
+
+/// As `docker kill`.
+pub fn kill(id: &str) {
+    block_on(async { client().kill_container(id, None::<KillContainerOptions>).await.unwrap() });
+}
+
+/// As `docker rm --force`.
+pub fn remove(id: &str) {
+    let options = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+    block_on(async { client().remove_container(id, Some(options)).await.unwrap() });
+}
+
+/// Starts a container that sleeps, made of that image, with these labels; gives its id.
+pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["sleep".to_owned()]),
+        cmd: Some(vec!["600".to_owned()]),
+        labels: Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        ..ContainerCreateBody::default()
+    };
+    block_on(async {
+        let client = client();
+        let options = None::<bollard::query_parameters::CreateContainerOptions>;
+        let id = client.create_container(options, body).await.unwrap().id;
+        client.start_container(&id, None::<StartContainerOptions>).await.unwrap();
+        id
+    })
+}

@@ -1,0 +1,20 @@
+//! The whole of skep: the real program on a real engine, asked over real sockets, as its users would.
+//!
+//! Each scenario has a [`World`](world::World) of its own: a folder, a state folder, a port, and with them an owner of
+//! its own on the engine. All of it goes with the world, whether the test ends well or not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+
+mod apps;
+mod engine;
+mod http;
+mod world;
+
+mod commands;
+mod deletes;
+mod healing;
+mod replicas;
+mod serving;
+mod settings;
+mod tree;
+mod trouble;

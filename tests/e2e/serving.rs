@@ -1,0 +1,75 @@
+//! From a folder to an answer, and on to the next: the main job.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use crate::apps::saying;
+use crate::engine;
+use crate::http::{Connection, Request};
+use crate::world::World;
+
+#[test]
+fn a_saved_file_answers_and_nobody_is_turned_away_meanwhile() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    let old = world.containers("hello");
+    assert_eq!(old.len(), 1);
+
+    let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let address = world.address();
+    let call = |keeps_alive: bool| {
+        let request = Request::get("/run/hello/");
+        let mut connection = Connection::open(address).unwrap();
+        while !stop.load(Ordering::Relaxed) {
+            let reply = if keeps_alive { connection.ask(&request).unwrap() } else { request.send(address) };
+            assert!(["one", "two"].contains(&reply.expect(200).text().as_str()));
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        let callers = [true, true, false].map(|keeps_alive| scope.spawn(move || call(keeps_alive)));
+        let check = || {
+            world.code("hello", &saying("two"));
+            world.expect_answer("hello", "/", "two");
+            world.until("the old instance is gone", || engine::inspect(&old[0]).is_none());
+        };
+        let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check));
+        stop.store(true, Ordering::Relaxed);
+        for caller in callers {
+            caller.join().unwrap();
+        }
+        checked.unwrap();
+    });
+    assert!(answered.load(Ordering::Relaxed) > 0);
+    assert_eq!(world.instances("hello").len(), 1);
+    assert_eq!(world.get("hello", "/").text(), "two");
+    let status = world.expect_rest("hello", "synced", "healthy");
+    assert!(world.instances("hello")[0].name.contains(status["serving"].as_str().unwrap()));
+}
+
+#[test]
+fn containers_outlive_the_daemon_and_the_next_one_takes_them_over() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.code("other", &saying("another"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.expect_answer("other", "/", "another");
+    let before = (world.instances("hello"), world.instances("other"));
+
+    assert_eq!(world.interrupt().code(), Some(0));
+    assert_eq!((world.instances("hello"), world.instances("other")), before);
+    assert!(before.0[0].is_running);
+    world.serve();
+    // Without a wait: whoever comes during a restart is not refused.
+    assert_eq!(world.get("hello", "/").expect(200).text(), "one");
+    world.expect_rest("hello", "synced", "healthy");
+
+    world.crash();
+    world.serve();
+    assert_eq!(world.get("other", "/").expect(200).text(), "another");
+    world.expect_rest("other", "synced", "healthy");
+    assert_eq!((world.instances("hello"), world.instances("other")), before);
+}
