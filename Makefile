@@ -33,7 +33,7 @@ lint: ## Check formatting, lints, licences and advisories
 	@scripts/lint
 
 bench: ## Measure, side by side with the floor
-	@scripts/setup test
+	@scripts/setup bench
 	@exec scripts/with-engine cargo bench --locked
 
 schema: build ## Write schema/ anew from the types
