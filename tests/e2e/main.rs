@@ -10,9 +10,11 @@ mod engine;
 mod http;
 mod world;
 
+mod applying;
 mod commands;
 mod deletes;
 mod healing;
+mod planning;
 mod replicas;
 mod serving;
 mod settings;
