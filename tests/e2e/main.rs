@@ -8,12 +8,15 @@
 mod apps;
 mod engine;
 mod http;
+mod websocket;
 mod world;
 
 mod applying;
 mod commands;
 mod deletes;
+mod gateway;
 mod healing;
+mod own_apis;
 mod planning;
 mod replicas;
 mod serving;
