@@ -10,10 +10,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What is asked.
 #[derive(Debug, Clone)]
 pub struct Request {
-    method: String,
-    target: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 /// An answer, whole.

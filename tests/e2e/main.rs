@@ -8,11 +8,16 @@
 mod apps;
 mod engine;
 mod http;
+mod websocket;
 mod world;
 
+mod applying;
 mod commands;
 mod deletes;
+mod gateway;
 mod healing;
+mod own_apis;
+mod planning;
 mod replicas;
 mod serving;
 mod settings;

@@ -54,7 +54,7 @@ fn a_tree_that_cannot_be_read_is_an_error_and_no_empty_tree() {
         let ran = world.run(&[command]).expect(1);
         assert!(ran.err.contains("apis"), "{command}: {}", ran.err);
     }
-    world.until("the daemon has noticed", || world.log().contains("cannot read"));
+    world.until("the daemon has noticed", || world.log().contains("there is no folder"));
     assert_eq!(world.get("hello", "/").expect(200).text(), "one");
     assert_eq!(world.containers("hello"), before);
 

@@ -29,7 +29,7 @@ fn a_bad_revision_leaves_the_old_one_serving_and_says_why() {
     let old = world.containers("hello");
 
     // It ends while it is imported.
-    world.code("hello", "print('looking for a bed')\nraise RuntimeError('no room at the inn')\n");
+    world.code("hello", "print('looking for a bed')\nraise RuntimeError('no room at the inn')\napp = None\n");
     let status = expect_failure(&world, "crash");
     let lines = status["failure"]["output"].to_string();
     assert!(lines.contains("no room at the inn") && lines.contains("looking for a bed"), "{status:#}");

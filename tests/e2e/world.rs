@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,10 +17,13 @@ use crate::engine::{self, Container, block_on};
 use crate::http::{Reply, Request};
 
 /// How long anything may take before a test gives it up. Generous, since hosts are busy; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Callers need no key unless a scenario says so, and nobody waits long for an old instance.
 const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
+
+/// How many worlds there have been.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// One installation with all that it has.
 pub struct World {
@@ -46,8 +50,15 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("project/apis")).unwrap();
         let world = Self { folder, daemon: Mutex::default() };
-        world.write("skep.yaml", SETTINGS);
+        world.write("skep.yaml", &world.apart(SETTINGS));
         world
+    }
+
+    /// Settings with one more, so that no other installation of the host has the same revisions, and with them the
+    /// same names of containers. `settings` ends within `defaults`.
+    pub fn apart(&self, settings: &str) -> String {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        format!("{settings}  env: {{ WORLD: {}-{number} }}\n", std::process::id())
     }
 
     /// Where `skep.yaml` and `apis/` are.
