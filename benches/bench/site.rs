@@ -36,7 +36,7 @@ impl Site {
         let mut site = Self { folder, address, key: String::new(), daemon: None };
         let made = site.skep(&["keys", "create", "--name", "bench"]).output()?;
         ensure!(made.status.success(), "cannot make a key: {}", String::from_utf8_lossy(&made.stderr));
-        site.key = String::from_utf8(made.stdout)?.trim().to_owned();
+        String::from_utf8(made.stdout)?.trim().clone_into(&mut site.key);
         Ok(site)
     }
 

@@ -120,15 +120,35 @@ async fn code_on_dependencies_that_are_not_there_is_refused() {
 }
 
 #[tokio::test]
+async fn code_is_one_layer_on_its_dependencies() {
+    an_engine_that_refuses(&[], "layered").await;
+}
+
+#[tokio::test]
+async fn an_engine_that_loads_no_layer_builds_it() {
+    an_engine_that_refuses(&["POST /images/load"], "unloaded").await;
+}
+
+#[tokio::test]
 async fn an_engine_without_a_builder_gets_the_same_image() {
+    an_engine_that_refuses(&["POST /images/load", "POST /build"], "by-hand").await;
+}
+
+/// Makes the same image all the same, and it runs.
+async fn an_engine_that_refuses(refused: &'static [&'static str], api: &str) {
     let world = World::get();
     world.image().await;
-    let wire = Wire::lay(Some("POST /build"));
+    let wire = Wire::lay(refused);
     let docker = Docker::connect(&wire.settings, &world.owner).unwrap();
-    let tag = world.tag("api-by-hand:1");
+    let tag = world.tag(&format!("api-{api}:1"));
     let job = Build { tag: tag.clone(), dependencies: world.tag("deps:app"), files: files() };
     docker.build(&job, &Progress::silent()).await.unwrap();
-    let mut job = world.job("by-hand", Egress::Internet).await;
+    let below = engine().inspect_image(&job.dependencies.0).await.unwrap().root_fs.unwrap().layers.unwrap();
+    let image = engine().inspect_image(&job.tag.0).await.unwrap();
+    let layers = image.root_fs.unwrap().layers.unwrap();
+    assert_eq!(layers.split_last().unwrap().1, below);
+    assert_eq!(image.config.unwrap().labels.unwrap()["dev.skep.owner"], world.owner);
+    let mut job = world.job(api, Egress::Internet).await;
     job.image = tag;
     world.docker.start(&job).await.unwrap();
     let served = Served::wait(&world.docker, &job.api).await;

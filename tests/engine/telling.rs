@@ -82,7 +82,7 @@ async fn events_hint_at_the_api_that_something_happened_to() {
 
 #[tokio::test]
 async fn after_the_event_stream_broke_everything_is_looked_at() {
-    let wire = Wire::lay(None);
+    let wire = Wire::lay(&[]);
     let docker = Docker::connect(&wire.settings, "0123456789ab").unwrap();
     let mut events = docker.events();
     let mut next = async || tokio::time::timeout(Duration::from_secs(10), events.next()).await;

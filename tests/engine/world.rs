@@ -235,7 +235,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    pub fn lay(refused: Option<&'static str>) -> Self {
+    pub fn lay(refused: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
@@ -259,11 +259,11 @@ impl Wire {
 }
 
 /// Carries one connection, which holds one request.
-async fn carry(mut near: tokio::net::UnixStream, refused: Option<&str>) {
+async fn carry(mut near: tokio::net::UnixStream, refused: &[&str]) {
     let mut far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.unwrap();
     let mut begin = vec![0; 4096];
     let read = near.read(&mut begin).await.unwrap();
-    if refused.is_some_and(|words| begin.starts_with(words.as_bytes())) {
+    if refused.iter().any(|words| begin.starts_with(words.as_bytes())) {
         near.write_all(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             .await
             .unwrap();

@@ -18,6 +18,7 @@ mod install;
 mod installer;
 mod instances;
 mod labels;
+mod load;
 mod logs;
 mod network;
 pub mod ports;
