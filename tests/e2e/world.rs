@@ -17,7 +17,7 @@ use crate::engine::{self, Container, block_on};
 use crate::http::{Reply, Request};
 
 /// How long anything may take before a test gives it up. Generous, since hosts are busy; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Callers need no key unless a scenario says so, and nobody waits long for an old instance.
 const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
