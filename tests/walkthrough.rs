@@ -149,7 +149,15 @@ struct Site {
 impl Site {
     fn copy_of(example: &Path) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        copy(example, &folder.path().join("project"));
+        let project = folder.path().join("project");
+        copy(example, &project);
+        // With a file of its own no API has the same revision, and with it the same name of its container, as one that
+        // somebody runs from this example on the same host.
+        for api in fs::read_dir(project.join("apis")).expect("the example has a folder of APIs") {
+            let api = api.expect("its entries can be read").path();
+            fs::write(api.join("site.txt"), folder.path().as_os_str().as_encoded_bytes())
+                .expect("a file can be written");
+        }
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("a bound socket has an address").port();
         Self { folder, port }

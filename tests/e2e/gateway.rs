@@ -152,10 +152,8 @@ fn a_large_upload_passes_through_and_does_not_stay() {
     };
     let block = vec![b'x'; 1 << 20];
     for is_chunked in [false, true] {
-        let framing = match is_chunked {
-            true => "transfer-encoding: chunked".to_owned(),
-            false => format!("content-length: {GIBIBYTE}"),
-        };
+        let framing =
+            if is_chunked { "transfer-encoding: chunked".to_owned() } else { format!("content-length: {GIBIBYTE}") };
         let before = resident("VmRSS");
         let mut connection = Connection::open(world.address()).unwrap();
         let head = format!("POST /run/telling/count HTTP/1.1\r\nhost: skep.test\r\n{framing}\r\n\r\n");

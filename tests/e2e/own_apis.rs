@@ -16,7 +16,11 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let (entry, target) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { drop(fs::copy(entry.path(), target).unwrap()) }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 
@@ -36,7 +40,7 @@ fn upload(target: &str, file: &str, content: &[u8]) -> Request {
 fn the_apis_of_this_repository_do_what_they_are_for() {
     let world = World::new();
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("apis"), &world.root().join("apis"));
-    world.write("skep.yaml", &world.apart("defaults:\n"));
+    world.write("skep.yaml", &World::apart("defaults:\n"));
     world.serve();
     let key = world.run(&["keys", "create", "--name", "tests"]).expect(0).out.trim().to_owned();
     let ids: Vec<String> = fs::read_dir(world.root().join("apis"))

@@ -4,7 +4,7 @@ use crate::apps::saying;
 use crate::engine;
 use crate::world::World;
 
-/// Text with what differs from run to run taken out: revisions, and the rest of a line that ends with one.
+/// Text with what differs from run to run taken out: revisions.
 fn lasting(text: &str) -> String {
     let is_revision = |word: &str| word.len() == 12 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut out = String::new();

@@ -17,7 +17,7 @@ use crate::engine::{self, Container, block_on};
 use crate::http::{Reply, Request};
 
 /// How long anything may take before a test gives it up. Generous, since hosts are busy; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Callers need no key unless a scenario says so, and nobody waits long for an old instance.
 const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
@@ -50,13 +50,13 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("project/apis")).unwrap();
         let world = Self { folder, daemon: Mutex::default() };
-        world.write("skep.yaml", &world.apart(SETTINGS));
+        world.write("skep.yaml", &Self::apart(SETTINGS));
         world
     }
 
     /// Settings with one more, so that no other installation of the host has the same revisions, and with them the
     /// same names of containers. `settings` ends within `defaults`.
-    pub fn apart(&self, settings: &str) -> String {
+    pub fn apart(settings: &str) -> String {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         format!("{settings}  env: {{ WORLD: {}-{number} }}\n", std::process::id())
     }
