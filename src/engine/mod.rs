@@ -241,6 +241,15 @@ pub enum EngineError {
         /// The last lines of output.
         output: Vec<String>,
     },
+    /// The work could not be done for a reason outside of what was asked, as an installation is not whose package index is
+    /// out of reach. The same again may go well.
+    #[error("{message}")]
+    Hindered {
+        /// One line: what was in the way.
+        message: String,
+        /// The last lines of output.
+        output: Vec<String>,
+    },
     /// This host cannot do what the API asks for, and skep will not do less instead.
     #[error("{0}")]
     Unsupported(String),

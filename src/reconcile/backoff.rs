@@ -21,7 +21,9 @@ pub fn pause(revision: &Revision, observed: &Observed) -> Option<Next> {
     let record = observed.record.as_ref()?;
     let failure = record.failure(revision)?;
     let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision && !served.spec.suspend);
-    if !has_served && failure.count >= TRIES {
+    // What is wrong outside may be mended at any time, without the folder changing.
+    let is_its_own = failure.kind != FailureKind::Hindered;
+    if is_its_own && !has_served && failure.count >= TRIES {
         let reason = format!("{}; given up after {} tries, until its folder changes", failure.message, failure.count);
         return Some(Next::Wait { until: None, reason });
     }

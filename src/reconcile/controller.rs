@@ -89,6 +89,10 @@ impl Controller {
 
     /// Takes in a tree. The caller hints at what changed, or looks.
     pub fn set_tree(&self, tree: Result<Arc<Tree>, String>) {
+        if let Ok(tree) = &tree {
+            // A leave to go is for the folder that was gone then, and not for one that came back and goes again.
+            lock(&self.removable).retain(|id| !tree.folders.contains_key(id));
+        }
         *lock(&self.tree) = tree;
     }
 

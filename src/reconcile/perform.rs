@@ -150,7 +150,12 @@ impl World {
         match done {
             Ok(()) => self.write_down(&desired.id, Some(revision), event, message).await,
             Err(EngineError::Failed { message, output }) => self.fail(desired, revision, kind, message, output).await,
-            Err(EngineError::Unsupported(message)) => self.fail(desired, revision, kind, message, Vec::new()).await,
+            Err(EngineError::Hindered { message, output }) => {
+                self.fail(desired, revision, FailureKind::Hindered, message, output).await
+            }
+            Err(EngineError::Unsupported(message)) => {
+                self.fail(desired, revision, FailureKind::Hindered, message, Vec::new()).await
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -5,7 +5,7 @@
 mod probe;
 mod rhythm;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -92,10 +92,10 @@ impl Prober {
         table.insert(container, Watched { target, interval, reading, _task: task });
     }
 
-    /// Stops asking all but these.
-    pub fn retain(&self, containers: &[ContainerId]) {
-        let keep: HashSet<_> = containers.iter().collect();
-        self.table().retain(|container, _| keep.contains(container));
+    /// The instances that are asked.
+    #[must_use]
+    pub fn watched(&self) -> Vec<ContainerId> {
+        self.table().keys().cloned().collect()
     }
 
     /// Stops asking one. One that is not asked is fine.

@@ -19,6 +19,9 @@ pub trait Readings: Send + Sync + 'static {
     /// Probes that container no more.
     fn forget(&self, container: &ContainerId);
 
+    /// The containers that are probed.
+    fn watched(&self) -> Vec<ContainerId>;
+
     /// What was last heard.
     fn readiness(&self, container: &ContainerId) -> Readiness;
 
@@ -34,6 +37,10 @@ impl Readings for Prober {
 
     fn forget(&self, container: &ContainerId) {
         Self::forget(self, container);
+    }
+
+    fn watched(&self) -> Vec<ContainerId> {
+        Self::watched(self)
     }
 
     fn readiness(&self, container: &ContainerId) -> Readiness {

@@ -270,11 +270,25 @@ impl World {
         }
         let confirmed = self.records.confirmed_removals().await?.into_iter().collect();
         let images = self.engine.images().await?;
+        // Taken before the list: what is probed then and is not on the list is gone, and not just on its way.
+        let watched = self.readings.watched();
+        let list = self.engine.instances(None).await?;
+        self.let_go(&watched, &list);
         let mut instances: BTreeMap<ApiId, Vec<Instance>> = BTreeMap::new();
-        for instance in self.engine.instances(None).await? {
+        for instance in list {
             instances.entry(instance.api.clone()).or_default().push(instance);
         }
         Ok(Look { records, confirmed, images, instances })
+    }
+
+    /// Forgets what only this process keeps of containers that somebody else removed.
+    fn let_go(&self, watched: &[ContainerId], list: &[Instance]) {
+        let there: BTreeSet<&ContainerId> = list.iter().map(|instance| &instance.container).collect();
+        let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in watched.iter().filter(|container| !there.contains(container)) {
+            self.readings.forget(gone);
+            draining.remove(gone);
+        }
     }
 
     /// What a look says about one API.

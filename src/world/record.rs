@@ -77,6 +77,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// Its requirements could not be installed.
     Install,
+    /// Something outside was in the way of an install, as a package index that is out of reach.
+    Hindered,
     /// Its image could not be built.
     Build,
     /// The engine could not start it.

@@ -298,6 +298,10 @@ impl Readings for SimReadings {
         self.watched.lock().unwrap().remove(container);
     }
 
+    fn watched(&self) -> Vec<ContainerId> {
+        self.watched.lock().unwrap().keys().cloned().collect()
+    }
+
     fn readiness(&self, container: &ContainerId) -> Readiness {
         match self.watched.lock().unwrap().get(container) {
             Some(_) if self.engine.is_ready(container) => Readiness::Ready,

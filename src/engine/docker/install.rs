@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::Docker;
 use super::archive::Archive;
 use super::hardening::USER;
-use super::installer::explain;
+use super::installer::{explain, is_out_of_reach};
 use super::workshop::{Workshop, clean_config};
 use super::{labels, runtime};
 use crate::engine::{EngineError, Install, Progress};
@@ -63,7 +63,13 @@ impl Docker {
             workshop.run(USER, self.installer_environment(), &command, &self.without_secrets(progress)).await?;
         if outcome.code != 0 {
             let output: Vec<_> = outcome.output.iter().map(|line| self.without_secret(line)).collect();
-            return Err(EngineError::Failed { message: explain(&output, outcome.code, &job.requirements), output });
+            let message = explain(&output, outcome.code, &job.requirements);
+            let is_hindered = is_out_of_reach(&output);
+            return Err(if is_hindered {
+                EngineError::Hindered { message, output }
+            } else {
+                EngineError::Failed { message, output }
+            });
         }
         workshop.run(USER, vec!["HOME=/tmp".to_owned()], &["sh", "-c", COMPILE], progress).await?;
         // The engine adds the variables of the container, which come from the runtime image and hold no secret.

@@ -18,6 +18,13 @@ pub(super) fn explain(output: &[String], code: i64, requirements: &Requirements)
     }
 }
 
+/// Whether the installer could not speak to the package index, which says nothing about the requirements.
+pub(super) fn is_out_of_reach(output: &[String]) -> bool {
+    let signs = ["Failed to fetch", "Request failed", "error sending request", "Failed to download", "timed out"];
+    let said = sentence(output);
+    !said.contains("you require ") && signs.iter().any(|sign| said.contains(sign))
+}
+
 /// The installer draws its explanation over several lines; this is the same as one.
 fn sentence(output: &[String]) -> String {
     let mut words = Vec::new();
@@ -150,5 +157,9 @@ mod tests {
         let message = explained(output, &["httpx"]);
         assert!(message.starts_with("cannot install the requirements: Request failed"), "{message}");
         assert!(message.contains("Connection refused"), "{message}");
+        assert!(is_out_of_reach(&output.lines().map(str::to_owned).collect::<Vec<_>>()));
+        assert!(!is_out_of_reach(&[
+            "Because there is no version of fastapi==99 and you require fastapi==99".to_owned()
+        ]));
     }
 }

@@ -268,18 +268,17 @@ async fn settings_may_change_under_a_reading_and_an_address_may_not() {
 async fn what_is_forgotten_is_asked_no_more() {
     let app = App::start(|_| BAD).await;
     let prober = Prober::new();
-    for forget in [|prober: &Prober| prober.forget(&container()), |prober: &Prober| prober.retain(&[])] {
-        prober.watch(container(), api(), app.address, &health(20));
-        prober.retain(&[container(), "another".into()]);
-        until(&prober, is_failing).await;
-        forget(&prober);
-        assert_eq!(prober.readiness(&container()), Readiness::Unknown);
-        assert_eq!(timeout(LIMIT, prober.changed(&container(), LIMIT)).await.unwrap(), Readiness::Unknown);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let asked = app.asked.load(Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(app.asked.load(Ordering::SeqCst), asked);
-    }
+    prober.watch(container(), api(), app.address, &health(20));
+    until(&prober, is_failing).await;
+    assert_eq!(prober.watched(), [container()]);
+    prober.forget(&container());
+    assert!(prober.watched().is_empty());
+    assert_eq!(prober.readiness(&container()), Readiness::Unknown);
+    assert_eq!(timeout(LIMIT, prober.changed(&container(), LIMIT)).await.unwrap(), Readiness::Unknown);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let asked = app.asked.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(app.asked.load(Ordering::SeqCst), asked);
 }
 
 #[tokio::test]
