@@ -160,9 +160,10 @@ fn conclude(args: &Args, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
             let answer = serde_json::json!({ "version": 1, "apis": rests, "not_as_the_tree_says": ill });
             anstream::println!("{answer:#}");
         }
-        Output::Text if ill.is_empty() => {
-            anstream::println!("All {} APIs are as the tree says.", comparison.apis.len());
-        }
+        Output::Text if ill.is_empty() => match comparison.apis.len() {
+            1 => anstream::println!("The one API is as the tree says."),
+            count => anstream::println!("All {count} APIs are as the tree says."),
+        },
         Output::Text => {
             let ill: Vec<&str> = ill.iter().map(|id| id.as_str()).collect();
             anstream::println!("Not as the tree says: {}. See `skep status`.", ill.join(", "));

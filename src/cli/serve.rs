@@ -84,14 +84,14 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     keys.set(records.keys().await?);
 
     let settings = Arc::new(context.settings.clone());
-    let (follower, ask) = Follower::new(&settings, Arc::clone(&controller))?;
+    let (follower, ask) = Follower::new(Arc::clone(&settings), Arc::clone(&controller))?;
     let admin_key = context.installation.admin_key(&settings)?;
     let surface = Surface::new(Arc::clone(&controller), ask.clone(), &admin_key);
     let gateway = Arc::new(Gateway::new(Arc::clone(&world.routes), Arc::clone(&keys), Limits::default()));
 
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
-    tasks.spawn(follower.run(Arc::clone(&settings), stop.clone()));
+    tasks.spawn(follower.run(stop.clone()));
     tasks.spawn(refresh(records.clone(), keys, Arc::clone(&controller), stop.clone()));
     tasks.spawn(keep_firewall(engine, stop.clone()));
 

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
-use crate::reconcile::{Desired, status, step};
+use crate::reconcile::step::toward;
+use crate::reconcile::{Desired, status};
 use crate::report::status::{ApiStatus, StatusJson, table};
 use crate::tree::ApiId;
 use crate::world::{Answer, Observed};
@@ -55,7 +56,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn api_status(desired: &Desired, observed: &Observed) -> ApiStatus {
-    let next = step(desired, observed);
+    let next = toward(desired, observed);
     let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
     let serving = match observed.route.as_ref().map(|route| &route.answer) {
         Some(Answer::Forward { revision, .. }) => Some(revision.clone()),

@@ -1,7 +1,6 @@
 //! Following the tree: the watcher's hints and a periodic look become trees for the controller.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ const AGAIN: Duration = Duration::from_millis(30);
 /// Reads the tree and hands it to a controller, whenever something changes and from time to time.
 pub struct Follower {
     scanner: Arc<Mutex<Scanner>>,
+    settings: Arc<Settings>,
     controller: Arc<Controller>,
     /// Somebody who wants the whole tree looked at now, and to know when that is done.
     asks: mpsc::Receiver<tokio::sync::oneshot::Sender<()>>,
@@ -47,17 +47,17 @@ impl Follower {
     ///
     /// # Errors
     /// Where no threads can be had to read with.
-    pub fn new(settings: &Settings, controller: Arc<Controller>) -> Result<(Self, Ask), TreeError> {
-        let scanner = Arc::new(Mutex::new(Scanner::new(settings)?.with_quiet(QUIET)));
+    pub fn new(settings: Arc<Settings>, controller: Arc<Controller>) -> Result<(Self, Ask), TreeError> {
+        let scanner = Arc::new(Mutex::new(Scanner::new(&settings)?.with_quiet(QUIET)));
         let (ask, asks) = mpsc::channel(4);
-        Ok((Self { scanner, controller, asks }, Ask(ask)))
+        Ok((Self { scanner, settings, controller, asks }, Ask(ask)))
     }
 
     /// Follows the tree until `stop`.
-    pub async fn run(mut self, settings: Arc<Settings>, stop: CancellationToken) {
-        let mut watcher = Self::watch(&settings);
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut watcher = self.watch();
         let mut unsettled = self.read_all().await;
-        let mut looks = tokio::time::interval(settings.look_every.0);
+        let mut looks = tokio::time::interval(self.settings.look_every.0);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         looks.tick().await;
         loop {
@@ -69,7 +69,7 @@ impl Follower {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                hints = hints => unsettled = self.take(&hints, unsettled, &settings.root).await,
+                hints = hints => unsettled = self.take(&hints, unsettled).await,
                 () = tokio::time::sleep(AGAIN), if !unsettled.is_empty() => unsettled = self.read_folders(unsettled).await,
                 Some(done) = self.asks.recv() => {
                     unsettled = self.read_settled().await;
@@ -77,7 +77,7 @@ impl Follower {
                 }
                 _ = looks.tick() => {
                     if watcher.is_none() {
-                        watcher = Self::watch(&settings);
+                        watcher = self.watch();
                     }
                     unsettled = self.read_all().await;
                 }
@@ -85,15 +85,13 @@ impl Follower {
         }
     }
 
-    fn watch(settings: &Settings) -> Option<Watcher> {
-        Watcher::start(&settings.root, &settings.apis).inspect_err(|error| tracing::warn!("{error}")).ok()
+    fn watch(&self) -> Option<Watcher> {
+        Watcher::start(&self.settings.root, &self.settings.apis).inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 
-    async fn take(&self, hints: &Hints, unsettled: BTreeSet<ApiId>, root: &Path) -> BTreeSet<ApiId> {
-        if hints.settings {
-            self.reload(root);
-        }
-        if hints.everything || hints.settings {
+    async fn take(&mut self, hints: &Hints, unsettled: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+        let is_reloaded = hints.settings && self.reload();
+        if hints.everything || is_reloaded {
             return self.read_all().await;
         }
         let mut ids: BTreeSet<ApiId> = hints.folders.iter().filter_map(|name| ApiId::new(name).ok()).collect();
@@ -105,15 +103,21 @@ impl Follower {
         self.read_folders(ids).await
     }
 
-    /// Takes in what `skep.yaml` says now. With errors in it, what it said before goes on.
-    fn reload(&self, root: &Path) {
-        match Settings::load(root, |name| std::env::var(name).ok()) {
+    /// Takes in what `skep.yaml` says now, if that is something else. With errors in it, what it said before goes on.
+    fn reload(&mut self) -> bool {
+        match Settings::load(&self.settings.root, |name| std::env::var(name).ok()) {
+            Ok(settings) if settings == *self.settings => false,
             Ok(settings) => {
                 self.controller.set_policy(settings.policy.clone());
                 self.scanner.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
+                self.settings = Arc::new(settings);
                 tracing::info!("skep.yaml has changed: new defaults and policy hold now, the rest from the next start");
+                true
             }
-            Err(error) => tracing::error!("skep.yaml cannot be used, what it said before goes on: {error}"),
+            Err(error) => {
+                tracing::error!("skep.yaml cannot be used, what it said before goes on: {error}");
+                false
+            }
         }
     }
 

@@ -28,7 +28,7 @@ const SLICE: Duration = Duration::from_millis(250);
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// How many of an app's last lines are kept with its failure.
-const OUTPUT_LINES: usize = 20;
+const OUTPUT_LINES: usize = 40;
 
 impl World {
     /// Does one step. Doing it again, also after a crash in the middle, ends in the same world.
@@ -37,7 +37,7 @@ impl World {
         match &step.action {
             Action::Install { image } => self.install(desired, image).await,
             Action::Build { image } => self.build(desired, image).await,
-            Action::Start { revision, number } => self.start(desired, revision, *number, step).await,
+            Action::Start { revision, number } => self.start(desired, revision, *number).await,
             Action::AwaitReady { container, .. } => {
                 self.readings.ready_within(container, SLICE).await;
                 Ok(())
@@ -119,7 +119,7 @@ impl World {
         Ok(files)
     }
 
-    async fn start(&self, desired: &Desired, revision: &Revision, number: u16, step: &Step) -> Result<(), TurnError> {
+    async fn start(&self, desired: &Desired, revision: &Revision, number: u16) -> Result<(), TurnError> {
         let Some(target) = desired.target_of(revision) else { return Ok(()) };
         let job = Start {
             name: InstanceName::new(&desired.id, revision, number),
@@ -134,7 +134,8 @@ impl World {
             let _permit = self.starts.acquire().await;
             self.engine.start(&job).await
         };
-        self.settle(desired, revision, FailureKind::Start, "started", &step.reason, done).await
+        let message = format!("instance {number} of {}", target.spec.replicas);
+        self.settle(desired, revision, FailureKind::Start, "started", &message, done).await
     }
 
     /// What a call that can be the revision's own fault came to. Only that fault is written down against it.

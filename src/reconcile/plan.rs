@@ -190,7 +190,10 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
     } else {
         Rebuild::Nothing
     };
-    let restart = served.is_some() && has(|action| matches!(action, Action::Start { .. }));
+    let routed = observed.routed();
+    let is_served = observed.instances.iter().any(|i| i.is_ready() && routed.contains(&i.container));
+    let starts = has(|action| matches!(action, Action::Start { .. }));
+    let restart = is_served && starts;
     Some(ApiPlan {
         id: desired.id.clone(),
         verdict,
@@ -199,7 +202,7 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
             Goal::Run(target) => Some(target.revision.clone()),
             _ => None,
         },
-        callers: callers(desired, verdict, &changes, restart),
+        callers: callers(desired, verdict, &changes, (restart, starts && !is_served)),
         changes,
         drift,
         rebuild,
@@ -244,7 +247,7 @@ fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
     let (steps, _) = unfold(&back, observed);
     let sentence = |step: Step| match &step.action {
         Action::Install { image } | Action::Build { image } => Some(format!("image {image} is gone")),
-        Action::Start { number, .. } => Some(format!("instance {number}: {}", step.reason)),
+        Action::Start { .. } => Some(step.reason),
         Action::Remove { instance, container, .. } => {
             (!is_ours(container)).then(|| format!("container {instance}: {}", step.reason))
         }
@@ -330,7 +333,7 @@ fn settings(spec: &crate::tree::Spec) -> BTreeMap<String, serde_json::Value> {
 }
 
 /// What callers will notice.
-fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], restart: bool) -> Vec<String> {
+fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], (restart, is_down): (bool, bool)) -> Vec<String> {
     let id = &desired.id;
     let mut notices = Vec::new();
     match verdict {
@@ -340,6 +343,9 @@ fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], restart: boo
         }),
         Verdict::Suspend => notices.push(format!("/run/{id} answers 503: suspended")),
         Verdict::Remove => notices.push(format!("/run/{id} answers 401 as any unknown API does")),
+        Verdict::Update | Verdict::Heal if is_down => {
+            notices.push(format!("/run/{id} answers 503 until an instance is ready"));
+        }
         Verdict::Update | Verdict::Heal if restart => notices.push(match desired.target() {
             Some(target) => format!("no request is lost; open streams end after {} at the latest", target.spec.drain),
             None => "no request is lost".to_owned(),

@@ -114,12 +114,10 @@ pub enum Action {
 /// instance, no step leaves it with none unless the goal is to remove or suspend it.
 #[must_use]
 pub fn step(desired: &Desired, observed: &Observed) -> Next {
-    let next = match &desired.goal {
-        Goal::Run(target) => run(target, desired.served.as_ref(), observed),
-        Goal::Suspend(target) => suspend(target, observed),
-        Goal::Remove => return remove(observed),
-        Goal::Leave => Next::Settled,
-    };
+    let next = toward(desired, observed);
+    if matches!(desired.goal, Goal::Remove) {
+        return next;
+    }
     // A new API gets its row first of all: there its pauses are kept. Later the row is written before anything that
     // takes long, and when nothing else is left; never in the way of a route.
     let can_wait = observed.record.is_none()
@@ -132,6 +130,17 @@ pub fn step(desired: &Desired, observed: &Observed) -> Next {
     match record_status(desired, observed, &next) {
         Some(step) if can_wait => Next::Act(step),
         _ => next,
+    }
+}
+
+/// As [`step`], but for the upkeep of the API's row: what its status speaks of.
+#[must_use]
+pub fn toward(desired: &Desired, observed: &Observed) -> Next {
+    match &desired.goal {
+        Goal::Run(target) => run(target, desired.served.as_ref(), observed),
+        Goal::Suspend(target) => suspend(target, observed),
+        Goal::Remove => remove(observed),
+        Goal::Leave => Next::Settled,
     }
 }
 

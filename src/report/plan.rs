@@ -85,7 +85,10 @@ pub fn summary_line(plan: &Plan) -> String {
     let counts: Vec<String> =
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     if counts.is_empty() {
-        return format!("Nothing to do: all {} APIs are as they should be.", plan.unchanged);
+        return match plan.unchanged {
+            1 => "Nothing to do: the one API is as it should be.".to_owned(),
+            count => format!("Nothing to do: all {count} APIs are as they should be."),
+        };
     }
     format!("{} {}; {} unchanged.", paint("Plan:", BOLD), counts.join(", "), plan.unchanged)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::tree::{ApiId, Digest, Revision};
 
-/// The name of an instance's container: `skep-<id>-<short revision>-<number>`. Says what it is; see [`Instance::container`]
+/// The name of an instance: `skep-<id>-<short revision>-<number>`. Its container's begins with it. Says what it is; see [`Instance::container`]
 /// for which one it is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -47,7 +47,7 @@ async fn what_is_not_ours_is_never_touched() {
         ..ContainerCreateBody::default()
     };
     let options = bollard::query_parameters::CreateContainerOptions {
-        name: Some(job.name.as_str().to_owned()),
+        name: Some(format!("{}.{}", job.name, &world.owner[..6])),
         ..Default::default()
     };
     let foreign = engine().create_container(Some(options), body).await.unwrap().id;

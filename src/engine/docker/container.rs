@@ -85,7 +85,7 @@ impl Docker {
     }
 
     async fn create(&self, job: &Start, body: ContainerCreateBody) -> Result<String, Fault> {
-        let name = Some(job.name.as_str().to_owned());
+        let name = Some(self.container_name(&job.name));
         let options = CreateContainerOptions { name, ..CreateContainerOptions::default() };
         let create = |client: bollard::Docker| async move { client.create_container(Some(options), body).await };
         self.call("create a container", WORK, create).await.map(|created| created.id)
@@ -120,13 +120,13 @@ impl Docker {
 
     /// A container of that name is there already.
     async fn adopt(&self, job: &Start, spec: &Digest) -> Result<Attempt, EngineError> {
-        let Some(found) = self.inspect_container(job.name.as_str()).await? else {
+        let Some(found) = self.inspect_container(&self.container_name(&job.name)).await? else {
             return Ok(Attempt::Again);
         };
         if !self.is_ours(&found) {
             return Err(EngineError::Unsupported(format!(
                 "there is a container {} that this installation did not make; rename or remove it",
-                job.name
+                self.container_name(&job.name)
             )));
         }
         let Some(id) = found.id.as_deref() else { return Ok(Attempt::Again) };

@@ -12,7 +12,6 @@ use super::container::APP_PORT;
 use super::labels::{self, Labels};
 use crate::engine::EngineError;
 use crate::tree::ApiId;
-use crate::world::instance::InstanceName;
 use crate::world::{Instance, Readiness, Run};
 
 impl Docker {
@@ -47,7 +46,7 @@ impl Docker {
         let Some(run) = self.read_run(id, &container, &labels, created).await? else { return Ok(None) };
         let name = container.names.as_ref().and_then(|names| names.first()).map_or(id, String::as_str);
         Ok(Some(Instance {
-            name: InstanceName::from_engine(name),
+            name: self.instance_name(name),
             container: id.into(),
             api: labels.api,
             revision: labels.revision,

@@ -38,7 +38,7 @@ use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, 
 use crate::settings::{BuildSettings, EngineSettings, Settings};
 use crate::tree::ApiId;
 use crate::world::Instance;
-use crate::world::instance::ContainerId;
+use crate::world::instance::{ContainerId, InstanceName};
 
 /// Where the engine listens unless told otherwise.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
@@ -121,6 +121,21 @@ impl Docker {
     /// The first eight digits of the owner: what fits into the name of a network interface.
     fn short_owner(&self) -> &str {
         &self.shared.owner[..8]
+    }
+
+    /// What an instance's container is called: its own name, and a part of the owner's, since two installations on one host
+    /// may well serve the same tree.
+    fn container_name(&self, name: &InstanceName) -> String {
+        format!("{name}{}", self.name_suffix())
+    }
+
+    /// The instance that a container's name speaks of.
+    fn instance_name(&self, container: &str) -> InstanceName {
+        InstanceName::from_engine(container.strip_suffix(&self.name_suffix()).unwrap_or(container))
+    }
+
+    fn name_suffix(&self) -> String {
+        format!(".{}", &self.shared.owner[..6])
     }
 
     /// The client, made at first use: making it fails where the socket is not there yet.
