@@ -161,6 +161,7 @@ impl<'a> World<'a> {
             records,
             running: &records.keys().cloned().collect(),
             confirmed: &BTreeSet::new(),
+            recent: &BTreeSet::new(),
             base: &self.base,
             owner: "0123456789ab",
             policy: &self.settings.policy,

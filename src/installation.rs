@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
+use crate::tree::Digest;
 
 /// The folder that one installation keeps its state in.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub struct Installation {
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    path: PathBuf,
 }
 
 /// Who holds the lock.
@@ -36,7 +38,13 @@ pub struct Holder {
     pub address: Option<SocketAddr>,
     /// The folder that it serves.
     pub root: PathBuf,
+    /// The base image that it stands on, once it knows.
+    pub base: Option<Digest>,
 }
+
+/// How often the lock is tried, and the pause between: a fifth of a second in all.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// Why the state folder could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -116,13 +124,17 @@ impl Installation {
         let path = self.folder.join("lock");
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.map_err(failed(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(InstallationError::Busy(read_holder(&mut file))),
-            Err(errno) => return Err(failed(&path)(errno.into())),
+        for attempt in 1.. {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                // Somebody who only looks who holds it holds it for a moment too.
+                Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(InstallationError::Busy(read_holder(&mut file))),
+                Err(errno) => return Err(failed(&path)(errno.into())),
+            }
         }
-        let mut lock = Lock { file };
-        lock.write(holder).map_err(failed(&path))?;
+        let mut lock = Lock { file, path };
+        lock.write(holder)?;
         Ok(lock)
     }
 
@@ -138,10 +150,25 @@ impl Installation {
 }
 
 impl Lock {
-    fn write(&mut self, holder: &Holder) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.rewind()?;
-        self.file.write_all(&serde_json::to_vec(holder)?)
+    /// Says anew who holds it.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn write(&mut self, holder: &Holder) -> Result<(), InstallationError> {
+        let text = serde_json::to_vec(holder).unwrap_or_default();
+        let mut write = || -> io::Result<()> {
+            self.file.set_len(0)?;
+            self.file.rewind()?;
+            self.file.write_all(&text)
+        };
+        write().map_err(failed(&self.path))
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The next holder must not be taken for this one before it has written its own name.
+        let _ = self.file.set_len(0);
     }
 }
 
@@ -149,7 +176,7 @@ impl Lock {
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    let unknown = || Holder { pid: 0, command: "serve".to_owned(), address: None, root: PathBuf::new() };
+    let unknown = || Holder { pid: 0, command: "serve".to_owned(), address: None, root: PathBuf::new(), base: None };
     read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_else(unknown)
 }
 
@@ -186,7 +213,7 @@ mod tests {
     use super::*;
 
     fn holder() -> Holder {
-        Holder { pid: 7, command: "serve".to_owned(), address: None, root: PathBuf::from("/srv/apis") }
+        Holder { pid: 7, command: "serve".to_owned(), address: None, root: PathBuf::from("/srv/apis"), base: None }
     }
 
     #[test]

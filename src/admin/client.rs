@@ -1,13 +1,18 @@
 //! The client of the control surface: how one skep process asks another.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::ApplyLine;
+
+/// How long the daemon may take to begin its answer. What follows takes as long as the work does.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Why the daemon could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum ClientError {
         #[source]
         source: std::io::Error,
     },
+    /// It accepts connections and does not answer.
+    #[error("the daemon at {0} does not answer; is its container engine up?")]
+    Silent(SocketAddr),
     /// The connection broke off.
     #[error("the connection to the daemon broke off")]
     Broken(#[from] hyper::Error),
@@ -37,7 +45,8 @@ pub enum ClientError {
 /// # Errors
 /// Where it cannot be asked, or its answer breaks off.
 pub async fn apply(address: SocketAddr, key: &str, mut each: impl FnMut(ApplyLine)) -> Result<(), ClientError> {
-    let socket = TcpStream::connect(address).await.map_err(|source| ClientError::Unreachable { address, source })?;
+    let socket = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| ClientError::Silent(address))?;
+    let socket = socket.map_err(|source| ClientError::Unreachable { address, source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     // Ends by itself with the answer.
     let connection = tokio::spawn(connection);
@@ -46,7 +55,7 @@ pub async fn apply(address: SocketAddr, key: &str, mut each: impl FnMut(ApplyLin
         .header("authorization", format!("Bearer {key}"))
         .body(Empty::<bytes::Bytes>::new());
     let Ok(request) = request else { return Err(ClientError::Refused(StatusCode::BAD_REQUEST)) };
-    let answer = sender.send_request(request).await?;
+    let answer = timeout(PATIENCE, sender.send_request(request)).await.map_err(|_| ClientError::Silent(address))??;
     if answer.status() != StatusCode::OK {
         return Err(ClientError::Refused(answer.status()));
     }

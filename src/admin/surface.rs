@@ -1,6 +1,6 @@
 //! The surface answers every request that is not for an API.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
@@ -16,24 +16,33 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ApplyLine;
-use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, json_answer, not_found};
+use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer, not_found};
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
+use crate::records::Records;
 use crate::tree::Digest;
 
 /// Answers every request that is not for an API.
 pub struct Surface {
-    controller: Arc<Controller>,
-    tree: Ask,
+    routes: Arc<Routes>,
+    records: Arc<dyn Records>,
+    /// What reconciles, once it is at work: before that the engine has still to answer.
+    work: OnceLock<(Arc<Controller>, Ask)>,
     /// Compared as digests: of equal length, so that the comparison takes the same time whatever is shown.
     admin_key: Digest,
 }
 
 impl Surface {
-    /// The surface of a daemon.
+    /// The surface of a daemon that has just begun.
     #[must_use]
-    pub fn new(controller: Arc<Controller>, tree: Ask, admin_key: &str) -> Arc<Self> {
-        Arc::new(Self { controller, tree, admin_key: Digest::of(admin_key.as_bytes()) })
+    pub fn new(routes: Arc<Routes>, records: Arc<dyn Records>, admin_key: &str) -> Arc<Self> {
+        Arc::new(Self { routes, records, work: OnceLock::new(), admin_key: Digest::of(admin_key.as_bytes()) })
+    }
+
+    /// Says that reconciling has begun.
+    pub fn set_to_work(&self, controller: Arc<Controller>, tree: Ask) {
+        // A second time would be about the same two.
+        let _ = self.work.set((controller, tree));
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
@@ -50,7 +59,13 @@ impl Surface {
         match (request.method(), path) {
             (&Method::GET | &Method::HEAD, "/") => self.root(),
             (&Method::GET | &Method::HEAD, "/health") => self.health().await,
-            (&Method::POST, "/admin/apply") => self.apply(),
+            (&Method::POST, "/admin/apply") => match self.work.get() {
+                Some((controller, tree)) => apply(Arc::clone(controller), tree.clone()),
+                None => {
+                    let error = "the daemon has only just begun: its container engine does not answer yet";
+                    json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error, "request_id": id }))
+                }
+            },
             (_, "/" | "/health" | "/admin/apply") => {
                 let error = "this path does not know that method";
                 json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": error, "request_id": id }))
@@ -68,7 +83,7 @@ impl Surface {
     }
 
     fn deployed(&self) -> usize {
-        let routes = self.controller.world().routes.table();
+        let routes = self.routes.table();
         routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. })).count()
     }
 
@@ -85,8 +100,9 @@ impl Surface {
     }
 
     async fn health(&self) -> Response<Body> {
-        let database = self.controller.world().records.version().await;
-        let is_well = database.is_ok() && self.controller.tree().is_ok();
+        let database = self.records.version().await;
+        let is_reading = self.work.get().is_some_and(|(controller, _)| controller.tree().is_ok());
+        let is_well = database.is_ok() && is_reading;
         json_answer(
             StatusCode::OK,
             &json!({
@@ -98,50 +114,50 @@ impl Surface {
             }),
         )
     }
+}
 
-    /// Looks at tree and world now, and tells, line by line, what comes of it.
-    ///
-    /// The work goes on whether or not somebody listens to the end.
-    fn apply(self: &Arc<Self>) -> Response<Body> {
-        let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-        let surface = Arc::clone(self);
-        tokio::spawn(async move { surface.tell(lines).await });
-        let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
-            let mut text = serde_json::to_vec(&line)?;
-            text.push(b'\n');
-            Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
-        });
-        let mut response = Response::new(Body::stream(StreamBody::new(frames)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-        response
-    }
+/// Looks at tree and world now, and tells, line by line, what comes of it.
+///
+/// The work goes on whether or not somebody listens to the end.
+fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
+    let (lines, answer) = mpsc::channel::<ApplyLine>(64);
+    tokio::spawn(tell(controller, tree, lines));
+    let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
+    });
+    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
 
-    async fn tell(&self, lines: mpsc::Sender<ApplyLine>) {
-        let mut news = self.controller.world().news.subscribe();
-        let done = async {
-            self.tree.look().await;
-            match self.controller.look().await {
-                Ok(ids) => ApplyLine::Done(self.controller.rested(&ids).await),
-                Err(error) => ApplyLine::Failed(error.to_string()),
-            }
+async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
+    let mut news = controller.world().news.subscribe();
+    let done = async {
+        tree.look().await;
+        match controller.look().await {
+            // All of them, since one may have been at work before this look, and so have nothing left for it.
+            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
+            Err(error) => ApplyLine::Failed(error.to_string()),
+        }
+    };
+    tokio::pin!(done);
+    loop {
+        let line = tokio::select! {
+            // News first, so that the last line really is the last.
+            biased;
+            news = news.recv() => match news {
+                Ok(news) => ApplyLine::News(news),
+                // Whoever reads slowly misses some lines of output, and no more than that.
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            },
+            last = &mut done => last,
         };
-        tokio::pin!(done);
-        loop {
-            let line = tokio::select! {
-                // News first, so that the last line really is the last.
-                biased;
-                news = news.recv() => match news {
-                    Ok(news) => ApplyLine::News(news),
-                    // Whoever reads slowly misses some lines of output, and no more than that.
-                    Err(RecvError::Lagged(_)) => continue,
-                    Err(RecvError::Closed) => return,
-                },
-                last = &mut done => last,
-            };
-            let is_last = !matches!(line, ApplyLine::News(_));
-            if lines.send(line).await.is_err() || is_last {
-                return;
-            }
+        let is_last = !matches!(line, ApplyLine::News(_));
+        if lines.send(line).await.is_err() || is_last {
+            return;
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::tree::{ApiId, Digest};
 )]
 pub struct Args {
     /// A plan that `skep plan --out` wrote; refused where tree or world have moved on since.
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", conflicts_with = "allow_deletes")]
     plan: Option<PathBuf>,
 
     /// Remove APIs whose folders are gone, however many they are.
@@ -63,6 +63,12 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         None => Some(context.installation.lock(&context.holder("apply", None))?),
     };
     let parts = context.assemble_for_command().await?;
+    let base = parts.controller.base().digest;
+    if daemon.as_ref().and_then(|daemon| daemon.base).is_some_and(|stands_on| stands_on != base) {
+        bail!(
+            "the daemon at work stands on another base image than there is now; restart it, and all APIs move to the new one"
+        );
+    }
     let mut comparison = parts.compare(tree).await?;
     if args.allow_deletes {
         let held = comparison.apis.values().filter(|(desired, _)| matches!(desired.basis, Basis::RemovalHeld(_)));
@@ -152,7 +158,7 @@ fn conclude(args: &Args, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
     let is_well = |id: &ApiId| match rests.get(id) {
         Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
         Some(Rest::Troubled(_)) => false,
-        None => plan.apis.iter().find(|api| api.id == *id).is_none_or(|api| api.blocked.is_none()),
+        None => plan.apis.iter().all(|api| api.id != *id),
     };
     let ill: Vec<&ApiId> = comparison.apis.keys().filter(|id| !is_well(id)).collect();
     match args.output {

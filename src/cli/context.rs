@@ -79,6 +79,18 @@ impl Context {
         Ok(Self { settings, installation })
     }
 
+    /// As [`Context::open`], for commands that only look at what is there: they make no installation.
+    ///
+    /// # Errors
+    /// As [`Context::open`], and where there is no installation.
+    pub fn open_existing(root: &Path) -> anyhow::Result<Self> {
+        let settings = Settings::load(&absolute(root)?, |name| std::env::var(name).ok())?;
+        if !settings.state.is_dir() {
+            bail!("there is no installation at {}; name the tree's folder with --root", settings.state.display());
+        }
+        Self::open(root)
+    }
+
     /// Opens the records.
     ///
     /// # Errors
@@ -90,7 +102,8 @@ impl Context {
     /// What this process writes into the lock.
     #[must_use]
     pub fn holder(&self, command: &str, address: Option<std::net::SocketAddr>) -> Holder {
-        Holder { pid: std::process::id(), command: command.to_owned(), address, root: self.settings.root.clone() }
+        let (command, root) = (command.to_owned(), self.settings.root.clone());
+        Holder { pid: std::process::id(), command, address, root, base: None }
     }
 
     /// An engine, not yet asked anything.
@@ -103,13 +116,18 @@ impl Context {
 
     /// Puts the parts together, on a base image that is there.
     #[must_use]
-    pub fn assemble(&self, engine: Docker, records: Sqlite, base: Base, stop: CancellationToken) -> Parts {
+    pub fn assemble(
+        &self,
+        engine: Docker,
+        records: Arc<dyn Records>,
+        routes: Arc<Routes>,
+        base: Base,
+        stop: CancellationToken,
+    ) -> Parts {
         let prober = Prober::new();
-        let records: Arc<dyn Records> = Arc::new(records);
         let owner = self.installation.owner().to_owned();
         let (engine, readings) = (Arc::new(engine), Arc::new(prober.clone()));
-        let mut world =
-            World::new(owner, engine, records, Arc::new(Routes::default()), readings, Arc::new(SystemClock));
+        let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);
@@ -124,7 +142,8 @@ impl Context {
         let engine = self.engine()?;
         let progress = Progress::new(|line| anstream::eprintln!("base image: {line}"));
         let base = engine.base(&progress).await?;
-        Ok(self.assemble(engine, self.records()?, base, CancellationToken::new()))
+        let records = Arc::new(self.records()?);
+        Ok(self.assemble(engine, records, Arc::default(), base, CancellationToken::new()))
     }
 
     /// Reads the tree once.

@@ -30,7 +30,7 @@ pub struct Args {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open(root)?.records()?;
+    let records = Context::open_existing(root)?.records()?;
     for event in records.last_events(args.id.as_ref(), args.count).await? {
         match args.output {
             Output::Json => anstream::println!("{}", serde_json::to_string(&event)?),

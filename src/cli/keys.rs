@@ -54,7 +54,11 @@ enum Command {
 /// # Errors
 /// Where the records cannot be read or written, or there is no such key.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open(root)?.records()?;
+    let context = match args.command {
+        Command::Create { .. } => Context::open(root)?,
+        Command::List { .. } | Command::Revoke { .. } => Context::open_existing(root)?,
+    };
+    let records = context.records()?;
     match &args.command {
         Command::Create { name, apis, output } => {
             let scope = if apis.is_empty() { KeyScope::All } else { KeyScope::Apis(apis.clone()) };

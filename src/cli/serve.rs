@@ -6,9 +6,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Parts};
@@ -16,8 +17,10 @@ use crate::admin::Surface;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
+use crate::installation::Holder;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Follower;
+use crate::reconcile::perform::route;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
@@ -70,37 +73,50 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("cannot listen on {listen}; set SKEP_LISTEN to another address"))?;
     let address = listener.local_addr()?;
-    let _lock = context.installation.lock(&context.holder("serve", Some(address)))?;
+    let mut lock = context.installation.lock(&context.holder("serve", Some(address)))?;
     let records = context.records()?;
 
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
-    let engine = context.engine()?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
-    let Parts { world, prober, controller } = context.assemble(engine.clone(), records.clone(), base, stop.clone());
-
-    let keys = Arc::new(Keys::default());
-    let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
-    keys.set(records.keys().await?);
 
     let settings = Arc::new(context.settings.clone());
-    let (follower, ask) = Follower::new(Arc::clone(&settings), Arc::clone(&controller))?;
+    let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
     let admin_key = context.installation.admin_key(&settings)?;
-    let surface = Surface::new(Arc::clone(&controller), ask.clone(), &admin_key);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&world.routes), Arc::clone(&keys), Limits::default()));
-
+    let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
+    let seen = records.version().await?;
+    keys.set(records.keys().await?);
+    expect_what_served(&records, &routes).await?;
+    let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key);
+    let gateway = Arc::new(Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default()));
+    let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn({
+        let (surface, stop, open) = (Arc::clone(&surface), stop.clone(), Arc::clone(&open));
+        async move {
+            // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
+            // refused. But not for ever: with the engine away, an honest 503 is better than silence.
+            let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
+            gateway.serve(listener, Arc::new(surface), stop).await;
+        }
+    });
+
+    let engine = context.engine()?;
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
+    lock.write(&Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) })?;
+    let Parts { world, prober, controller } =
+        context.assemble(engine.clone(), Arc::new(records.clone()), routes, base, stop.clone());
+    let (follower, ask) = Follower::new(Arc::clone(&settings), Arc::clone(&controller))?;
+    surface.set_to_work(Arc::clone(&controller), ask.clone());
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     tasks.spawn(follower.run(stop.clone()));
-    tasks.spawn(refresh(records.clone(), keys, Arc::clone(&controller), stop.clone()));
+    tasks.spawn(refresh(records.clone(), seen, keys, Arc::clone(&controller), stop.clone()));
     tasks.spawn(keep_firewall(engine, stop.clone()));
 
-    // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not refused.
     ask.look().await;
     let ids = all_ids(&controller);
     let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
     tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
-    tasks.spawn(Arc::clone(&gateway).serve(listener, Arc::new(surface), stop.clone()));
+    open.notify_one();
 
     if let Some(secret) = secret {
         tokio::select! { () = stop.cancelled() => {} _ = controller.rested(&ids) => {} }
@@ -108,7 +124,14 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             anstream::print!("{}", welcome(&settings, &world.routes, address, &secret, &admin_key));
         }
     }
-    stop.cancelled().await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        // All of them run until they are told to stop. One that ended by itself leaves a daemon that only seems to work.
+        ended = tasks.join_next() => {
+            stop.cancel();
+            bail!("a part of the daemon ended by itself, which is a fault of skep's own: {ended:?}");
+        }
+    }
     tracing::info!("stopping; containers go on running, and the next start takes them over");
     while tasks.join_next().await.is_some() {}
     Ok(ExitCode::SUCCESS)
@@ -172,6 +195,18 @@ async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Res
     }
 }
 
+/// Answers for what served when the last daemon ended that it is not ready, until it is found.
+async fn expect_what_served(records: &dyn Records, routes: &Routes) -> anyhow::Result<()> {
+    for (id, record) in records.each().await? {
+        if let Some(served) = record.ok().and_then(|record| record.served) {
+            let reason = "API is not ready yet".to_owned();
+            let state = if served.spec.suspend { RouteState::Suspended } else { RouteState::Unavailable { reason } };
+            routes.set(&id, Some(route(&id, &served.spec, state)));
+        }
+    }
+    Ok(())
+}
+
 /// Replaces the key that the last start with `--welcome` made.
 async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
     let now = Timestamp::now();
@@ -191,23 +226,27 @@ fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
 /// Notices within a second what another process wrote into the records: a key, an edited row, a confirmed removal.
 async fn refresh(
     records: crate::records::sqlite::Sqlite,
+    mut seen: u64,
     keys: Arc<Keys>,
     controller: Arc<Controller>,
     stop: CancellationToken,
 ) {
-    let mut seen = records.version().await.ok();
     loop {
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_millis(500)) => {} }
         // Counts only what others wrote: this is the same handle as the reconciler's own.
-        let version = records.version().await.ok();
-        if version == seen || version.is_none() {
+        let Ok(version) = records.version().await else { continue };
+        if version == seen {
             continue;
         }
-        seen = version;
         match records.keys().await {
             Ok(now) => keys.set(now),
-            Err(error) => tracing::warn!("{error}; the keys that are known stay in force"),
+            Err(error) => {
+                tracing::warn!("{error}; the keys that are known stay in force until they can be read");
+                continue;
+            }
         }
+        // Remembered only now: what could not be read is read again, also when nobody writes any more.
+        seen = version;
         if let Err(error) = controller.look().await {
             tracing::debug!("{error}");
         }

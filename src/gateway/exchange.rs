@@ -136,7 +136,7 @@ impl<'a> Exchange<'a> {
         }
         let Answer { response, connection, upload, in_flight } = answer;
         let (mut parts, incoming) = response.into_parts();
-        headers::remove_hop_by_hop(&mut parts.headers);
+        headers::prepare_response(&mut parts.headers);
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
         Ok(Response::from_parts(parts, Body::download(Download::new(incoming, connection, upload, in_flight))))

@@ -36,6 +36,23 @@ const SPOOFABLE: [HeaderName; 4] = [
     HeaderName::from_static("x-forwarded-ssl"),
 ];
 
+/// Headers of an answer that speak for the whole origin, which one API shares with all others.
+const ORIGIN_WIDE: [HeaderName; 4] = [
+    HeaderName::from_static("alt-svc"),
+    HeaderName::from_static("clear-site-data"),
+    HeaderName::from_static("service-worker-allowed"),
+    HeaderName::from_static("strict-transport-security"),
+];
+
+/// Takes out what an answer may not say: what is about the connection to the app, and what an API may not decide for
+/// its neighbours.
+pub(super) fn prepare_response(headers: &mut HeaderMap) {
+    remove_hop_by_hop(headers);
+    for name in &ORIGIN_WIDE {
+        headers.remove(name);
+    }
+}
+
 /// Takes out what is about the connection that a request came on, or about who sent it, before ours is put in.
 ///
 /// What decides the length of the body is settled by its own type, so it stays consistent whatever is removed here;

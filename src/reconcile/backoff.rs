@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::desired::Target;
 use super::step::Next;
-use crate::tree::Revision;
 use crate::world::{Failure, FailureKind, Observed};
 
 /// Failures that lie further apart than this are not in a row.
@@ -15,19 +17,22 @@ pub const TRIES: u32 = 8;
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The pause that a revision is in, if it is in one.
+/// The pause that a target is in, if it is in one.
 #[must_use]
-pub fn pause(revision: &Revision, observed: &Observed) -> Option<Next> {
+pub fn pause(target: &Target, observed: &Observed) -> Option<Next> {
     let record = observed.record.as_ref()?;
-    let failure = record.failure(revision)?;
-    let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision && !served.spec.suspend);
+    let failure = record.failure(&target.revision).filter(|failure| failure.settings == target.spec.digest())?;
+    let has_served =
+        record.served.as_ref().is_some_and(|served| served.revision == target.revision && !served.spec.suspend);
     // What is wrong outside may be mended at any time, without the folder changing.
     let is_its_own = failure.kind != FailureKind::Hindered;
     if is_its_own && !has_served && failure.count >= TRIES {
         let reason = format!("{}; given up after {} tries, until its folder changes", failure.message, failure.count);
         return Some(Next::Wait { until: None, reason });
     }
-    let until = failure.at + delay(failure, has_served);
+    // A clock that was set back must not make the pause longer than it is meant to be.
+    let since = failure.at.min(observed.at);
+    let until = since.checked_add(delay(failure, has_served)).unwrap_or(Timestamp::MAX);
     let reason = format!("{}; the next try is number {}", failure.message, failure.count + 1);
     (observed.at < until).then_some(Next::Wait { until: Some(until), reason })
 }

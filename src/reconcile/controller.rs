@@ -3,10 +3,11 @@
 //! Each API has at most one worker, and only while it has something to do. One that is stuck holds up nobody else.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,9 @@ use crate::world::Record;
 
 /// The shortest and the longest pause after a turn that failed for a reason outside the API.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Why there is no tree in a controller that has just been made.
+const NOT_READ: &str = "the tree has not been read yet";
 
 /// Gives each API its turns.
 pub struct Controller {
@@ -72,7 +76,7 @@ impl Controller {
             world,
             base,
             policy: Mutex::new(policy),
-            tree: Mutex::new(Err("the tree has not been read yet".to_owned())),
+            tree: Mutex::new(Err(NOT_READ.to_owned())),
             removable: Mutex::default(),
             slots: Mutex::default(),
             rested: watch::channel(0).0,
@@ -85,6 +89,12 @@ impl Controller {
     #[must_use]
     pub fn world(&self) -> &Arc<World> {
         &self.world
+    }
+
+    /// The base image that all stands on.
+    #[must_use]
+    pub fn base(&self) -> &Base {
+        &self.base
     }
 
     /// Takes in a tree. The caller hints at what changed, or looks.
@@ -121,7 +131,12 @@ impl Controller {
     /// # Errors
     /// Where the engine or the records cannot be asked.
     pub async fn look(self: &Arc<Self>) -> Result<BTreeSet<ApiId>, TurnError> {
+        // Without a tree nothing can be said of anything: neither what should be, nor that it cannot be read.
+        if self.tree().is_err_and(|why| why == NOT_READ) {
+            return Ok(BTreeSet::new());
+        }
         let look = self.world.look().await?;
+        self.withdraw_confirmations(&look).await?;
         let goals = self.goals(&look);
         let mut hinted = BTreeSet::new();
         for (id, desired) in &goals {
@@ -134,6 +149,20 @@ impl Controller {
         Ok(hinted)
     }
 
+    /// A word that an API may go was about the folder that was gone then. Once it is back, the word is spent.
+    async fn withdraw_confirmations(&self, look: &Look) -> Result<(), TurnError> {
+        let Ok(tree) = self.tree() else { return Ok(()) };
+        let is_spent = |id: &&ApiId| {
+            let is_there = look.records.contains_key(*id) || look.instances.contains_key(*id);
+            tree.folders.contains_key(*id) || !is_there
+        };
+        let spent: Vec<ApiId> = look.confirmed.iter().filter(is_spent).cloned().collect();
+        if !spent.is_empty() {
+            self.world.records.withdraw_removal(&spent).await?;
+        }
+        Ok(())
+    }
+
     /// What should be of every API, after a look.
     #[must_use]
     pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
@@ -143,6 +172,7 @@ impl Controller {
             records: &look.records,
             running: &look.running(),
             confirmed: &look.confirmed,
+            recent: &look.recent,
             base: &self.base.digest,
             owner: &self.world.owner,
             policy: &lock(&self.policy).clone(),
@@ -176,7 +206,9 @@ impl Controller {
         let slot = slots.entry(id.clone()).or_default();
         if slot.is_working {
             slot.is_hinted = true;
-            slot.woken.notify_waiters();
+            slot.rest = None;
+            // One permit is kept for a worker that is about to sleep.
+            slot.woken.notify_one();
             return;
         }
         slot.is_working = true;
@@ -185,7 +217,14 @@ impl Controller {
         let (controller, id, stop) = (Arc::clone(self), id.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             // A step that is cut short here is done again, or found done, by the next daemon.
-            tokio::select! { () = controller.work(&id) => {} () = stop.cancelled() => {} }
+            let work = AssertUnwindSafe(controller.work(&id)).catch_unwind();
+            let done = tokio::select! { done = work => done, () = stop.cancelled() => return };
+            if done.is_err() {
+                tracing::error!(api = %id, "a turn panicked, which is a fault of skep's own; next try in {:?}", RETRY.1);
+                let rest = Rest::Troubled("a fault of skep's own; see the daemon's log".to_owned());
+                lock(&controller.slots).entry(id.clone()).or_default().is_hinted = false;
+                controller.come_to_rest(&id, rest, Some(RETRY.1));
+            }
         });
     }
 
@@ -229,7 +268,7 @@ impl Controller {
                     };
                     self.rested.send_modify(|count| *count += 1);
                     let pause = tokio::time::sleep(again.unwrap_or(RETRY.0));
-                    tokio::select! { () = pause => {} () = woken.notified() => {} }
+                    tokio::select! { () = pause => {} () = woken.notified() => retry = RETRY.0 }
                 }
                 Rest::Quiet(_) if self.come_to_rest(id, rest, again) => return,
                 Rest::Quiet(_) => {}
@@ -242,10 +281,10 @@ impl Controller {
         let generation = {
             let mut slots = lock(&self.slots);
             let slot = slots.entry(id.clone()).or_default();
-            slot.rest = Some(rest);
             if std::mem::take(&mut slot.is_hinted) {
                 return false;
             }
+            slot.rest = Some(rest);
             slot.is_working = false;
             slot.generation
         };
@@ -263,19 +302,25 @@ impl Controller {
         true
     }
 
-    /// Waits until each of these APIs has come to rest; then how.
+    /// Every API that has had a turn.
+    #[must_use]
+    pub fn known(&self) -> BTreeSet<ApiId> {
+        lock(&self.slots).keys().cloned().collect()
+    }
+
+    /// Waits until each of these APIs has come to rest once; then how.
     pub async fn rested(&self, ids: &BTreeSet<ApiId>) -> BTreeMap<ApiId, Rest> {
         let mut rested = self.rested.subscribe();
+        let mut found = BTreeMap::new();
         loop {
-            let found: BTreeMap<ApiId, Rest> = {
+            {
                 let slots = lock(&self.slots);
-                let rest = |id: &ApiId| {
-                    let slot = slots.get(id)?;
-                    let is_still = !slot.is_working || matches!(slot.rest, Some(Rest::Troubled(_)));
-                    is_still.then(|| slot.rest.clone()).flatten().map(|rest| (id.clone(), rest))
-                };
-                ids.iter().filter_map(rest).collect()
-            };
+                for id in ids.iter().filter(|id| !found.contains_key(*id)).collect::<Vec<_>>() {
+                    if let Some(rest) = slots.get(id).and_then(|slot| slot.rest.clone()) {
+                        found.insert(id.clone(), rest);
+                    }
+                }
+            }
             if found.len() == ids.len() || rested.changed().await.is_err() {
                 return found;
             }
@@ -297,7 +342,8 @@ impl Controller {
             match hint {
                 Hint::Api(id) => self.hint(&id),
                 Hint::Everything => {
-                    if let Err(error) = self.look().await {
+                    let looked = tokio::select! { () = self.stop.cancelled() => break, looked = self.look() => looked };
+                    if let Err(error) = looked {
                         tracing::warn!("cannot look at the world: {error}; the next look is in {look_every:?}");
                     }
                 }

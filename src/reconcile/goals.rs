@@ -1,11 +1,21 @@
 //! Goals: what should be of every API, from the whole tree and everything that is known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::desired::{Basis, Desired};
 use crate::settings::Policy;
 use crate::tree::{ApiId, Digest, Tree};
 use crate::world::Record;
+
+/// How long a removal counts among those that go at once.
+pub const RECENT: Duration = Duration::from_secs(600);
+
+/// The event of an API that is gone because somebody said that it may be.
+pub const REMOVED_AS_CONFIRMED: &str = "removed-as-confirmed";
+
+/// The event of an API that is gone because its folder is.
+pub const REMOVED: &str = "removed";
 
 /// What goals are made of.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +28,8 @@ pub struct Grounds<'a> {
     pub running: &'a BTreeSet<ApiId>,
     /// APIs that may go although many go at once.
     pub confirmed: &'a BTreeSet<ApiId>,
+    /// APIs that went a short while ago without being confirmed: many that go one by one are many too.
+    pub recent: &'a BTreeSet<ApiId>,
     /// The base image.
     pub base: &'a Digest,
     /// This installation.
@@ -56,16 +68,90 @@ fn held_removals(tree: &Tree, known: &BTreeSet<&ApiId>, grounds: &Grounds<'_>) -
     let gone = known.iter().filter(|id| !tree.folders.contains_key(**id) && !grounds.confirmed.contains(**id));
     let gone: BTreeSet<ApiId> = gone.map(|id| ApiId::clone(id)).collect();
     let policy = grounds.policy;
-    let share = known.len() * usize::from(policy.max_deletes_percent) / 100;
-    let most = share.max(policy.max_deletes as usize);
-    if gone.len() <= most {
+    let recent = grounds.recent.iter().filter(|id| !known.contains(id) && !tree.folders.contains_key(*id)).count();
+    let (going, all) = (gone.len() + recent, known.len() + recent);
+    let most = (all * usize::from(policy.max_deletes_percent) / 100).max(policy.max_deletes as usize);
+    if gone.is_empty() || going <= most {
         return None;
     }
     let why = format!(
-        "{} of {} APIs are gone from the tree, and no more than {most} may go at once; \
+        "{going} of {all} APIs are gone from the tree, and no more than {most} may go within {} minutes; \
          bring their folders back, or run `skep apply --allow-deletes`",
-        gone.len(),
-        known.len(),
+        RECENT.as_secs() / 60,
     );
     Some((gone, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+    use crate::tree::{Broken, Folder};
+
+    fn ids(names: std::ops::Range<u32>) -> BTreeSet<ApiId> {
+        names.map(|n| ApiId::new(&format!("api-{n}")).unwrap()).collect()
+    }
+
+    /// How many of the APIs that run and have no folder would be removed.
+    fn removed(
+        there: std::ops::Range<u32>,
+        running: &BTreeSet<ApiId>,
+        confirmed: &BTreeSet<ApiId>,
+        recent: u32,
+    ) -> usize {
+        let folder = |id: &ApiId| Folder::Broken(Broken { id: id.clone(), findings: Vec::new() }.into());
+        let tree =
+            Tree { folders: ids(there).iter().map(|id| (id.clone(), folder(id))).collect(), findings: Vec::new() };
+        let grounds = Grounds {
+            tree: Ok(&tree),
+            records: &BTreeMap::new(),
+            running,
+            confirmed,
+            recent: &ids(1000..1000 + recent),
+            base: &Digest::of(b"base"),
+            owner: "0123456789ab",
+            policy: &Settings::built_in(std::path::Path::new("/")).policy,
+        };
+        goals(&grounds).values().filter(|desired| matches!(desired.goal, super::super::Goal::Remove)).count()
+    }
+
+    #[test]
+    fn a_few_go_and_many_wait() {
+        let none = BTreeSet::new();
+        assert_eq!(removed(0..17, &ids(0..20), &none, 0), 3);
+        assert_eq!(removed(0..14, &ids(0..20), &none, 0), 6, "30 % of 20");
+        assert_eq!(removed(0..13, &ids(0..20), &none, 0), 0);
+        assert_eq!(removed(0..0, &ids(0..3), &none, 0), 3, "three may always go");
+        assert_eq!(removed(0..0, &ids(0..4), &none, 0), 0);
+    }
+
+    #[test]
+    fn many_that_go_one_by_one_are_many_too() {
+        assert_eq!(removed(0..14, &ids(0..15), &BTreeSet::new(), 5), 1, "6 of 20");
+        assert_eq!(removed(0..13, &ids(0..14), &BTreeSet::new(), 6), 0, "7 of 20");
+    }
+
+    #[test]
+    fn a_confirmed_removal_goes_and_counts_no_more() {
+        assert_eq!(removed(0..0, &ids(0..20), &ids(0..20), 0), 20);
+        assert_eq!(removed(0..0, &ids(0..20), &ids(0..17), 0), 20);
+        assert_eq!(removed(0..0, &ids(0..20), &ids(0..10), 0), 10);
+    }
+
+    #[test]
+    fn a_tree_that_cannot_be_read_removes_nothing() {
+        let running = ids(0..20);
+        let grounds = Grounds {
+            tree: Err("permission denied"),
+            records: &BTreeMap::new(),
+            running: &running,
+            confirmed: &running,
+            recent: &BTreeSet::new(),
+            base: &Digest::of(b"base"),
+            owner: "0123456789ab",
+            policy: &Settings::built_in(std::path::Path::new("/")).policy,
+        };
+        let is_kept = |desired: &Desired| matches!(desired.basis, Basis::Unreadable(_));
+        assert!(goals(&grounds).values().all(is_kept) && goals(&grounds).len() == 20);
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::future::ready;
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use futures_util::StreamExt;
 
 use super::backoff;
 use super::desired::{Desired, Target};
+use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
 use super::turn::{Draining, Going, News, TurnError, World};
 use crate::engine::{Build, EngineError, ImageTag, Install, Progress, Start};
@@ -62,8 +64,10 @@ impl World {
                 self.remove(desired, observed, (instance, container), *trouble, step).await
             }
             Action::Forget => {
+                let is_confirmed = self.records.confirmed_removals().await?.contains(id);
+                let event = if is_confirmed { REMOVED_AS_CONFIRMED } else { REMOVED };
                 self.records.forget(id).await?;
-                self.write_down(id, None, "removed", &step.reason).await
+                self.write_down(id, None, event, &step.reason).await
             }
         }
     }
@@ -77,6 +81,8 @@ impl World {
 
     async fn build(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
+        // Never closed, so a permit always comes. Taken before the files are read: they are in memory from then on.
+        let _permit = self.builds.acquire().await;
         let files = self.read_files(target).await?;
         let blobs: Vec<(Digest, Arc<[u8]>)> = target
             .files
@@ -173,7 +179,9 @@ impl World {
         let id = &desired.id;
         let Some(mut record) = self.records.get(id).await? else { return Ok(()) };
         let at = self.clock.now();
-        let failure = Failure { revision: revision.clone(), kind, count: 1, at, message: message.clone(), output };
+        let settings = desired.target_of(revision).map_or_else(|| Digest::of(b""), |target| target.spec.digest());
+        let failure =
+            Failure { revision: revision.clone(), settings, kind, count: 1, at, message: message.clone(), output };
         let failure = backoff::next_failure(record.failure(revision), failure);
         self.say(id, Going::Failed { message: message.clone(), output: failure.output.clone() });
         record.failures.retain(|old| old.revision != *revision && desired.target_of(&old.revision).is_some());
@@ -372,15 +380,17 @@ enum Keep {
 const LONGEST_LOG: u64 = 256 * 1024;
 
 fn open_log(folder: &Path, id: &ApiId, keep: Keep) -> std::io::Result<File> {
-    std::fs::create_dir_all(folder)?;
+    // What an installer prints may name an index of one's own.
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let path = folder.join(format!("{id}.log"));
     let is_short = std::fs::metadata(&path).is_ok_and(|log| log.len() < LONGEST_LOG);
     let append = keep == Keep::Short && is_short;
-    OpenOptions::new().create(true).write(true).append(append).truncate(!append).open(path)
+    OpenOptions::new().create(true).write(true).append(append).truncate(!append).mode(0o600).open(path)
 }
 
 /// A route with the settings of a spec.
-pub(super) fn route(id: &ApiId, spec: &Spec, state: RouteState) -> Route {
+#[must_use]
+pub fn route(id: &ApiId, spec: &Spec, state: RouteState) -> Route {
     let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
     Route { id: id.clone(), settings, rate_limit, digest, state }
 }

@@ -160,8 +160,19 @@ pub fn plan<'a>(apis: impl IntoIterator<Item = (&'a Desired, &'a Observed)>) -> 
             None => unchanged += 1,
         }
     }
-    let fingerprint = Digest::of_value(&planned);
+    let fingerprint = fingerprint(&planned);
     Plan { version: 1, apis: planned, unchanged, fingerprint }
+}
+
+/// What makes a plan this one: what changes and what is done. What is waited for, and in which words, is not in it.
+fn fingerprint(apis: &[ApiPlan]) -> Digest {
+    let done = |api: &ApiPlan| -> Vec<serde_json::Value> {
+        let actions = api.steps.iter().map(|step| &step.action);
+        let actions = actions.filter(|action| !matches!(action, Action::RecordStatus(_) | Action::AwaitReady { .. }));
+        actions.map(|action| serde_json::to_value(action).unwrap_or_default()).collect()
+    };
+    let essence = apis.iter().map(|api| (&api.id, &api.from, &api.to, &api.changes, done(api)));
+    Digest::of_value(&essence.collect::<Vec<_>>())
 }
 
 /// What would happen to one API; `None` where nothing would, and nothing need.

@@ -149,12 +149,12 @@ pub fn toward(desired: &Desired, observed: &Observed) -> Next {
 /// A revision that failed is left alone for a while. Meanwhile what served before is what should serve, whole: if it
 /// loses an instance, it gets another one.
 fn run(target: &Arc<Target>, served: Option<&Arc<Target>>, observed: &Observed) -> Next {
-    let Some(pause) = backoff::pause(&target.revision, observed) else {
+    let Some(pause) = backoff::pause(target, observed) else {
         return serve(target, observed, None);
     };
     let fallback = served.filter(|served| served.revision != target.revision && !served.spec.suspend);
     let meanwhile = match fallback {
-        Some(served) => serve(served, observed, backoff::pause(&served.revision, observed)),
+        Some(served) => serve(served, observed, backoff::pause(served, observed)),
         None => serve(target, observed, Some(pause.clone())),
     };
     // Of two things to wait for, the one about the revision that should serve is what people ask about.
@@ -240,8 +240,10 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
         return (forward(&target.revision, &fresh), &target.spec, reason.to_owned());
     }
     if others.is_empty() {
-        // Nobody is ready. One that runs and served a moment ago may still answer, which is more than we can.
-        others = observed.instances.iter().filter(|i| is_routed(i) && i.address().is_some()).collect();
+        // Nobody is ready. One that runs and served a moment ago may still answer, which is more than we can; one that
+        // is about to be given up is taken out first, so that what it has in flight is waited for.
+        let may_answer = |i: &&Instance| is_routed(i) && i.address().is_some() && !is_given_up(i, target, observed.at);
+        others = observed.instances.iter().filter(may_answer).collect();
     }
     match others.first() {
         Some(first) => {
@@ -334,9 +336,7 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
         Run::Running { address: None, .. } => replace(None, "it has lost its network".to_owned()),
         Run::Running { .. } => match &instance.readiness {
             Readiness::Ready => Next::Settled,
-            Readiness::Failing { last, since }
-                if at.duration_since(*since).unsigned_abs() > target.spec.health.grace.0 =>
-            {
+            Readiness::Failing { last, .. } if is_given_up(instance, target, at) => {
                 let grace = target.spec.health.grace;
                 replace(Some(FailureKind::NotReady), format!("it gave no good answer within {grace}: {last}"))
             }
@@ -346,6 +346,12 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
             }
         },
     }
+}
+
+/// Whether an instance has gone without a good answer for longer than it may.
+fn is_given_up(instance: &Instance, target: &Target, at: Timestamp) -> bool {
+    matches!(instance.readiness, Readiness::Failing { since, .. }
+        if at.duration_since(since).unsigned_abs() > target.spec.health.grace.0)
 }
 
 /// Removes one of the instances that are not wanted and not routed, after it has finished what it was doing.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, broadcast};
 
 use super::desired::Desired;
+use super::goals;
 use super::readings::Readings;
 use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
@@ -42,6 +43,8 @@ pub struct World {
     pub(super) draining: Mutex<HashMap<ContainerId, Draining>>,
     /// Bounds how many containers start at once: each start is a second of a core.
     pub(super) starts: Semaphore,
+    /// Bounds how many APIs' files are in memory at once, on their way into images.
+    pub(super) builds: Semaphore,
     /// Bounds how many short calls the engine gets at once.
     pub(super) calls: Semaphore,
 }
@@ -167,6 +170,7 @@ impl World {
             news: broadcast::channel(4096).0,
             draining: Mutex::default(),
             starts: Semaphore::new(4),
+            builds: Semaphore::new(2),
             calls: Semaphore::new(16),
         }
     }
@@ -269,6 +273,7 @@ impl World {
             }
         }
         let confirmed = self.records.confirmed_removals().await?.into_iter().collect();
+        let recent = self.recently_removed().await?;
         let images = self.engine.images().await?;
         // Taken before the list: what is probed then and is not on the list is gone, and not just on its way.
         let watched = self.readings.watched();
@@ -278,7 +283,18 @@ impl World {
         for instance in list {
             instances.entry(instance.api.clone()).or_default().push(instance);
         }
-        Ok(Look { records, confirmed, images, instances })
+        Ok(Look { records, confirmed, recent, images, instances })
+    }
+
+    /// The APIs that went within [`goals::RECENT`], as the events have it: a restart must not make room for more.
+    async fn recently_removed(&self) -> Result<BTreeSet<ApiId>, TurnError> {
+        /// More events than a mass removal that is not held can make.
+        const EVENTS: usize = 500;
+        let now = self.clock.now();
+        let events = self.records.last_events(None, EVENTS).await?;
+        let events = events.into_iter().map(|event| event.event).filter(|event| event.kind == goals::REMOVED);
+        let recent = events.filter(|event| now.duration_since(event.at).unsigned_abs() < goals::RECENT);
+        Ok(recent.filter_map(|event| event.api).collect())
     }
 
     /// Forgets what only this process keeps of containers that somebody else removed.
@@ -308,6 +324,8 @@ pub struct Look {
     pub records: BTreeMap<ApiId, Record>,
     /// APIs that may go although many go at once.
     pub confirmed: BTreeSet<ApiId>,
+    /// APIs that went a short while ago without being confirmed.
+    pub recent: BTreeSet<ApiId>,
     /// Every image of ours.
     pub images: BTreeSet<ImageTag>,
     /// Every instance of ours.

@@ -75,6 +75,9 @@ pub trait Records: Send + Sync + 'static {
     /// Lets these APIs be removed although many would go at once; forgotten as each of them is forgotten.
     async fn confirm_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError>;
 
+    /// Takes back what [`Records::confirm_removal`] said: their folders are back.
+    async fn withdraw_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError>;
+
     /// The APIs whose removal was confirmed.
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError>;
 

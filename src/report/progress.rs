@@ -1,6 +1,6 @@
 //! Progress: what is going on with each API while it is being applied, on a terminal and in a log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -17,6 +17,8 @@ pub struct Progress {
     lines: MultiProgress,
     bars: BTreeMap<ApiId, ProgressBar>,
     said: BTreeMap<ApiId, String>,
+    /// Those whose output has been printed as it came.
+    heard: BTreeSet<ApiId>,
     width: usize,
     is_terminal: bool,
 }
@@ -27,7 +29,7 @@ impl Progress {
     pub fn new<'a>(ids: impl Iterator<Item = &'a ApiId>, is_terminal: bool) -> Self {
         let lines = MultiProgress::new();
         let width = ids.map(|id| id.as_str().len()).max().unwrap_or(0);
-        Self { lines, bars: BTreeMap::new(), said: BTreeMap::new(), width, is_terminal }
+        Self { lines, bars: BTreeMap::new(), said: BTreeMap::new(), heard: BTreeSet::new(), width, is_terminal }
     }
 
     /// Shows one piece of news.
@@ -42,12 +44,15 @@ impl Progress {
                         paint(plain(line), FAINT)
                     ));
                 } else {
+                    self.heard.insert(news.api.clone());
                     self.print(&format!("{}  {}", self.name(&news.api), paint(format!("│ {}", plain(line)), FAINT)));
                 }
             }
             Going::Failed { message, output } => {
                 self.print(&format!("{}  {}", self.name(&news.api), paint(plain(message), BAD)));
-                for line in output {
+                // What was printed as it came need not be said twice.
+                let is_new = self.doing(&news.api) != "installing its requirements" || !self.heard.contains(&news.api);
+                for line in output.iter().filter(|_| is_new) {
                     self.print(&format!("{}  {}", self.name(&news.api), paint(format!("│ {}", plain(line)), FAINT)));
                 }
             }

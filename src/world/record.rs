@@ -59,6 +59,8 @@ pub struct Served {
 pub struct Failure {
     /// Which revision was tried.
     pub revision: Revision,
+    /// Of all the settings it was tried with: another health path or grace is another try.
+    pub settings: Digest,
     /// What happened.
     pub kind: FailureKind,
     /// How many times in a row.

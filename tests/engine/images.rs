@@ -103,7 +103,7 @@ async fn the_index_is_used_and_its_password_is_kept_nowhere() {
     let docker = Docker::connect(&settings, &world.owner).unwrap();
     let (progress, lines) = recorder();
     let job = Install { tag: world.tag("deps:secret"), requirements: requirements(&["idna"]) };
-    let Err(EngineError::Failed { message, output }) = docker.install(&job, &progress).await else {
+    let Err(EngineError::Hindered { message, output }) = docker.install(&job, &progress).await else {
         panic!("nobody listens there");
     };
     let all = format!("{message} {output:?} {:?}", lines.lock().unwrap());

@@ -38,6 +38,7 @@ fn served(revision: &str, since: Timestamp) -> Served {
 fn failure(revision: &str) -> Failure {
     Failure {
         revision: Revision::from_label(revision),
+        settings: Digest::of(b"settings"),
         kind: FailureKind::OutOfMemory,
         count: 3,
         at: at(9),
@@ -207,6 +208,11 @@ async fn keys(records: &dyn Records) {
 }
 
 async fn removals(records: &dyn Records) {
+    records.confirm_removal(&[id("x"), id("y")]).await.unwrap();
+    records.withdraw_removal(&[id("x"), id("never")]).await.unwrap();
+    assert_eq!(records.confirmed_removals().await.unwrap(), [id("y")]);
+    records.withdraw_removal(&[id("y")]).await.unwrap();
+
     assert!(records.confirmed_removals().await.unwrap().is_empty());
     records.confirm_removal(&[id("b"), id("a")]).await.unwrap();
     records.confirm_removal(&[id("a")]).await.unwrap();

@@ -382,6 +382,9 @@ impl Records for SimRecords {
     async fn confirm_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
         self.call(|| ())
     }
+    async fn withdraw_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
+        self.call(|| ())
+    }
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
         self.call(Vec::new)
     }

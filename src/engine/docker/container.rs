@@ -23,7 +23,7 @@ pub(super) const APP_PORT: u16 = 8000;
 
 /// How often a start is tried anew after something that trying anew can mend: a network that is gone, a port that
 /// somebody else has taken, a container that another version of skep left.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: u32 = 8;
 
 /// For how long an app may finish what it is doing once it is asked to end. The gateway has drained it before that.
 const GRACEFUL_SECONDS: &str = "10";
@@ -38,9 +38,14 @@ enum Attempt {
     Again,
 }
 
+/// The pause before the second attempt; it grows with each.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(25);
+
 impl Docker {
     pub(super) async fn start_instance(&self, job: &Start) -> Result<(), EngineError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            // A name is taken a moment before the container that takes it can be seen.
+            tokio::time::sleep(BETWEEN_ATTEMPTS * attempt).await;
             let network = self.network(job.run.egress).await?;
             self.guard(&network, job.run.egress).await?;
             if let Attempt::Started = self.try_start(job, &network).await? {
@@ -80,6 +85,10 @@ impl Docker {
         match created {
             Ok(id) => self.run(&id, port).await,
             Err(fault) if fault.status() == Some(409) => self.adopt(job, &spec).await,
+            // What it was asked for is at fault, as more processor time than the host has: the next push may mend it.
+            Err(fault) if fault.status() == Some(400) => {
+                Err(EngineError::Failed { message: EngineError::from(fault).to_string(), output: Vec::new() })
+            }
             Err(fault) => Err(fault.into()),
         }
     }

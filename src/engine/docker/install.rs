@@ -93,12 +93,12 @@ impl Docker {
     }
 
     /// Hands lines on with the index's password taken out.
-    fn without_secrets(&self, progress: &Progress) -> Progress {
+    pub(super) fn without_secrets(&self, progress: &Progress) -> Progress {
         let (docker, progress) = (self.clone(), progress.clone());
         Progress::new(move |line| progress.line(&docker.without_secret(line)))
     }
 
-    fn without_secret(&self, line: &str) -> String {
+    pub(super) fn without_secret(&self, line: &str) -> String {
         let url = self.shared.build.index_url.as_deref().unwrap_or_default();
         let login = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
         match login {

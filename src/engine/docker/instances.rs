@@ -77,6 +77,8 @@ impl Docker {
                 return Ok(Some(Run::Running { address, since: created }));
             }
             Some(State::RUNNING | State::EXITED) => {}
+            // The engine failed to remove it once; asked again, it may.
+            Some(State::DEAD) => return Ok(Some(Run::Exited { code: -1, out_of_memory: false })),
             _ => return Ok(Some(Run::Unclear)),
         }
         let Some(found) = self.inspect_container(id).await? else { return Ok(None) };

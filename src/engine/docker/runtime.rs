@@ -130,13 +130,15 @@ impl Docker {
         }
         environment.extend(self.shared.build.index_url.iter().map(|url| format!("PIP_INDEX_URL={url}")));
         for (user, script) in [("0:0", ROOT_SCRIPT), (USER, USER_SCRIPT)] {
-            let outcome = workshop.run(user, environment.clone(), &["sh", "-c", script], progress).await?;
+            let outcome =
+                workshop.run(user, environment.clone(), &["sh", "-c", script], &self.without_secrets(progress)).await?;
             if outcome.code != 0 {
                 let said = outcome.output.iter().rev().find(|line| !line.trim().is_empty());
+                let said = said.map(|line| self.without_secret(line));
                 return Err(EngineError::Failed {
                     message: format!(
                         "cannot prepare the base image: {}",
-                        said.map_or("its python3 said nothing", String::as_str)
+                        said.as_deref().unwrap_or("its python3 said nothing")
                     ),
                     output: outcome.output,
                 });

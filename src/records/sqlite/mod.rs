@@ -252,6 +252,18 @@ impl Records for Sqlite {
         self.worker.run(Access::WriteThrough, "confirm removals", job).await
     }
 
+    async fn withdraw_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError> {
+        let ids = ids.to_vec();
+        let job = move |t: &Transaction<'_>| {
+            let mut delete = t.prepare_cached("DELETE FROM removals WHERE api = ?1")?;
+            for id in &ids {
+                delete.execute([id.as_str()])?;
+            }
+            Ok(())
+        };
+        self.worker.run(Access::WriteThrough, "take back confirmed removals", job).await
+    }
+
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
         let job = |t: &Transaction<'_>| {
             list(t, "SELECT api FROM removals ORDER BY api", &[], |r| row::api("removals", &r.get::<_, String>(0)?))
