@@ -1,7 +1,9 @@
 //! Reconciling: compare what should be with what is, name one step, do it, look again.
 
+pub mod action;
 pub mod assume;
 pub mod backoff;
+pub mod build_log;
 pub mod controller;
 pub mod desired;
 pub mod follow;

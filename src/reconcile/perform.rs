@@ -1,22 +1,19 @@
 //! Performing a step: the only place where the reconciler changes the world.
 
-use std::fs::{File, OpenOptions};
 use std::future::ready;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 
 use super::backoff;
+use super::build_log::Keep;
 use super::desired::{Desired, Target};
 use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
-use super::turn::{Draining, Going, News, TurnError, World};
-use crate::engine::{Build, EngineError, ImageTag, Install, Progress, Start};
+use super::turn::{Draining, Going, TurnError, World};
+use crate::engine::{Build, EngineError, ImageTag, Install, Start};
 use crate::gateway::{Route, RouteState, Upstream};
 use crate::records::NewEvent;
 use crate::tree::{ApiId, Digest, Revision, Spec};
@@ -325,23 +322,6 @@ impl World {
         tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
     }
 
-    /// Where the output of an install or a build goes: to whoever listens, and into the API's build log.
-    fn progress(&self, id: &ApiId, keep: Keep) -> Progress {
-        let (api, news) = (id.clone(), self.news.clone());
-        let log = self.build_logs.as_ref().and_then(|folder| {
-            let open = open_log(folder, id, keep);
-            open.inspect_err(|error| tracing::warn!(api = %id, "its build log is not kept: {error}")).ok()
-        });
-        let log = log.map(Mutex::new);
-        Progress::new(move |line| {
-            if let Some(log) = &log {
-                // A full disk must not fail a build that can do without its log.
-                let _ = writeln!(log.lock().unwrap_or_else(PoisonError::into_inner), "{line}");
-            }
-            let _ = news.send(News { api: api.clone(), what: Going::Output { line: line.to_owned() } });
-        })
-    }
-
     async fn put(&self, mut record: Record) -> Result<(), TurnError> {
         record.updated = self.clock.now();
         Ok(self.records.put(&record).await?)
@@ -365,27 +345,6 @@ impl World {
         self.records.add_event(&event).await?;
         Ok(())
     }
-}
-
-/// What becomes of the build log that is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    /// An install begins anew.
-    Nothing,
-    /// A build adds to its install's log, unless many builds have made that long.
-    Short,
-}
-
-/// The longest build log that is added to, in bytes.
-const LONGEST_LOG: u64 = 256 * 1024;
-
-fn open_log(folder: &Path, id: &ApiId, keep: Keep) -> std::io::Result<File> {
-    // What an installer prints may name an index of one's own.
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let path = folder.join(format!("{id}.log"));
-    let is_short = std::fs::metadata(&path).is_ok_and(|log| log.len() < LONGEST_LOG);
-    let append = keep == Keep::Short && is_short;
-    OpenOptions::new().create(true).write(true).append(append).truncate(!append).mode(0o600).open(path)
 }
 
 /// A route with the settings of a spec.
