@@ -10,8 +10,19 @@ use tokio::net::TcpStream;
 
 use crate::world::{Served, World, engine, inspect, settings};
 
-/// A host that is not the one the tests run on, and a port that it listens on.
-const ELSEWHERE: (&str, u16) = ("deb.debian.org", 80);
+/// A host that is not the one the tests run on, and that answers on port 80: where this host's own packages come from,
+/// since a host that reaches nothing else reaches that.
+fn elsewhere() -> String {
+    let listed = std::fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path());
+    let text: String = std::iter::once("/etc/apt/sources.list".into())
+        .chain(listed)
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .collect();
+    let (_, rest) = text.split_once("http://").unwrap_or(("", "example.com/"));
+    rest.split('/').next().unwrap_or(rest).to_owned()
+}
 
 /// A service of this host, listening on all addresses.
 fn host_service() -> (TcpListener, u16) {
@@ -36,16 +47,16 @@ async fn without_egress_an_instance_reaches_nobody_and_the_host_reaches_it() {
     let neighbour = world.serve("lonely-neighbour", Egress::None).await;
     let gateway = gateway(&world, "none").await;
     assert!(TcpStream::connect((gateway.as_str(), port)).await.is_ok(), "the service is there, for the host");
-    let outer = host_address();
+    let (outer, elsewhere) = (host_address(), elsewhere());
 
     let wishes = [
         ("the host through the bridge", gateway.as_str(), port),
         ("the host through its own address", &outer, port),
-        ("the internet", ELSEWHERE.0, ELSEWHERE.1),
+        ("the internet", &elsewhere, 80),
         ("a neighbour", &neighbour.address.ip().to_string(), 8000),
     ];
     assert_eq!(reached(&lonely, &wishes).await, Vec::<&str>::new());
-    assert_eq!(lonely.get(&format!("/resolve?name={}", ELSEWHERE.0)).await["resolved"], false, "names are a way out");
+    assert_eq!(lonely.get(&format!("/resolve?name={elsewhere}")).await["resolved"], false, "names are a way out");
     // Whether a name server of the host answers differs from host to host; that ours are told to ask nobody does not.
     let dns = inspect(&lonely.container).await.host_config.unwrap().dns;
     assert_eq!(dns, Some(vec!["127.0.0.1".to_owned()]));
@@ -58,11 +69,11 @@ async fn with_egress_an_instance_reaches_the_internet_and_neither_host_nor_neigh
     let open = world.serve("open", Egress::Internet).await;
     let neighbour = world.serve("open-neighbour", Egress::Internet).await;
     let lonely = world.serve("open-and-lonely", Egress::None).await;
-    let gateway = gateway(&world, "internet").await;
+    let (gateway, elsewhere) = (gateway(&world, "internet").await, elsewhere());
     assert!(TcpStream::connect((gateway.as_str(), port)).await.is_ok(), "the service is there, for the host");
 
     let wishes = [
-        ("the internet, by name", ELSEWHERE.0, ELSEWHERE.1),
+        ("the internet, by name", &elsewhere, 80),
         ("the host through the bridge", gateway.as_str(), port),
         ("the host through its own address", &host_address(), port),
         ("a neighbour", &neighbour.address.ip().to_string(), 8000),
@@ -134,7 +145,8 @@ async fn a_port_that_somebody_else_took_is_passed_over() {
     let job = world.job("port-taken", Egress::Internet).await;
     let wish =
         skep::engine::docker::ports::choose(job.name.as_str(), &std::collections::BTreeSet::new(), (31_000, 31_999));
-    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, wish.unwrap())).unwrap();
+    // By us, or by somebody else already, who has it from the system's own range: it is taken either way.
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, wish.unwrap()));
     let docker = Docker::connect(&settings(Dial::Loopback), &world.owner).unwrap();
     docker.start(&job).await.unwrap();
     let served = Served::wait(&docker, &job.api).await;
