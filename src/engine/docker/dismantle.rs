@@ -28,7 +28,7 @@ impl Docker {
         for id in self.call("list containers", QUICK, list).await?.into_iter().filter_map(|container| container.id) {
             note(self.force_remove(&id).await);
         }
-        let options = ListNetworksOptions { filters: Some(owned) };
+        let options = ListNetworksOptions { filters: Some(owned.clone()) };
         let list = |client: bollard::Docker| async move { client.list_networks(Some(options)).await };
         for id in self.call("list networks", QUICK, list).await?.into_iter().filter_map(|network| network.id) {
             let id = id.as_str();
@@ -40,6 +40,15 @@ impl Docker {
             let name = tag.0.as_ref();
             let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
             let remove = |client: bollard::Docker| async move { client.remove_image(name, Some(options), None).await };
+            note(gone(self.call("remove an image", WORK, remove).await.map(drop)));
+        }
+        // Those whose tag went to another image while something still stood on them.
+        let options = ListImagesOptions { all: true, filters: Some(owned), ..ListImagesOptions::default() };
+        let list = |client: bollard::Docker| async move { client.list_images(Some(options)).await };
+        for image in self.call("list images", QUICK, list).await? {
+            let id = image.id.as_str();
+            let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+            let remove = |client: bollard::Docker| async move { client.remove_image(id, Some(options), None).await };
             note(gone(self.call("remove an image", WORK, remove).await.map(drop)));
         }
         let volume = self.cache_volume();
