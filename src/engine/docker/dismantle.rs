@@ -1,7 +1,8 @@
 //! Dismantling takes away all that one installation has on an engine and in the host's firewall.
 
-use bollard::query_parameters::ListNetworksOptions;
-use bollard::query_parameters::{ListContainersOptions, RemoveImageOptions, RemoveVolumeOptions};
+use bollard::query_parameters::{
+    ListContainersOptions, ListImagesOptions, ListNetworksOptions, RemoveImageOptions, RemoveVolumeOptions,
+};
 
 use super::Docker;
 use super::call::{QUICK, WORK};
