@@ -52,7 +52,7 @@ async fn without_egress_an_instance_reaches_nobody_and_the_host_reaches_it() {
     let wishes = [
         ("the host through the bridge", gateway.as_str(), port),
         ("the host through its own address", &outer, port),
-        ("the internet", &elsewhere, 80),
+        ("the internet", elsewhere.as_str(), 80),
         ("a neighbour", &neighbour.address.ip().to_string(), 8000),
     ];
     assert_eq!(reached(&lonely, &wishes).await, Vec::<&str>::new());
@@ -73,7 +73,7 @@ async fn with_egress_an_instance_reaches_the_internet_and_neither_host_nor_neigh
     assert!(TcpStream::connect((gateway.as_str(), port)).await.is_ok(), "the service is there, for the host");
 
     let wishes = [
-        ("the internet, by name", &elsewhere, 80),
+        ("the internet, by name", elsewhere.as_str(), 80),
         ("the host through the bridge", gateway.as_str(), port),
         ("the host through its own address", &host_address(), port),
         ("a neighbour", &neighbour.address.ip().to_string(), 8000),
