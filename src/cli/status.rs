@@ -72,9 +72,14 @@ fn api_status(desired: &Desired, observed: &Observed) -> ApiStatus {
         id: desired.id.clone(),
         status,
         since: served.filter(|served| Some(&served.revision) == serving.as_ref()).map(|served| served.since),
-        serving,
         ready: observed.instances.iter().filter(is_serving).count(),
-        replicas: desired.target().map_or(0, |target| usize::from(target.spec.replicas)),
+        // Of what serves: while an older revision does, its own number is what it is measured by.
+        replicas: served
+            .filter(|served| Some(&served.revision) == serving.as_ref())
+            .map(|served| &served.spec)
+            .or(desired.target().map(|target| &target.spec))
+            .map_or(0, |spec| usize::from(spec.replicas)),
+        serving,
         failure,
     }
 }

@@ -23,6 +23,9 @@ pub struct Progress {
     is_terminal: bool,
 }
 
+/// What takes no time, and so is not worth a line of a log.
+const MOMENTARY: [&str; 2] = ["writing the records", "changing its route"];
+
 impl Progress {
     /// For these APIs. `is_terminal` says whether standard error is one.
     #[must_use]
@@ -70,7 +73,7 @@ impl Progress {
         }
         if self.is_terminal {
             self.bar(api).set_message(doing.to_owned());
-        } else if doing != "writing the records" {
+        } else if !MOMENTARY.contains(&doing) {
             self.print(&format!("{}  {doing}", self.name(api)));
         }
     }
