@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
+use super::serve::REFRESH_EVERY;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint, plain};
 use crate::tree::ApiId;
@@ -64,6 +65,10 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             let scope = if apis.is_empty() { KeyScope::All } else { KeyScope::Apis(apis.clone()) };
             let made = NewKey::generate(name, scope, Timestamp::now());
             records.add_key(&made.key).await?;
+            if context.installation.holder().is_some() {
+                // A key that is shown must open: the daemon has asked the records by then.
+                tokio::time::sleep(REFRESH_EVERY * 3).await;
+            }
             match output {
                 Output::Text => {
                     anstream::println!("{}", made.secret);

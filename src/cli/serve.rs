@@ -32,6 +32,9 @@ const WELCOME_KEY: &str = "welcome";
 /// How long callers may wait for what was running before, when a daemon starts.
 const ADOPTION: Duration = Duration::from_secs(2);
 
+/// How often the records are asked whether another process has written. Asking takes some 50 µs.
+pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
+
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
@@ -232,7 +235,7 @@ async fn refresh(
     stop: CancellationToken,
 ) {
     loop {
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_millis(500)) => {} }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(REFRESH_EVERY) => {} }
         // Counts only what others wrote: this is the same handle as the reconciler's own.
         let Ok(version) = records.version().await else { continue };
         if version == seen {
