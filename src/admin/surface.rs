@@ -45,6 +45,12 @@ impl Surface {
         let _ = self.work.set((controller, tree));
     }
 
+    /// What reconciles, once it is at work.
+    #[must_use]
+    pub fn controller(&self) -> Option<&Arc<Controller>> {
+        self.work.get().map(|(controller, _)| controller)
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
         let path = request.uri().path();

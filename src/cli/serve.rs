@@ -103,6 +103,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
     });
 
+    // From the first moment: a key that is made while the engine is still awaited is a key.
+    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&keys), Arc::clone(&surface), stop.clone()));
+
     let engine = context.engine()?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
     lock.write(&Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) })?;
@@ -112,7 +115,6 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_work(Arc::clone(&controller), ask.clone());
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     tasks.spawn(follower.run(stop.clone()));
-    tasks.spawn(refresh(records.clone(), seen, keys, Arc::clone(&controller), stop.clone()));
     tasks.spawn(keep_firewall(engine, stop.clone()));
 
     ask.look().await;
@@ -231,7 +233,7 @@ async fn refresh(
     records: crate::records::sqlite::Sqlite,
     mut seen: u64,
     keys: Arc<Keys>,
-    controller: Arc<Controller>,
+    surface: Arc<Surface>,
     stop: CancellationToken,
 ) {
     loop {
@@ -250,7 +252,9 @@ async fn refresh(
         }
         // Remembered only now: what could not be read is read again, also when nobody writes any more.
         seen = version;
-        if let Err(error) = controller.look().await {
+        if let Some(controller) = surface.controller()
+            && let Err(error) = controller.look().await
+        {
             tracing::debug!("{error}");
         }
     }
