@@ -130,6 +130,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     tokio::select! {
+        // First, since what is told to stop ends in the same moment.
+        biased;
         () = stop.cancelled() => {}
         // All of them run until they are told to stop. One that ended by itself leaves a daemon that only seems to work.
         ended = tasks.join_next() => {
