@@ -178,10 +178,21 @@ impl History {
         Desired::of(id, self.tree.get(id), served, &Digest::of(b"base"), OWNER)
     }
 
+    /// The healthy instances of what served last.
+    fn servable(&self, id: &ApiId) -> usize {
+        let rows = self.records.rows.lock().unwrap();
+        let Some(served) = rows.get(id).and_then(|row| row.served.as_ref()) else { return 0 };
+        let host = self.engine.host.lock().unwrap();
+        let of_served = host.containers.values().filter(|c| c.job.api == *id && c.job.revision == served.revision);
+        let ids: Vec<_> = of_served.map(|container| Arc::clone(&container.id)).collect();
+        drop(host);
+        ids.iter().filter(|container| self.engine.is_ready(container)).count()
+    }
+
     /// One turn, with the service law watched over.
     fn turn(&mut self, id: &ApiId) -> Verdict<Option<Outcome>> {
         self.turns += 1;
-        let healthy = self.engine.healthy_routed(id);
+        let (healthy, servable) = (self.engine.healthy_routed(id), self.servable(id));
         let outcome = {
             let turn = self.world.turn(id, |record| self.desired(id, record));
             self.runtime.block_on(turn)
@@ -197,6 +208,10 @@ impl History {
         };
         if healthy > 0 && self.engine.healthy_routed(id) == 0 && !may_stop {
             return Err(format!("a turn left {id} without a healthy routed instance: {outcome:?}"));
+        }
+        // Also where the route is lost for the moment, as it is in a daemon that has just started.
+        if servable > 0 && self.servable(id) == 0 && !may_stop {
+            return Err(format!("a turn left {id} without a healthy instance of what served last: {outcome:?}"));
         }
         match self.engine.host.lock().unwrap().broken.take() {
             Some(broken) if !may_stop => Err(broken),
