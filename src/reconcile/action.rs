@@ -88,6 +88,14 @@ pub enum Action {
         #[serde(skip)]
         container: ContainerId,
     },
+    /// Give an instance back, in place, what somebody's hand has changed.
+    Repair {
+        /// Which one.
+        instance: InstanceName,
+        /// Which one exactly.
+        #[serde(skip)]
+        container: ContainerId,
+    },
     /// End and remove an instance.
     Remove {
         /// Which one.

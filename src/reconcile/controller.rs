@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use super::desired::{Basis, Desired, Goal};
 use super::goals::{Grounds, goals};
+use super::look::Look;
 use super::status::Status;
 use super::step::{Next, step};
-use super::turn::{Going, Look, Outcome, TurnError, World};
+use super::turn::{Going, Outcome, TurnError, World, lock};
 use crate::engine::{Base, Hint};
 use crate::settings::Policy;
 use crate::tree::{ApiId, Tree};
@@ -352,9 +353,4 @@ impl Controller {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code under these locks panics halfway through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

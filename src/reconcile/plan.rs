@@ -259,6 +259,7 @@ fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
     let sentence = |step: Step| match &step.action {
         Action::Install { image } | Action::Build { image } => Some(format!("image {image} is gone")),
         Action::Start { .. } => Some(step.reason),
+        Action::Repair { instance, .. } => Some(format!("container {instance}: {}", step.reason)),
         Action::Remove { instance, container, .. } => {
             (!is_ours(container)).then(|| format!("container {instance}: {}", step.reason))
         }

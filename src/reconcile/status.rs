@@ -105,6 +105,7 @@ pub fn doing(action: &Action) -> &'static str {
         Action::AwaitReady { .. } => "waiting for its first good answer",
         Action::Route { .. } | Action::Unroute => "changing its route",
         Action::Drain { .. } => "the old instance finishes what it was doing",
+        Action::Repair { .. } => "putting an instance right",
         Action::Remove { .. } => "removing an instance",
         Action::RecordServed { .. } | Action::RecordStatus(_) | Action::Forget => "writing the records",
     }

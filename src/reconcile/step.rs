@@ -67,7 +67,9 @@ fn run(target: &Arc<Target>, served: Option<&Arc<Target>>, observed: &Observed) 
 
 /// Towards a target that should serve, making nothing new while there is a `pause`.
 fn serve(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
-    if let Some(next) = route(target, observed).or_else(|| record_served(target, observed)) {
+    // What can be put right in place is, before callers are turned away from it: they wait a moment, and notice nothing.
+    let next = repair(target, observed).or_else(|| route(target, observed)).or_else(|| record_served(target, observed));
+    if let Some(next) = next {
         return next;
     }
     let made = make(target, observed, pause);
@@ -101,6 +103,25 @@ fn remove(observed: &Observed) -> Next {
     retire(observed, drain, |_| true).or_else(forget).unwrap_or(Next::Settled)
 }
 
+/// Puts right what somebody's hand has changed on an instance that is wanted.
+fn repair(target: &Target, observed: &Observed) -> Option<Next> {
+    let mut wanted =
+        observed.instances.iter().filter(|instance| is_current(instance, target) && !instance.beyond_repair);
+    let (instance, reason) = wanted.find_map(|instance| Some((instance, altered(instance)?)))?;
+    let (instance, container) = (instance.name.clone(), Arc::clone(&instance.container));
+    Some(act(Action::Repair { instance, container }, reason))
+}
+
+/// What somebody's hand has changed on an instance, where that may be put right in place.
+fn altered(instance: &Instance) -> Option<String> {
+    match &instance.run {
+        Run::Paused => Some("somebody paused it".to_owned()),
+        Run::Running { address: None, .. } => Some("it has lost its network".to_owned()),
+        Run::Running { .. } => instance.altered.clone(),
+        Run::Created | Run::Exited { .. } | Run::Unclear => None,
+    }
+}
+
 /// Points the route at the best that there is.
 fn route(target: &Target, observed: &Observed) -> Option<Next> {
     let (answer, spec, reason) = best_route(target, observed);
@@ -118,7 +139,7 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
     let is_routed = |instance: &Instance| routed.contains(&instance.container);
     let forward = |revision: &Revision, instances: &[&Instance]| Answer::Forward {
         revision: revision.clone(),
-        containers: instances.iter().map(|instance| Arc::clone(&instance.container)).collect(),
+        containers: instances.iter().filter_map(|i| Some((Arc::clone(&i.container), i.address()?))).collect(),
     };
 
     let fresh: Vec<&Instance> = ready_current(target, observed).collect();
@@ -227,7 +248,7 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
     };
     match &instance.run {
         Run::Created => start("it was created, and never started".to_owned()),
-        Run::Paused => replace(None, "somebody paused it".to_owned()),
+        Run::Paused => replace(None, "somebody paused it, and it cannot be woken".to_owned()),
         Run::Exited { out_of_memory: true, .. } => {
             let reason = format!("it used more than its {} of memory and was killed", target.spec.resources.memory);
             replace(Some(FailureKind::OutOfMemory), reason)
@@ -237,7 +258,7 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
             until: Some(at + Duration::from_millis(500)),
             reason: "the engine is busy with its container".to_owned(),
         },
-        Run::Running { address: None, .. } => replace(None, "it has lost its network".to_owned()),
+        Run::Running { address: None, .. } => replace(None, "it has lost its network for good".to_owned()),
         Run::Running { .. } => match &instance.readiness {
             Readiness::Ready => Next::Settled,
             Readiness::Failing { last, .. } if is_given_up(instance, target, at) => {

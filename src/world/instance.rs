@@ -67,6 +67,10 @@ pub struct Instance {
     pub spec: Option<Digest>,
     /// What its processes are doing.
     pub run: Run,
+    /// What somebody's hand changed since it was made, in words, where that was looked at and found.
+    pub altered: Option<String>,
+    /// It was not as it was made even after it had been put right in place.
+    pub beyond_repair: bool,
     /// When it was created.
     pub created: Timestamp,
     /// What the prober last heard from it.

@@ -284,7 +284,7 @@ impl History {
         let mut host = self.engine.host.lock().unwrap();
         let names: Vec<InstanceName> = host.containers.keys().cloned().collect();
         let Some(name) = names.choose(&mut self.random) else { return };
-        let what = self.random.random_range(0..5);
+        let what = self.random.random_range(0..6);
         if self.is_loud {
             println!("meddle with {name}: {what}");
         }
@@ -297,6 +297,10 @@ impl History {
             1 => Run::Exited { code: 137, out_of_memory: false },
             2 => Run::Paused,
             3 => Run::Running { address: None, since: container.started },
+            4 => {
+                container.altered = true;
+                return;
+            }
             _ => Run::Exited { code: 137, out_of_memory: true },
         };
     }
@@ -381,6 +385,7 @@ fn essence(action: &Action) -> String {
         Action::Start { revision, number } => format!("start {revision} {number}"),
         Action::AwaitReady { instance, .. } => format!("await {instance}"),
         Action::Drain { instance, .. } => format!("drain {instance}"),
+        Action::Repair { instance, .. } => format!("repair {instance}"),
         Action::Remove { instance, .. } => format!("remove {instance}"),
         Action::RecordServed { revision } => format!("record served {revision}"),
         Action::Install { image } => format!("install {image}"),

@@ -89,6 +89,9 @@ pub struct Container {
     pub id: ContainerId,
     pub run: Run,
     pub started: Timestamp,
+    /// Its own for as long as it is there.
+    pub address: SocketAddr,
+    pub altered: bool,
 }
 
 impl Container {
@@ -153,7 +156,7 @@ impl SimEngine {
     /// The healthy instances that the route of an API has.
     pub fn healthy_routed(&self, id: &ApiId) -> usize {
         match self.routes.lock().unwrap().seen(id).map(|route| route.answer) {
-            Some(Answer::Forward { containers, .. }) => containers.iter().filter(|c| self.is_ready(c)).count(),
+            Some(Answer::Forward { containers, .. }) => containers.keys().filter(|c| self.is_ready(c)).count(),
             _ => 0,
         }
     }
@@ -179,6 +182,8 @@ impl Engine for SimEngine {
                     number: container.job.number,
                     spec: None,
                     run: container.run.clone(),
+                    altered: container.altered.then(|| "somebody changed its memory limit".to_owned()),
+                    beyond_repair: false,
                     created: container.started,
                     readiness: Readiness::Unknown,
                     in_flight: 0,
@@ -233,9 +238,22 @@ impl Engine for SimEngine {
             let (number, started) = (host.next, self.clock.now());
             let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(number).unwrap()));
             let run = Run::Running { address: Some(address), since: started };
-            let container = Container { job: job.clone(), id: format!("c{number}").into(), run, started };
+            let id = format!("c{number}").into();
+            let container = Container { job: job.clone(), id, run, started, address, altered: false };
             host.containers.insert(job.name.clone(), container);
             Ok(())
+        })
+    }
+
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.faults.call(|| {
+            let mut host = self.host.lock().unwrap();
+            let Some(found) = host.containers.values_mut().find(|c| c.id == *container) else { return Ok(true) };
+            found.altered = false;
+            if matches!(found.run, Run::Paused | Run::Running { address: None, .. }) {
+                found.run = Run::Running { address: Some(found.address), since: found.started };
+            }
+            Ok(true)
         })
     }
 
@@ -246,7 +264,7 @@ impl Engine for SimEngine {
         };
         let Some(api) = api else { return Ok(()) };
         let is_routed = match self.routes.lock().unwrap().seen(&api).map(|route| route.answer) {
-            Some(Answer::Forward { containers, .. }) => containers.contains(container),
+            Some(Answer::Forward { containers, .. }) => containers.contains_key(container),
             _ => false,
         };
         let is_healthy = self.is_ready(container);
