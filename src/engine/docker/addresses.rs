@@ -38,6 +38,11 @@ impl Subnet {
         format!("{}/{}", Ipv4Addr::from(self.first), self.prefix + ENGINE_PART)
     }
 
+    /// The host's own address on it.
+    pub(super) fn gateway(self) -> String {
+        Ipv4Addr::from(self.first + 1).to_string()
+    }
+
     /// How many addresses are for instances; the last of a subnet is its broadcast address.
     fn len(self) -> u32 {
         let all = 1u32 << (32 - self.prefix);

@@ -124,6 +124,7 @@ impl Docker {
                 config: Some(vec![IpamConfig {
                     subnet: Some(subnet.text()),
                     ip_range: Some(subnet.engine_part()),
+                    gateway: Some(subnet.gateway()),
                     ..IpamConfig::default()
                 }]),
                 ..Ipam::default()
