@@ -107,6 +107,19 @@ pub enum Action {
         #[serde(skip_serializing_if = "Option::is_none")]
         trouble: Option<FailureKind>,
     },
+    /// End the hold on the API.
+    Release {
+        /// Why it is over.
+        why: String,
+    },
+    /// Say that this daemon, which only follows, sends an instance nothing more and waits for nothing from it.
+    LetGo {
+        /// Which one.
+        instance: InstanceName,
+        /// Which one exactly.
+        #[serde(skip)]
+        container: ContainerId,
+    },
     /// Remove the API's row.
     Forget,
 }

@@ -23,6 +23,8 @@ pub struct Look {
     pub images: BTreeSet<ImageTag>,
     /// Every instance of ours.
     pub instances: BTreeMap<ApiId, Vec<Instance>>,
+    /// Containers that are about to be removed.
+    pub leaving: BTreeSet<String>,
 }
 
 impl Look {
@@ -64,7 +66,9 @@ impl World {
         for instance in list {
             instances.entry(instance.api.clone()).or_default().push(instance);
         }
-        Ok(Look { records, confirmed, recent, images, instances })
+        let leaving = self.records.leaving().await?.into_keys().collect();
+        self.forget_the_gone(&leaving, &instances).await?;
+        Ok(Look { records, confirmed, recent, images, instances, leaving })
     }
 
     /// The APIs that went within [`goals::RECENT`], as the events have it: a restart must not make room for more.
@@ -78,10 +82,25 @@ impl World {
         Ok(recent.filter_map(|event| event.api).collect())
     }
 
+    /// Forgets that a container was about to be removed once it is gone, by whatever hand.
+    async fn forget_the_gone(
+        &self,
+        leaving: &BTreeSet<String>,
+        instances: &BTreeMap<ApiId, Vec<Instance>>,
+    ) -> Result<(), TurnError> {
+        let is_there = |container: &str| instances.values().flatten().any(|instance| &*instance.container == container);
+        for gone in leaving.iter().filter(|container| self.role.leads() && !is_there(container)) {
+            self.records.left(gone).await?;
+        }
+        Ok(())
+    }
+
     /// Forgets what only this process keeps of containers that somebody else removed.
     fn let_go(&self, watched: &[ContainerId], list: &[Instance]) {
         let there: BTreeSet<&ContainerId> = list.iter().map(|instance| &instance.container).collect();
         let (mut draining, mut beyond_repair) = (lock(&self.draining), lock(&self.beyond_repair));
+        lock(&self.waiting).retain(|container, _| there.contains(container));
+        lock(&self.let_go).retain(|container| there.contains(container));
         for gone in watched.iter().filter(|container| !there.contains(container)) {
             self.readings.forget(gone);
             draining.remove(gone);
@@ -95,6 +114,6 @@ impl World {
         let useful = Self::useful_images(desired);
         let images = look.images.intersection(&useful).cloned().collect();
         let instances = look.instances.get(&desired.id).cloned().unwrap_or_default();
-        self.complete(desired, instances, images, look.records.get(&desired.id).cloned())
+        self.complete(desired, instances, images, look.records.get(&desired.id).cloned(), &look.leaving)
     }
 }

@@ -46,6 +46,12 @@ pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
             }
         }
         Action::Remove { container, .. } => observed.instances.retain(|i| i.container != *container),
+        Action::Release { .. } => {
+            if let Some(record) = &mut observed.record {
+                record.hold = None;
+            }
+        }
+        Action::LetGo { .. } => {}
         Action::Forget => observed.record = None,
     }
 }
@@ -66,6 +72,7 @@ fn start(desired: &Desired, revision: &Revision, number: u16, observed: &mut Obs
         beyond_repair: false,
         created: observed.at,
         readiness: Readiness::Unknown,
+        leaving: false,
         in_flight: 0,
         draining_since: None,
     });

@@ -65,6 +65,19 @@ impl World {
             Action::Remove { instance, container, trouble } => {
                 self.remove(desired, observed, (instance, container), *trouble, step).await
             }
+            Action::Release { why } => {
+                self.records.release(id).await?;
+                self.write_down(id, None, "released", why).await
+            }
+            Action::LetGo { container, .. } => {
+                let draining = lock(&self.draining).get(container).cloned();
+                // Somebody may have read the old route, and not have counted itself yet.
+                if draining.is_none_or(|draining| draining.upstream.try_seal()) {
+                    self.records.let_go(container, &self.daemon).await?;
+                    lock(&self.let_go).insert(Arc::clone(container));
+                }
+                Ok(())
+            }
             Action::Forget => {
                 let is_confirmed = self.records.confirmed_removals().await?.contains(id);
                 let event = if is_confirmed { REMOVED_AS_CONFIRMED } else { REMOVED };
@@ -228,11 +241,19 @@ impl World {
             let last = last.filter(|_| kind == FailureKind::Crash).map_or_else(String::new, |line| format!(": {line}"));
             self.fail(desired, &instance.revision, kind, format!("{}{last}", step.reason), output).await?;
         }
+        // From here on nobody may send it anything, whichever daemon goes on with this: a write that another daemon has
+        // fenced off ends it here.
+        self.records.announce(container).await?;
+        if trouble.is_none() && !self.is_let_go_by_all(instance, desired).await? {
+            self.readings.ready_within(container, SLICE).await;
+            return Ok(());
+        }
         self.readings.forget(container);
         self.engine.remove(container, STOP_GRACE).await?;
+        self.records.left(container).await?;
         lock(&self.draining).remove(container);
         lock(&self.beyond_repair).remove(container);
-        lock(&self.gaps).insert(instance.name.clone());
+        lock(&self.gaps).insert(InstanceName::new(&desired.id, &instance.revision, instance.number));
         tracing::info!(api = %desired.id, %name, "removed: {}", step.reason);
         Ok(())
     }
@@ -269,6 +290,9 @@ impl World {
             message: message.to_owned(),
         };
         tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), "{kind}: {message}");
+        if !self.role.leads() {
+            return Ok(());
+        }
         self.records.add_event(&event).await?;
         Ok(())
     }

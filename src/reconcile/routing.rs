@@ -86,6 +86,24 @@ impl World {
         draining.get(container).map_or(0, |draining| draining.upstream.in_flight())
     }
 
+    /// Whether every other daemon that serves callers has let go of an instance, or has had the time to.
+    pub(super) async fn is_let_go_by_all(&self, instance: &Instance, desired: &Desired) -> Result<bool, TurnError> {
+        let followers = self.records.followers().await?;
+        if followers.is_empty() {
+            return Ok(true);
+        }
+        let leaving = self.records.leaving().await?;
+        let by = leaving.get(&*instance.container);
+        if followers.keys().all(|daemon| by.is_some_and(|by| by.contains(daemon))) {
+            return Ok(true);
+        }
+        let since = *lock(&self.waiting).entry(Arc::clone(&instance.container)).or_insert(self.clock.now());
+        let drain =
+            desired.target_of(&instance.revision).or(desired.target()).map_or(Duration::ZERO, |t| t.spec.drain.0);
+        // Other daemons hear of it within a second; what they have in flight has as long as ours has.
+        Ok(self.clock.now() >= since + drain + Duration::from_secs(2))
+    }
+
     /// Whether no request can reach an instance any more: the last word before it is removed.
     ///
     /// A request may have read the old route and not have counted itself yet, so a count of zero alone is not enough.

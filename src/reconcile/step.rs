@@ -18,6 +18,10 @@ use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen
 /// instance, no step leaves it with none unless the goal is to remove or suspend it.
 #[must_use]
 pub fn step(desired: &Desired, observed: &Observed) -> Next {
+    let is_held = observed.record.as_ref().is_some_and(|record| record.hold.is_some());
+    if let Some(why) = desired.spent_hold.filter(|_| is_held) {
+        return act(Action::Release { why: why.to_owned() }, format!("the hold is over: {why}"));
+    }
     let next = toward(desired, observed);
     if matches!(desired.goal, Goal::Remove) {
         return next;
@@ -85,11 +89,18 @@ fn serve(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
 /// Towards an API that is kept and runs nothing.
 fn suspend(target: &Target, observed: &Observed) -> Next {
     let spec = &target.spec;
-    let route = RouteSeen { answer: Answer::Suspended, settings: spec.digest() };
-    if observed.route.as_ref() != Some(&route) {
-        return act(Action::Route { answer: Answer::Suspended, spec: Box::new(spec.clone()) }, "the API is suspended");
+    if let Some(next) = suspended(target, observed) {
+        return next;
     }
     record_served(target, observed).or_else(|| retire(observed, spec.drain.0, |_| true)).unwrap_or(Next::Settled)
+}
+
+/// Lets callers know that an API is suspended; `None` where they do.
+pub(super) fn suspended(target: &Target, observed: &Observed) -> Option<Next> {
+    let spec = &target.spec;
+    let route = RouteSeen { answer: Answer::Suspended, settings: spec.digest() };
+    (observed.route.as_ref() != Some(&route))
+        .then(|| act(Action::Route { answer: Answer::Suspended, spec: Box::new(spec.clone()) }, "the API is suspended"))
 }
 
 /// Towards nothing at all.
@@ -105,8 +116,8 @@ fn remove(observed: &Observed) -> Next {
 
 /// Puts right what somebody's hand has changed on an instance that is wanted.
 fn repair(target: &Target, observed: &Observed) -> Option<Next> {
-    let mut wanted =
-        observed.instances.iter().filter(|instance| is_current(instance, target) && !instance.beyond_repair);
+    let is_wanted = |i: &&Instance| is_current(i, target) && !i.beyond_repair && !i.leaving;
+    let mut wanted = observed.instances.iter().filter(is_wanted);
     let (instance, reason) = wanted.find_map(|instance| Some((instance, altered(instance)?)))?;
     let (instance, container) = (instance.name.clone(), Arc::clone(&instance.container));
     Some(act(Action::Repair { instance, container }, reason))
@@ -122,8 +133,8 @@ fn altered(instance: &Instance) -> Option<String> {
     }
 }
 
-/// Points the route at the best that there is.
-fn route(target: &Target, observed: &Observed) -> Option<Next> {
+/// Points the route at the best that there is; `None` where it is there already.
+pub(super) fn route(target: &Target, observed: &Observed) -> Option<Next> {
     let (answer, spec, reason) = best_route(target, observed);
     let best = RouteSeen { answer, settings: spec.digest() };
     if observed.route.as_ref() == Some(&best) {
@@ -167,7 +178,8 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
     if others.is_empty() {
         // Nobody is ready. One that runs and served a moment ago may still answer, which is more than we can; one that
         // is about to be given up is taken out first, so that what it has in flight is waited for.
-        let may_answer = |i: &&Instance| is_routed(i) && i.address().is_some() && !is_given_up(i, target, observed.at);
+        let may_answer =
+            |i: &&Instance| is_routed(i) && i.address().is_some() && !i.leaving && !is_given_up(i, target, observed.at);
         others = observed.instances.iter().filter(may_answer).collect();
     }
     match others.first() {
@@ -246,6 +258,9 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
         let (instance, container) = (instance.name.clone(), Arc::clone(&instance.container));
         act(Action::Remove { instance, container, trouble }, reason)
     };
+    if instance.leaving {
+        return replace(None, "its removal had begun".to_owned());
+    }
     match &instance.run {
         Run::Created => start("it was created, and never started".to_owned()),
         Run::Paused => replace(None, "somebody paused it, and it cannot be woken".to_owned()),

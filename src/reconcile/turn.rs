@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 use super::desired::Desired;
+use super::following::follow;
 use super::found;
+use super::leadership::Role;
 use super::readings::Readings;
 use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
@@ -47,6 +49,14 @@ pub struct World {
     pub(super) gaps: Mutex<HashSet<InstanceName>>,
     /// Each API's row as this process last wrote or read it.
     pub(super) known: Mutex<HashMap<ApiId, Record>>,
+    /// Since when other daemons are waited for to let go of a container.
+    pub(super) waiting: Mutex<HashMap<ContainerId, Timestamp>>,
+    /// The containers that this daemon, as a follower, has let go of.
+    pub(super) let_go: Mutex<HashSet<ContainerId>>,
+    /// Which daemon this is.
+    pub daemon: String,
+    /// Whether this process reconciles.
+    pub role: Role,
     /// Bounds how many containers start at once: each start is a second of a core.
     pub(super) starts: Semaphore,
     /// Bounds how many APIs' files are in memory at once, on their way into images.
@@ -178,26 +188,35 @@ impl World {
             beyond_repair: Mutex::default(),
             gaps: Mutex::default(),
             known: Mutex::default(),
+            waiting: Mutex::default(),
+            let_go: Mutex::default(),
+            daemon: uuid::Uuid::now_v7().to_string(),
+            role: Role::default(),
             starts: Semaphore::new(4),
             builds: Semaphore::new(2),
             calls: Semaphore::new(16),
         }
     }
 
-    /// One round for one API. `desired` is asked for after the records were read, since it depends on them.
+    /// One round for one API. `desired` is asked for after the records were read, since it depends on them, and again
+    /// during long work whenever somebody is `woken`.
     ///
     /// # Errors
     /// Where the world could not be observed, or the step could not be done for a reason outside the API.
     pub async fn turn(
         &self,
         id: &ApiId,
-        desired: impl FnOnce(Option<&Record>) -> Desired,
+        desired: impl Fn(Option<&Record>) -> Desired,
+        woken: &Notify,
     ) -> Result<Outcome, TurnError> {
         let record = self.records.get(id).await?;
-        self.notice_edits(id, record.as_ref()).await?;
-        let desired = desired(record.as_ref());
-        let observed = self.observe(&desired, record).await?;
-        let next = step(&desired, &observed);
+        if self.role.leads() {
+            self.notice_edits(id, record.as_ref()).await?;
+        }
+        let wanted = desired(record.as_ref());
+        let observed = self.observe(&wanted, record.clone()).await?;
+        let (newer, desired) = (desired, wanted);
+        let next = self.next(&desired, &observed);
         let status = status::status(&desired, &observed, &next);
         match next {
             Next::Settled => Ok(Outcome::Settled(status)),
@@ -205,10 +224,38 @@ impl World {
             Next::Act(step) => {
                 self.tell(id, &step);
                 self.note_drift(&desired, &observed, &step).await?;
-                self.perform(&desired, &observed, &step).await?;
+                let Some(image) = long_work(&step.action) else {
+                    self.perform(&desired, &observed, &step).await?;
+                    return Ok(Outcome::Again);
+                };
+                // A newer change supersedes the one in flight, as soon as the work is for nothing that is still wanted.
+                let superseded = async {
+                    loop {
+                        woken.notified().await;
+                        let now = newer(record.as_ref());
+                        if !Self::useful_images(&now).contains(image) {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    done = self.perform(&desired, &observed, &step) => done?,
+                    () = superseded => tracing::info!(api = %id, "given up for a newer change: {}", step.reason),
+                }
                 Ok(Outcome::Again)
             }
         }
+    }
+
+    /// The next step: towards the tree where this process reconciles, else after what the records say is in force.
+    #[must_use]
+    pub fn next(&self, desired: &Desired, observed: &Observed) -> Next {
+        if self.role.leads() {
+            return step(desired, observed);
+        }
+        let let_go = lock(&self.let_go);
+        follow(desired, observed, |instance| let_go.contains(&instance.container))
     }
 
     /// Writes down that somebody edited the API's row: nobody else but this process writes it.
@@ -263,7 +310,8 @@ impl World {
         }));
         let (instances, images) = try_join(instances, images).await?;
         let images = images.into_iter().flatten().collect();
-        Ok(self.complete(desired, instances, images, record))
+        let leaving = self.records.leaving().await?.into_keys().collect();
+        Ok(self.complete(desired, instances, images, record, &leaving))
     }
 
     /// The tags that a step for this API may ask about.
@@ -279,6 +327,7 @@ impl World {
         mut instances: Vec<Instance>,
         images: BTreeSet<ImageTag>,
         record: Option<Record>,
+        leaving: &BTreeSet<String>,
     ) -> Observed {
         let (draining, beyond_repair) = (lock(&self.draining), lock(&self.beyond_repair));
         for instance in &mut instances {
@@ -288,6 +337,7 @@ impl World {
                 self.readings.watch(&instance.container, &desired.id, address, &target.spec.health);
             }
             instance.readiness = self.readings.readiness(&instance.container);
+            instance.leaving = leaving.contains(&*instance.container);
             instance.beyond_repair = beyond_repair.contains(&instance.container);
             if let Some(Draining { upstream, since }) = draining.get(&instance.container) {
                 instance.in_flight = upstream.in_flight();
@@ -298,6 +348,14 @@ impl World {
         }
         instances.sort_by(|a, b| a.name.cmp(&b.name));
         Observed { at: self.clock.now(), images, instances, record, route: self.routes.seen(&desired.id) }
+    }
+}
+
+/// The image of an action that may take minutes.
+fn long_work(action: &Action) -> Option<&ImageTag> {
+    match action {
+        Action::Install { image } | Action::Build { image } => Some(image),
+        _ => None,
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Instance {
     pub created: Timestamp,
     /// What the prober last heard from it.
     pub readiness: Readiness,
+    /// It was announced that it is about to be removed: nobody may send it a new request, whatever comes of that.
+    pub leaving: bool,
     /// Requests and streams that the gateway has open to it.
     pub in_flight: u64,
     /// Since when it has been out of the route while it still had requests in flight.
@@ -123,10 +125,10 @@ pub enum Readiness {
 }
 
 impl Instance {
-    /// Whether it runs and its last probe was good.
+    /// Whether it runs, its last probe was good, and it is not about to go.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.run, Run::Running { address: Some(_), .. }) && self.readiness == Readiness::Ready
+        !self.leaving && matches!(self.run, Run::Running { address: Some(_), .. }) && self.readiness == Readiness::Ready
     }
 
     /// Where the host reaches the app, while it runs.

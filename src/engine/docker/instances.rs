@@ -85,6 +85,7 @@ impl Docker {
             beyond_repair: false,
             created,
             readiness: Readiness::Unknown,
+            leaving: false,
             in_flight: 0,
             draining_since: None,
         };
