@@ -12,6 +12,7 @@
 #![warn(missing_docs)]
 
 pub mod installation;
+pub mod lend;
 pub mod settings;
 pub mod tree;
 

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::status::Status;
 use super::step::Next;
 use super::turn::{Going, Outcome, TurnError, World, lock};
-use crate::engine::{Base, Hint};
+use crate::engine::{Base, Hint, ImageTag};
 use crate::records::RecordsError;
 use crate::settings::Policy;
 use crate::tree::{ApiId, Tree};
@@ -42,6 +43,8 @@ pub struct Controller {
     slots: Mutex<HashMap<ApiId, Slot>>,
     /// Goes up whenever an API comes to rest.
     rested: watch::Sender<u64>,
+    /// Images that the last round of cleaning up found no need of.
+    pub(super) unneeded: Mutex<BTreeSet<ImageTag>>,
     /// Some API may go once another one serves.
     pub(super) has_waiting: Mutex<bool>,
     /// Somebody wants everything to be looked at.
@@ -77,6 +80,7 @@ impl Controller {
     /// A controller that has seen no tree yet, and so removes nothing.
     #[must_use]
     pub fn new(world: Arc<World>, base: Base, policy: Policy, stop: CancellationToken) -> Arc<Self> {
+        world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         Arc::new(Self {
             world,
             base,
@@ -85,6 +89,7 @@ impl Controller {
             removable: Mutex::default(),
             slots: Mutex::default(),
             rested: watch::channel(0).0,
+            unneeded: Mutex::default(),
             has_waiting: Mutex::default(),
             wanted: Notify::new(),
             tasks: TaskTracker::new(),
@@ -115,6 +120,7 @@ impl Controller {
 
     /// Goes on with another policy.
     pub fn set_policy(&self, policy: Policy) {
+        self.world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         *lock(&self.policy) = policy;
     }
 

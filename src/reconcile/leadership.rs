@@ -59,7 +59,9 @@ impl Role {
 
     /// Returns once [`Role::follow`] was called.
     pub async fn lost(&self) {
-        self.lost.notified().await;
+        while self.leads() {
+            self.lost.notified().await;
+        }
     }
 }
 

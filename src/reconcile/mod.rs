@@ -5,6 +5,7 @@ mod aims;
 pub mod assume;
 pub mod backoff;
 pub mod build_log;
+pub mod cleanup;
 pub mod controller;
 pub mod desired;
 pub mod follow;

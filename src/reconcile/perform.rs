@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
 use super::turn::{Going, TurnError, World, lock};
 use crate::engine::{Build, EngineError, ImageTag, Install, Start};
+use crate::lend::lend;
 use crate::records::NewEvent;
 use crate::tree::{ApiId, Digest, Revision};
 use crate::world::instance::{ContainerId, InstanceName};
@@ -24,6 +26,15 @@ pub(super) const SLICE: Duration = Duration::from_millis(250);
 
 /// How long an instance may take to end once it is asked to; what it had in flight was waited for before.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// A start that takes longer than this lets others begin.
+const SLOW_START: Duration = Duration::from_secs(5);
+
+/// A build that takes longer than this lets others begin.
+const SLOW_BUILD: Duration = Duration::from_secs(20);
+
+/// Between two looks at the disk while something is installed.
+const DISK_LOOK: Duration = Duration::from_secs(1);
 
 /// How many of an app's last lines are kept with its failure.
 const OUTPUT_LINES: usize = 40;
@@ -91,14 +102,54 @@ impl World {
     async fn install(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
         let job = Install { tag: image.clone(), requirements: target.requirements.clone() };
-        let done = self.engine.install(&job, &self.progress(&desired.id, Keep::Nothing)).await;
+        let progress = self.progress(&desired.id, Keep::Nothing);
+        let done = match self.room_for_a_build().await {
+            Ok(()) => tokio::select! {
+                done = self.engine.install(&job, &progress) => done,
+                full = self.disk_fills_up() => Err(full),
+            },
+            Err(full) => Err(full),
+        };
         self.settle(desired, &target.revision, FailureKind::Install, "installed", "requirements installed", done).await
+    }
+
+    /// Whether the disk has room for a build: one that is full stops the host, and everything on it.
+    async fn room_for_a_build(&self) -> Result<(), EngineError> {
+        let least = self.min_free_disk.load(Ordering::Relaxed);
+        let is_low = |free: Option<u64>| free.filter(|free| *free < least);
+        if is_low(self.engine.free_disk().await?).is_none() {
+            return Ok(());
+        }
+        self.engine.make_room().await?;
+        match is_low(self.engine.free_disk().await?) {
+            Some(free) => Err(disk_is_low("is low", free, least)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns once an install has eaten most of what had to be free before it began.
+    async fn disk_fills_up(&self) -> EngineError {
+        loop {
+            tokio::time::sleep(DISK_LOOK).await;
+            let least = self.min_free_disk.load(Ordering::Relaxed);
+            if let Ok(Some(free)) = self.engine.free_disk().await
+                && free < least / 2
+            {
+                return disk_is_low("was filled up by this install, which was stopped", free, least);
+            }
+        }
     }
 
     async fn build(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
-        // Never closed, so a permit always comes. Taken before the files are read: they are in memory from then on.
-        let _permit = self.builds.acquire().await;
+        if let Err(full) = self.room_for_a_build().await {
+            return self.settle(desired, &target.revision, FailureKind::Build, "built", "image built", Err(full)).await;
+        }
+        // The permit comes before the files are read: they are in memory from then on.
+        lend(&self.builds, SLOW_BUILD, self.build_with(desired, target, image)).await
+    }
+
+    async fn build_with(&self, desired: &Desired, target: &Arc<Target>, image: &ImageTag) -> Result<(), TurnError> {
         let files = self.read_files(target).await?;
         let blobs: Vec<(Digest, Arc<[u8]>)> = target
             .files
@@ -151,11 +202,7 @@ impl World {
             image: target.images.code.clone(),
             run: target.spec.run(),
         };
-        let done = {
-            // Never closed, so a permit always comes.
-            let _permit = self.starts.acquire().await;
-            self.engine.start(&job).await
-        };
+        let done = { lend(&self.starts, SLOW_START, self.engine.start(&job)).await };
         let message = format!("instance {number} of {}", target.spec.replicas);
         self.settle(desired, revision, FailureKind::Start, "started", &message, done).await
     }
@@ -296,6 +343,17 @@ impl World {
         self.records.add_event(&event).await?;
         Ok(())
     }
+}
+
+fn disk_is_low(what: &str, free: u64, least: u64) -> EngineError {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let message = format!(
+        "the engine's disk {what}: {} are free, and nothing is built below {}; free some, or lower policy.min_free_disk \
+         in skep.yaml",
+        mib(free),
+        mib(least),
+    );
+    EngineError::Hindered { message, output: Vec::new() }
 }
 
 /// Of the goal and what served last, the one that an image belongs to.

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
@@ -18,10 +20,14 @@ use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
 use crate::gateway::{Routes, Upstream};
+use crate::lend::lend;
 use crate::records::{Records, RecordsError};
 use crate::tree::{ApiId, api::ReadError};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Observed, Record};
+
+/// A look at one API that takes longer than this lets others look.
+const SLOW_CALL: Duration = Duration::from_secs(2);
 
 /// Everything outside that a turn touches.
 pub struct World {
@@ -53,6 +59,8 @@ pub struct World {
     pub(super) waiting: Mutex<HashMap<ContainerId, Timestamp>>,
     /// The containers that this daemon, as a follower, has let go of.
     pub(super) let_go: Mutex<HashSet<ContainerId>>,
+    /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
+    pub min_free_disk: AtomicU64,
     /// Which daemon this is.
     pub daemon: String,
     /// Whether this process reconciles.
@@ -192,6 +200,7 @@ impl World {
             let_go: Mutex::default(),
             daemon: uuid::Uuid::now_v7().to_string(),
             role: Role::default(),
+            min_free_disk: AtomicU64::new(0),
             starts: Semaphore::new(4),
             builds: Semaphore::new(2),
             calls: Semaphore::new(16),
@@ -301,14 +310,12 @@ impl World {
 
     /// All that one look says about one API.
     async fn observe(&self, desired: &Desired, record: Option<Record>) -> Result<Observed, TurnError> {
-        // Never closed, so a permit always comes.
-        let _permit = self.calls.acquire().await;
         let instances = self.engine.instances(Some(&desired.id));
         let images = try_join_all(Self::useful_images(desired).into_iter().map(|tag| async move {
             let is_there = self.engine.has_image(&tag).await?;
             Ok::<_, EngineError>(is_there.then_some(tag))
         }));
-        let (instances, images) = try_join(instances, images).await?;
+        let (instances, images) = lend(&self.calls, SLOW_CALL, try_join(instances, images)).await?;
         let images = images.into_iter().flatten().collect();
         let leaving = self.records.leaving().await?.into_keys().collect();
         Ok(self.complete(desired, instances, images, record, &leaving))

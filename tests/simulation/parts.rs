@@ -291,6 +291,27 @@ impl Engine for SimEngine {
             .await
     }
 
+    async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
+        self.faults
+            .call(|| {
+                self.host.lock().unwrap().images.remove(tag);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn tidy(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn free_disk(&self) -> Result<Option<u64>, EngineError> {
+        Ok(None)
+    }
+
+    async fn make_room(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     async fn logs(
         &self,
         _: &ContainerId,

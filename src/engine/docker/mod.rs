@@ -26,6 +26,7 @@ pub mod ports;
 mod repair;
 mod runtime;
 mod text;
+mod tidy;
 mod workshop;
 
 use std::collections::{BTreeSet, HashMap};
@@ -71,6 +72,8 @@ struct Shared {
     /// Where the full look goes on to look closely.
     closely: AtomicUsize,
     firewall: tokio::sync::Mutex<firewall::Seen>,
+    /// Where the engine keeps its images, as it says.
+    folder: OnceLock<String>,
     /// Held while a loopback port is chosen and taken.
     ports: tokio::sync::Mutex<BTreeSet<u16>>,
     /// One lock for each image that is being made.
@@ -111,6 +114,7 @@ impl Docker {
                 cursor: Mutex::new(addresses::Cursor::anywhere()),
                 closely: AtomicUsize::new(0),
                 firewall: tokio::sync::Mutex::default(),
+                folder: OnceLock::new(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
                 installs: Semaphore::new(concurrency),
@@ -205,6 +209,22 @@ impl Engine for Docker {
 
     async fn remove(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
         self.remove_instance(container, grace).await
+    }
+
+    async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
+        self.remove_tag(tag).await
+    }
+
+    async fn tidy(&self) -> Result<(), EngineError> {
+        self.tidy_up().await
+    }
+
+    async fn free_disk(&self) -> Result<Option<u64>, EngineError> {
+        self.free_bytes().await
+    }
+
+    async fn make_room(&self) -> Result<(), EngineError> {
+        self.drop_cache().await
     }
 
     async fn logs(

@@ -100,6 +100,9 @@ pub fn prune(t: &Transaction<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
         UNION SELECT file.value ->> '$.digest' FROM apis, json_each(served, '$.files') AS file WHERE served IS NOT NULL
         UNION SELECT file.value ->> '$.digest' FROM holds, json_each(hold, '$.serve.files') AS file)";
     let revisions = t.execute(REVISIONS, params![i64::try_from(keep.revisions).unwrap_or(i64::MAX)])?;
+    // Of an API that is gone: it may come back, for as long as its events are kept.
+    let gone = "DELETE FROM revisions WHERE since < ?1 AND api NOT IN (SELECT id FROM apis)";
+    let revisions = revisions + t.execute(gone, [row::time(keep.events_since)])?;
     let events = t.execute("DELETE FROM events WHERE at < ?1", [row::time(keep.events_since)])?;
     let blobs = t.execute(BLOBS, [row::time(keep.blobs_since)])?;
     Ok(Pruned { revisions, events, blobs })
