@@ -19,8 +19,8 @@ use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
 use crate::installation::{Holder, InstallationError};
+use crate::reconcile::Controller;
 use crate::reconcile::routing::route;
-use crate::reconcile::{Controller, cleanup};
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
@@ -34,6 +34,9 @@ const ADOPTION: Duration = Duration::from_secs(2);
 
 /// How often the records are asked whether another process has written. Asking takes some 50 µs.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
+
+/// How many times the longest time between two looks lies between two rounds of cleaning up.
+const CLEAN_EVERY: u32 = 2;
 
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -126,7 +129,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     tasks.spawn(keep_firewall(engine, stop.clone()));
-    tasks.spawn(Arc::clone(&controller).keep_clean(cleanup::EVERY, stop.clone()));
+    tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
     let terms = Terms {
         installation: context.installation.clone(),

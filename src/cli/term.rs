@@ -41,11 +41,12 @@ impl Terms {
     /// Stands by, reconciles, stands by again, until `stop`.
     pub async fn run(self, lock: Option<Lock>, stop: CancellationToken) {
         let lock = Mutex::new(lock);
+        let mut has_lost = false;
         loop {
             let daemon = self.world.daemon.clone();
             let epoch = tokio::select! {
                 () = stop.cancelled() => break,
-                epoch = stand_by(&*self.records, &daemon, || self.take(&lock)) => epoch,
+                epoch = stand_by(&*self.records, &daemon, has_lost, || self.take(&lock)) => epoch,
             };
             self.lead(epoch, &lock, &stop).await;
             if stop.is_cancelled() {
@@ -55,6 +56,7 @@ impl Terms {
             }
             tracing::warn!("another daemon has taken over; this one goes on serving, and stands by");
             *guard(&lock) = None;
+            has_lost = true;
             self.surface.set_to_follow(Arc::clone(&self.controller));
             if let Err(error) = self.controller.look().await {
                 tracing::warn!("cannot look at the world: {error}");

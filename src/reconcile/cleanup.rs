@@ -13,10 +13,6 @@ use crate::engine::ImageTag;
 use crate::records::Keep;
 use crate::tree::ApiId;
 
-/// Between two rounds. An image goes in the second round that finds no need of it: one that is just being made is needed
-/// by the first look that knows its revision.
-pub const EVERY: Duration = Duration::from_secs(60);
-
 /// Old records are thrown away in one of so many rounds: reading which files are still needed takes a while.
 const ROUNDS: u32 = 30;
 
@@ -25,6 +21,9 @@ const UNREFERRED: Duration = Duration::from_secs(24 * 3600);
 
 impl Controller {
     /// Cleans up from time to time, while this daemon reconciles, until `stop`.
+    ///
+    /// An image goes in the second round that finds no need of it: one that is just being made is needed by the first
+    /// look that knows its revision.
     pub async fn keep_clean(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         for round in 0.. {
             tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(every) => {} }

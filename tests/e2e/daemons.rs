@@ -51,12 +51,12 @@ fn a_second_daemon_serves_and_takes_over_at_once_when_the_first_is_killed_or_end
     assert_eq!(role(second.address), "leader");
 
     // The one that comes back stands by; when the other one ends with manners, it goes on at once.
-    world.serve();
-    world.until("both serve", || answers(world.address(), "three"));
-    assert_eq!(role(world.address()), "follower");
+    let third = world.serve_beside();
+    world.until("both serve", || answers(third.address, "three"));
+    assert_eq!(role(third.address), "follower");
     drop(second);
     world.code("hello", &saying("four"));
-    world.expect_answer("hello", "/", "four");
+    world.until("the third one deploys", || answers(third.address, "four"));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The engine as somebody sees it who stands beside skep: containers, killed and counted by hand.
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions,
+    RenameContainerOptions, StartContainerOptions,
 };
 
 /// A container, in few words.
@@ -76,4 +77,48 @@ pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
         client.start_container(&id, None::<StartContainerOptions>).await.unwrap();
         id
     })
+}
+
+/// As `docker pause`.
+pub fn pause(id: &str) {
+    block_on(async { client().pause_container(id).await.unwrap() });
+}
+
+/// As `docker rename`.
+pub fn rename(id: &str, name: &str) {
+    let options = RenameContainerOptions { name: name.to_owned() };
+    block_on(async { client().rename_container(id, options).await.unwrap() });
+}
+
+/// As `docker update`, in bytes and thousand-millionths of a core.
+pub fn limit(id: &str, memory: i64, nano_cpus: i64) {
+    let body = ContainerUpdateBody {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        nano_cpus: Some(nano_cpus),
+        ..ContainerUpdateBody::default()
+    };
+    block_on(async { client().update_container(id, body).await.unwrap() });
+}
+
+/// As `docker network disconnect --force`.
+pub fn disconnect(network: &str, id: &str) {
+    let request = NetworkDisconnectRequest { container: id.to_owned(), force: Some(true) };
+    block_on(async { client().disconnect_network(network, request).await.unwrap() });
+}
+
+/// As `docker network rm`.
+pub fn remove_network(network: &str) {
+    block_on(async { client().remove_network(network).await.unwrap() });
+}
+
+/// As `docker rmi --force`.
+pub fn remove_image(image: &str) {
+    let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+    block_on(async { client().remove_image(image, Some(options), None).await.unwrap() });
+}
+
+/// Whether there is an image of that name.
+pub fn has_image(image: &str) -> bool {
+    block_on(async { client().inspect_image(image).await.is_ok() })
 }

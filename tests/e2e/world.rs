@@ -20,7 +20,7 @@ use crate::http::{Reply, Request};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Callers need no key unless a scenario says so, and nobody waits long for an old instance.
-const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
+pub const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
 
 /// How many worlds there have been.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -158,7 +158,8 @@ impl World {
     /// Starts one more daemon on this installation, which listens elsewhere. Ends with manners when it is dropped.
     #[track_caller]
     pub fn serve_beside(&self) -> Beside {
-        let path = self.folder.path().join("beside.log");
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("beside-{number}.log"));
         let log = fs::File::options().create(true).append(true).open(&path).unwrap();
         let process = self.command(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let address = self.wait("the second daemon listens", || {

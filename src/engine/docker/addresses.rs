@@ -38,6 +38,11 @@ impl Subnet {
         format!("{}/{}", Ipv4Addr::from(self.first), self.prefix + ENGINE_PART)
     }
 
+    /// Whether an address is one of them.
+    pub(super) fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & mask(self.prefix) == self.first
+    }
+
     /// The host's own address on it.
     pub(super) fn gateway(self) -> String {
         Ipv4Addr::from(self.first + 1).to_string()

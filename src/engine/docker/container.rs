@@ -167,6 +167,10 @@ impl Docker {
         if made_of == Some(&spec.to_string()) && !is_removing {
             return self.run(id, None).await;
         }
+        if found.state.as_ref().is_some_and(|state| state.running == Some(true)) && !is_removing {
+            // Somebody made it a moment ago, and may be sending callers to it: the next look at the world decides.
+            return Ok(Attempt::Started);
+        }
         self.force_remove(id).await?;
         Ok(Attempt::Again)
     }
@@ -292,7 +296,7 @@ impl Docker {
     }
 
     /// An address that nobody has, and that nobody had a short while ago; `None` where the engine gives them out.
-    async fn free_address(&self, network: &Network) -> Result<Option<Ipv4Addr>, EngineError> {
+    pub(super) async fn free_address(&self, network: &Network) -> Result<Option<Ipv4Addr>, EngineError> {
         let Some(subnet) = network.subnet else { return Ok(None) };
         let filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ADDRESS, "")]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };

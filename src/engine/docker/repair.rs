@@ -14,16 +14,23 @@ use super::labels::{self, Labels};
 use crate::engine::EngineError;
 use crate::tree::Egress;
 
+/// How often it is tried: the hand that changed one thing may be changing the next.
+const ATTEMPTS: u32 = 4;
+
 impl Docker {
     pub(super) async fn repair_instance(&self, id: &str) -> Result<bool, EngineError> {
-        let Some((found, labels)) = self.inspect_ours(id).await? else { return Ok(true) };
-        self.wake(&found).await?;
-        self.reconnect(&found, &labels).await?;
-        self.give_name(&found, &labels).await?;
-        self.give_limits(&found, &labels).await?;
-        let Some((found, labels)) = self.inspect_ours(id).await? else { return Ok(true) };
-        let is_paused = found.state.as_ref().is_some_and(|state| state.paused == Some(true));
-        Ok(!is_paused && is_connected(&found, &labels) && self.altered(&found, &labels).is_none())
+        for _ in 0..ATTEMPTS {
+            let Some((found, labels)) = self.inspect_ours(id).await? else { return Ok(true) };
+            let is_paused = found.state.as_ref().is_some_and(|state| state.paused == Some(true));
+            if !is_paused && is_connected(&found, &labels) && self.altered(&found, &labels).is_none() {
+                return Ok(true);
+            }
+            self.wake(&found).await?;
+            self.reconnect(&found, &labels).await?;
+            self.give_name(&found, &labels).await?;
+            self.give_limits(&found, &labels).await?;
+        }
+        Ok(false)
     }
 
     /// A container of ours and its labels; `None` where it is gone, or is none.
@@ -51,17 +58,22 @@ impl Docker {
         if is_connected(found, labels) {
             return Ok(());
         }
-        // It may be gone as a whole.
+        // It may be gone as a whole, and come back with other addresses.
         self.forget_networks().await;
+        let mut address = labels.address;
         for egress in [Egress::Internet, Egress::None] {
             if self.name_network(egress).name == *network {
-                self.network(egress).await?;
+                let network = self.network(egress).await?;
+                let is_within = |address| network.subnet.is_some_and(|subnet| subnet.contains(address));
+                if !address.is_some_and(is_within) {
+                    address = self.free_address(&network).await?;
+                }
             }
         }
         let network = network.as_str();
         let request = NetworkConnectRequest {
             container: found.id.clone().unwrap_or_default(),
-            endpoint_config: labels.address.map(end_at),
+            endpoint_config: address.map(end_at),
         };
         let connect = |client: bollard::Docker| async move { client.connect_network(network, request).await };
         unless_refused(self.call("connect a container to its network", WORK, connect).await)
@@ -101,11 +113,7 @@ fn is_connected(found: &ContainerInspectResponse, labels: &Labels) -> bool {
     let Some(network) = &labels.network else { return true };
     let ends = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let end = ends.and_then(|ends| ends.get(network));
-    let address = end.and_then(|end| end.ip_address.as_deref()).filter(|address| !address.is_empty());
-    match labels.address {
-        Some(given) => address == Some(given.to_string().as_str()),
-        None => address.is_some(),
-    }
+    end.and_then(|end| end.ip_address.as_deref()).is_some_and(|address| !address.is_empty())
 }
 
 /// A refusal is no error here: what is not right in the end has to be replaced.
