@@ -1,5 +1,6 @@
 //! Records in one SQLite file, which several processes may use at once: the daemon, and `skep keys create` beside it.
 
+pub mod examine;
 mod migrations;
 mod row;
 mod trouble;
