@@ -4,6 +4,7 @@ pub mod apply;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod doctor;
 pub mod events;
 pub mod keys;
 pub mod logs;
@@ -51,6 +52,8 @@ pub enum Command {
     Events(events::Args),
     /// Make, list and revoke callers' keys
     Keys(keys::Args),
+    /// Find and explain what is wrong with this host
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -81,6 +84,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => context::block_on(logs::run(&args, root)),
         Command::Events(args) => context::block_on(events::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
+        Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }
 }

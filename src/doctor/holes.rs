@@ -138,8 +138,9 @@ impl Hole {
 
 /// Whether a version names the package of a distribution, which may have holes closed under an older number.
 pub(super) fn is_packaged(version: &str) -> bool {
-    ["+ds", "~ds", "+dfsg", "~dfsg", "deb", "ubuntu", ".el", ".fc", ".amzn", "-r"].iter().any(|mark| version.contains(mark))
-        && !version.contains("-rc")
+    ["+ds", "~ds", "+dfsg", "~dfsg", "+deb", "~deb", "ubuntu", ".el", ".fc", ".amzn"]
+        .iter()
+        .any(|mark| version.contains(mark))
 }
 
 #[cfg(test)]

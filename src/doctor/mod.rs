@@ -3,7 +3,7 @@
 //! `engine::docker::examine`, `records::sqlite::examine` and `cli::doctor` look; `report::doctor` prints.
 
 pub mod certificates;
-mod engine;
+pub mod engine;
 pub mod facts;
 pub mod finding;
 mod holes;
@@ -53,8 +53,6 @@ pub struct Examination {
     pub visit: Found<Visit>,
     /// Whether the environment of this process names a proxy.
     pub has_proxy: bool,
-    /// Whether the settings name an index.
-    pub has_own_index: bool,
     /// The state folder, and the records in it.
     pub state: Found<State>,
     /// Who is at work.
@@ -90,4 +88,122 @@ pub fn judge(seen: &Examination) -> Vec<Finding> {
     findings.push(host::open_files(seen.open_files));
     findings.extend(leftovers::leftovers(&seen.holdings, &seen.firewall));
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::engine::docker::examine::{Holdings, OwnNetwork, OwnNetworkState, Stage};
+
+    /// A host on which all is well.
+    pub(super) fn sound() -> Examination {
+        let state =
+            OwnNetworkState { is_visible: true, is_labelled: true, is_separating: true, has_right_egress: true };
+        let own = |word: &str| OwnNetwork { name: format!("skep-0123456789ab-{word}"), state: Some(state) };
+        let space = Space {
+            path: PathBuf::from("/var/lib/docker"),
+            device: 1,
+            free: 50 << 30,
+            size: 100 << 30,
+            free_inodes: 1_000_000,
+            inodes: 6_000_000,
+            is_read_only: false,
+        };
+        Examination {
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            settings: Vec::new(),
+            engine: Ok(EngineFacts {
+                version: "28.5.2".to_owned(),
+                api_version: "1.51".to_owned(),
+                runc: vec!["1.3.3".to_owned()],
+                containerd: vec!["2.1.5".to_owned()],
+                driver: "overlay2".to_owned(),
+                cgroup_version: "2".to_owned(),
+                limits: vec![("memory", true)],
+                security: vec!["name=seccomp,profile=builtin".to_owned()],
+                ahead: Some(jiff::SignedDuration::ZERO),
+                ..EngineFacts::default()
+            }),
+            networks: Ok(NetworkFacts { subnets: Vec::new(), count: 3, ours: vec![own("internet"), own("none")] }),
+            routes: Vec::new(),
+            firewall: Ok(FirewallFacts { missing: Vec::new(), wanted: 6, chains: vec!["SKEP-01234567".to_owned()] }),
+            is_root: true,
+            engine_disk: Ok(space.clone()),
+            state_disk: Ok(space),
+            base: Ok(BaseFacts {
+                wanted: "python:3.11-slim".to_owned(),
+                name: Some("python:3.11-slim".to_owned()),
+                created: Some("2025-12-01T00:00:00Z".parse().unwrap()),
+                is_prepared: true,
+                ..BaseFacts::default()
+            }),
+            has_mmdebstrap: true,
+            bundle: Bundle::Host { path: PathBuf::from("/etc/ssl/certs/ca-certificates.crt"), count: 140 },
+            visit: Ok(Visit {
+                python: Some("3.11.9".to_owned()),
+                index: Some("https://index.test/simple".to_owned()),
+                host: Some("index.test".to_owned()),
+                port: Some(443),
+                stage: Stage::Done,
+                found: vec!["fastapi==1".to_owned()],
+                ..Visit::default()
+            }),
+            has_proxy: false,
+            state: Ok(State::WithoutRecords(PathBuf::from("/srv/.skep"))),
+            daemon: Daemon::None,
+            port: Port::Free("127.0.0.1:8663".parse().unwrap()),
+            open_files: (Some(1024), Some(1 << 20)),
+            holdings: Ok(Hosted {
+                owner: Some("0123456789ab".to_owned()),
+                holdings: Holdings::default(),
+                apis: Some(Vec::new()),
+                tags: Some(Vec::new()),
+                networks: vec!["skep-0123456789ab-internet".to_owned(), "skep-0123456789ab-none".to_owned()],
+                removed: None,
+            }),
+        }
+    }
+
+    #[test]
+    fn on_a_sound_host_nothing_needs_to_be_done() {
+        for finding in judge(&sound()) {
+            assert!(matches!(finding.outcome, Outcome::Ok | Outcome::Note), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn with_the_engine_down_there_is_one_problem_and_all_others_answer() {
+        let skipped = || Blank::Skipped(engine::NO_ENGINE);
+        let seen = Examination {
+            engine: Err(Blank::Failed("cannot reach the container engine".to_owned())),
+            networks: Err(skipped()),
+            engine_disk: Err(skipped()),
+            base: Err(skipped()),
+            visit: Err(skipped()),
+            holdings: Err(skipped()),
+            ..sound()
+        };
+        let findings = judge(&seen);
+        let problems: Vec<_> = findings.iter().filter(|finding| finding.outcome == Outcome::Problem).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].check, "engine");
+        for check in ["state-disk", "certificates", "records", "port", "open-files"] {
+            let finding = findings.iter().find(|finding| finding.check == check).unwrap();
+            assert_eq!(finding.outcome, Outcome::Ok, "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_no_ok_says_what_it_means() {
+        let mut seen = sound();
+        seen.engine_disk = Ok(Space { free: 1 << 20, ..seen.engine_disk.unwrap() });
+        seen.settings = vec!["skep.yaml:1:1: no such key".to_owned()];
+        for finding in judge(&seen) {
+            let is_judged = matches!(finding.outcome, Outcome::Note | Outcome::Warning | Outcome::Problem);
+            assert_eq!(is_judged, !finding.means.is_empty(), "{finding:?}");
+            assert!(!finding.found.is_empty() && !finding.found.contains('\n'), "{finding:?}");
+        }
+    }
 }

@@ -43,7 +43,9 @@ mod tests {
 
     #[test]
     fn what_distributions_and_builders_add_is_left_out() {
-        for text in ["1.1.5", "v1.1.5", "1.1.5+ds1", "1.1.5+ds1-1+deb12u1", "v1.1.5-0-gf19387a6", "1.1.5-0ubuntu1~22.04.1"] {
+        for text in
+            ["1.1.5", "v1.1.5", "1.1.5+ds1", "1.1.5+ds1-1+deb12u1", "v1.1.5-0-gf19387a6", "1.1.5-0ubuntu1~22.04.1"]
+        {
             assert_eq!(read(text), read("1.1.5"), "{text}");
         }
         assert_eq!(read("20.10.24+dfsg1"), read("20.10.24"));
@@ -54,7 +56,8 @@ mod tests {
 
     #[test]
     fn candidates_come_before_what_they_are_candidates_for() {
-        let order = ["1.0-rc6", "1.0.0-rc7", "1.0.0-rc93", "1.0.0-rc95", "1.0.0", "1.1.12", "1.2.8", "1.4.0-rc.2", "1.4.0"];
+        let order =
+            ["1.0-rc6", "1.0.0-rc7", "1.0.0-rc93", "1.0.0-rc95", "1.0.0", "1.1.12", "1.2.8", "1.4.0-rc.2", "1.4.0"];
         assert!(order.windows(2).all(|pair| read(pair[0]) < read(pair[1])));
         assert_eq!(Version::read(""), None);
         assert_eq!(Version::read("f19387a6"), None);

@@ -118,9 +118,8 @@ impl Docker {
     /// # Errors
     /// Where it does not answer.
     pub async fn examine_engine(&self) -> Result<EngineFacts, EngineError> {
-        let version = self
-            .call("say which version it is", LIMIT, |client| async move { client.version().await })
-            .await?;
+        let version =
+            self.call("say which version it is", LIMIT, |client| async move { client.version().await }).await?;
         let begun = Timestamp::now();
         let info = self.call("say how it is", LIMIT, |client| async move { client.info().await }).await?;
         let took = Timestamp::now().duration_since(begun);
@@ -148,10 +147,15 @@ impl Docker {
 
     fn own_network(&self, wanted: &Network, networks: &[EngineNetwork]) -> OwnNetwork {
         let found = networks.iter().find(|network| network.name.as_ref() == Some(&wanted.name));
-        let option = |network: &EngineNetwork, key: &str| network.options.as_ref().and_then(|all| all.get(key).cloned());
+        let option =
+            |network: &EngineNetwork, key: &str| network.options.as_ref().and_then(|all| all.get(key).cloned());
         let state = found.map(|network| OwnNetworkState {
             is_visible: wanted.is_visible(),
-            is_labelled: network.labels.as_ref().and_then(|all| all.get(labels::OWNER)).is_some_and(|owner| owner == self.owner()),
+            is_labelled: network
+                .labels
+                .as_ref()
+                .and_then(|all| all.get(labels::OWNER))
+                .is_some_and(|owner| owner == self.owner()),
             is_separating: option(network, "com.docker.network.bridge.enable_icc").as_deref() == Some("false"),
             has_right_egress: network.internal.unwrap_or_default() == (wanted.egress() == Egress::None),
         });
@@ -159,12 +163,19 @@ impl Docker {
     }
 }
 
-fn read(address: &str, version: SystemVersion, info: SystemInfo, asked: Timestamp, precision: SignedDuration) -> EngineFacts {
+fn read(
+    address: &str,
+    version: SystemVersion,
+    info: SystemInfo,
+    asked: Timestamp,
+    precision: SignedDuration,
+) -> EngineFacts {
     let component = |name: &str, commit: Option<String>| -> Vec<String> {
         let found = version.components.iter().flatten().find(|component| component.name == name);
         let named = found.map(|component| component.version.clone());
         let details = found.and_then(|component| component.details.as_ref()?.get("GitCommit").cloned());
-        let mut all: Vec<String> = [named, details, commit].into_iter().flatten().filter(|text| !text.is_empty()).collect();
+        let mut all: Vec<String> =
+            [named, details, commit].into_iter().flatten().filter(|text| !text.is_empty()).collect();
         all.dedup();
         all
     };

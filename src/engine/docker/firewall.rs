@@ -135,8 +135,10 @@ impl Rules {
             let is_there = has(&format!("-A {chain} {rule}")) || chain != "INPUT" && has(&format!("-A FORWARD {rule}"));
             (!is_there).then(|| format!("-A {chain} {rule}"))
         };
-        let missing = self.chain().into_iter().filter(|rule| !has(rule)).chain(self.jumps().into_iter().filter_map(jump));
-        let chains = there.lines().filter_map(|line| line.strip_prefix("-N ")).filter(|chain| chain.starts_with("SKEP-"));
+        let missing =
+            self.chain().into_iter().filter(|rule| !has(rule)).chain(self.jumps().into_iter().filter_map(jump));
+        let chains =
+            there.lines().filter_map(|line| line.strip_prefix("-N ")).filter(|chain| chain.starts_with("SKEP-"));
         Ok(FirewallFacts {
             missing: missing.collect(),
             wanted: self.chain().len() + self.jumps().len(),

@@ -30,6 +30,14 @@ pub struct Condition {
     pub complaints: Vec<String>,
 }
 
+impl Condition {
+    /// Whether this skep can read them as they are.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.is_ours && self.schema == self.known && self.complaints.is_empty()
+    }
+}
+
 /// Reads the whole file once, and writes nothing. Takes as long as the disk does: some 100 MB a second and more.
 ///
 /// # Errors
@@ -99,7 +107,7 @@ mod tests {
         std::fs::write(&path, "not a database, and long enough to be taken for something".repeat(20)).unwrap();
         assert!(examine(&path).is_err());
         let other = folder.path().join("other.db");
-        rusqlite::Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+        Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
         assert!(!examine(&other).unwrap().is_ours);
     }
 }

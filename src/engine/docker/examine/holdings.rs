@@ -65,6 +65,12 @@ pub struct Removed {
 }
 
 impl Docker {
+    /// What marks what this handle makes.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        self.owner()
+    }
+
     /// Everything that skep, of whichever installation, has on this engine.
     ///
     /// # Errors
@@ -72,7 +78,8 @@ impl Docker {
     pub async fn examine_holdings(&self) -> Result<Holdings, EngineError> {
         let now = Timestamp::now();
         let owned = labels::filter(&[(labels::OWNER, "")]);
-        let options = ListContainersOptions { all: true, filters: Some(owned.clone()), ..ListContainersOptions::default() };
+        let options =
+            ListContainersOptions { all: true, filters: Some(owned.clone()), ..ListContainersOptions::default() };
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
         let containers = self.call("list containers", QUICK, list).await?;
         let options = ListImagesOptions { filters: Some(owned.clone()), ..ListImagesOptions::default() };
@@ -155,8 +162,9 @@ impl Docker {
                 continue;
             }
             let id = image.id.as_str();
-            let remove =
-                |client: bollard::Docker| async move { client.remove_image(id, None::<RemoveImageOptions>, None).await };
+            let remove = |client: bollard::Docker| async move {
+                client.remove_image(id, None::<RemoveImageOptions>, None).await
+            };
             match self.call("remove an image", WORK, remove).await {
                 Ok(_) => removed.images += 1,
                 Err(fault) if fault.is_missing() => {}
@@ -164,6 +172,16 @@ impl Docker {
             }
         }
         Ok(removed)
+    }
+}
+
+impl Holdings {
+    /// Leaves out what one installation has.
+    pub fn forget(&mut self, owner: &str) {
+        self.containers.retain(|found| found.owner != owner);
+        self.images.retain(|found| found.owner != owner);
+        self.networks.retain(|(of, _)| of != owner);
+        self.volumes.retain(|(of, _)| of != owner);
     }
 }
 

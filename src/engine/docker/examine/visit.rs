@@ -90,9 +90,8 @@ impl Docker {
             return Err(EngineError::Unsupported("there is no image to make a container of".to_owned()));
         };
         let mut files = Archive::new().file(PLACE, 0o444, PROBE.as_bytes())?;
-        let mut environment: Vec<String> = ["HOME=/tmp", "NO_COLOR=1", "UV_HTTP_RETRIES=1", "UV_HTTP_TIMEOUT=10"]
-            .map(str::to_owned)
-            .into();
+        let mut environment: Vec<String> =
+            ["HOME=/tmp", "NO_COLOR=1", "UV_HTTP_RETRIES=1", "UV_HTTP_TIMEOUT=10"].map(str::to_owned).into();
         // The runtime image has them already; the base image is given them as when the runtime image is made of it.
         if !base.is_prepared
             && let Some(found) = self.certificates()?
