@@ -351,8 +351,8 @@ mod tests {
             let (begins, ends) = ("2020-01-01T00:00:00Z".parse().unwrap(), ends.parse().unwrap());
             Ok(Certificate { subject: format!("until {ends}"), issuer: "House".to_owned(), begins, ends })
         };
-        let of = |certificates: Vec<Result<Certificate, String>>| {
-            certificates(&Bundle::File { path: PathBuf::from("/house.pem"), certificates }, now)
+        let of = |found: Vec<Result<Certificate, String>>| {
+            certificates(&Bundle::File { path: PathBuf::from("/house.pem"), certificates: found }, now)
         };
         let (over, soon, good) =
             (until("2025-12-31T00:00:00Z"), until("2026-01-10T00:00:00Z"), until("2030-01-01T00:00:00Z"));

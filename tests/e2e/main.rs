@@ -14,6 +14,7 @@ mod world;
 mod applying;
 mod commands;
 mod deletes;
+mod doctor;
 mod gateway;
 mod healing;
 mod own_apis;
