@@ -50,7 +50,7 @@ pub struct Args {
 /// # Errors
 /// Where the findings cannot be printed; whatever is wrong with the host is a finding.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let seen = look::look(root, args.fix).await?;
+    let seen = Box::pin(look::look(root, args.fix)).await?;
     let findings = judge(&seen);
     let text = match args.output {
         Output::Text => text(&findings),

@@ -19,7 +19,7 @@ pub(super) fn engine(engine: &Found<EngineFacts>) -> Finding {
         Ok(engine) => engine,
         Err(blank) => return unreachable(CHECK, blank),
     };
-    let found = format!("Docker {}, API {}, at {}", engine.version, engine.api_version, engine.address);
+    let found = format!("{} {}, API {}, at {}", engine.product, engine.version, engine.api_version, engine.address);
     let is_older = |version: &str, than: &str| match (Version::read(version), Version::read(than)) {
         (Some(version), Some(than)) => version < than,
         _ => false,
@@ -28,7 +28,8 @@ pub(super) fn engine(engine: &Found<EngineFacts>) -> Finding {
         let means = format!("skep works with engines from {} (API {}) on.", OLDEST.0, OLDEST.1);
         return Finding::problem(CHECK, found, means).next(upgrade("docker.io"));
     }
-    let open = open_holes(holes::ENGINE, std::slice::from_ref(&engine.version));
+    let holes = if engine.product == "Docker" { holes::ENGINE } else { &[] };
+    let open = open_holes(holes, std::slice::from_ref(&engine.version));
     if !open.is_empty() {
         let means = format!("{} Fixed in {}, unless your distribution has backported that.", lets(&open), fixes(&open));
         return Finding::warning(CHECK, format!("{found}; {}", ids(&open)), means).next(upgrade("docker.io"));
@@ -87,9 +88,8 @@ pub(super) fn runtime(engine: &Found<EngineFacts>) -> Finding {
         }
     };
     if open.is_empty() {
-        let mut finding = Finding::ok(CHECK, format!("{found}: no known hole is open"));
-        finding.means = closed.trim_start().to_owned();
-        return finding;
+        let means = closed.trim_start().to_owned();
+        return Finding { means, ..Finding::ok(CHECK, format!("{found}: no known hole is open")) };
     }
     let found =
         format!("{found}: {} known hole{} ({})", open.len(), if open.len() == 1 { "" } else { "s" }, ids(&open));
@@ -251,6 +251,7 @@ mod tests {
     fn sound() -> EngineFacts {
         EngineFacts {
             address: "unix:///var/run/docker.sock".to_owned(),
+            product: "Docker".to_owned(),
             version: "28.5.2".to_owned(),
             api_version: "1.51".to_owned(),
             runc: vec!["1.3.3".to_owned(), "v1.3.3-0-gd842d771".to_owned()],
@@ -298,14 +299,16 @@ mod tests {
 
     #[test]
     fn an_engine_that_is_too_old_is_told_so() {
-        let old = |version: &str, api: &str| {
-            engine(&Ok(EngineFacts { version: version.to_owned(), api_version: api.to_owned(), ..sound() })).outcome
+        let of = |product: &str, version: &str, api: &str| {
+            let (product, version, api_version) = (product.to_owned(), version.to_owned(), api.to_owned());
+            engine(&Ok(EngineFacts { product, version, api_version, ..sound() })).outcome
         };
+        let old = |version: &str, api: &str| of("Docker", version, api);
         assert_eq!(old("19.03.15", "1.40"), Outcome::Problem);
         assert_eq!(old("20.10.24+dfsg1", "1.41"), Outcome::Ok);
         assert_eq!(old("20.10.5+dfsg1", "1.41"), Outcome::Warning);
         // Podman counts otherwise and speaks the API.
-        assert_eq!(old("4.3.1", "1.41"), Outcome::Ok);
+        assert_eq!(of("Podman", "4.3.1", "1.41"), Outcome::Ok);
     }
 
     #[test]

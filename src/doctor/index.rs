@@ -31,7 +31,7 @@ pub(super) fn base(seen: &Examination) -> Finding {
     if let Some(name) = &base.name {
         let python = seen.visit.as_ref().ok().and_then(|visit| visit.python.as_ref());
         let python = python.map(|version| format!(", Python {version}")).unwrap_or_default();
-        let age = base.created.map(|created| seen.now.duration_since(created)).filter(|age| age.is_positive());
+        let age = base.created.map(|created| seen.now.duration_since(created)).filter(SignedDuration::is_positive);
         let age_text = age.map(|age| format!(", {}", days(age))).unwrap_or_default();
         let found = format!("{name}{python}{age_text}");
         if age.is_some_and(|age| age > OLD) {

@@ -99,8 +99,7 @@ mod tests {
 
     /// A host on which all is well.
     pub(super) fn sound() -> Examination {
-        let state =
-            OwnNetworkState { is_visible: true, is_labelled: true, is_separating: true, has_right_egress: true };
+        let state = OwnNetworkState { is_visible: true, wrong: None };
         let own = |word: &str| OwnNetwork { name: format!("skep-0123456789ab-{word}"), state: Some(state) };
         let space = Space {
             path: PathBuf::from("/var/lib/docker"),

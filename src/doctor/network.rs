@@ -3,7 +3,7 @@
 use super::engine::NO_ENGINE;
 use super::finding::Finding;
 use super::{Blank, Examination, pools};
-use crate::engine::docker::examine::OwnNetworkState;
+use crate::engine::docker::examine::{OwnNetworkState, Wrong};
 
 /// Whether our bridges are there and as they should be, and whether there are addresses for them.
 pub(super) fn networks(seen: &Examination) -> Finding {
@@ -20,14 +20,10 @@ pub(super) fn networks(seen: &Examination) -> Finding {
     let room = format!("room for {left} more networks of {all}");
 
     let bad = there.iter().find_map(|(name, state)| {
-        let wrong = if !state.is_labelled {
-            "was not made by this installation"
-        } else if !state.is_separating {
-            "lets containers speak to each other"
-        } else if !state.has_right_egress {
-            "was made with another `internal`"
-        } else {
-            return None;
+        let wrong = match state.wrong? {
+            Wrong::Foreign => "was not made by this installation",
+            Wrong::Together => "lets containers speak to each other",
+            Wrong::Egress => "was made with another `internal`",
         };
         Some((*name, wrong))
     });
@@ -112,14 +108,9 @@ mod tests {
 
     #[test]
     fn a_network_that_somebody_made_by_hand_is_a_problem() {
-        let wrong: [fn(&mut OwnNetworkState); 3] = [
-            |state| state.is_labelled = false,
-            |state| state.is_separating = false,
-            |state| state.has_right_egress = false,
-        ];
-        for spoil in wrong {
+        for wrong in [Wrong::Foreign, Wrong::Together, Wrong::Egress] {
             let mut seen = sound();
-            spoil(seen.networks.as_mut().unwrap().ours[1].state.as_mut().unwrap());
+            seen.networks.as_mut().unwrap().ours[1].state.as_mut().unwrap().wrong = Some(wrong);
             let finding = of(&seen, "networks");
             assert_eq!(finding.outcome, Outcome::Problem);
             assert!(finding.next[0].contains("docker network rm skep-0123456789ab-none"), "{finding:?}");

@@ -26,12 +26,13 @@ impl Range {
     /// Reads `172.17.0.0/16`; `None` for what is no IPv4 range.
     fn read(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
-        Self::of(address.parse::<Ipv4Addr>().ok()?.to_bits(), length.parse().ok().filter(|length| *length <= 32)?)
+        let length = length.parse().ok().filter(|length| *length <= 32)?;
+        Some(Self::of(address.parse::<Ipv4Addr>().ok()?.to_bits(), length))
     }
 
-    fn of(address: u32, length: u8) -> Option<Self> {
+    fn of(address: u32, length: u8) -> Self {
         let rest = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
-        Some(Self { first: address & !rest, last: address | rest })
+        Self { first: address & !rest, last: address | rest }
     }
 
     fn overlaps(self, other: Self) -> bool {
@@ -55,7 +56,7 @@ fn cut(base: &str, length: u8) -> Vec<Range> {
     let Some(whole) = Range::read(base).filter(|_| (1..=32).contains(&length)) else { return Vec::new() };
     let step = 1_u64 << (32 - length);
     let starts = (u64::from(whole.first)..=u64::from(whole.last)).step_by(usize::try_from(step).unwrap_or(usize::MAX));
-    starts.take(ENOUGH as usize).filter_map(|first| Range::of(u32::try_from(first).ok()?, length)).collect()
+    starts.take(ENOUGH as usize).filter_map(|first| Some(Range::of(u32::try_from(first).ok()?, length))).collect()
 }
 
 #[cfg(test)]

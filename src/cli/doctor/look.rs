@@ -201,7 +201,7 @@ impl Looker {
             Err(_) => return Err(Blank::Skipped("the base image cannot be looked at")),
         };
         let look = async { self.docker()?.visit_index(base).await.map_err(|error| error.to_string()) };
-        self.waiting.of("the package index, from a container", BEYOND, look).await
+        Box::pin(self.waiting.of("the package index, from a container", BEYOND, look)).await
     }
 
     async fn state(&self) -> Found<State> {

@@ -29,6 +29,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub struct EngineFacts {
     /// Where it listens.
     pub address: String,
+    /// Who made it: `Docker`, or `Podman`, which speaks the same API.
+    pub product: String,
     /// Its version, as in `20.10.24+dfsg1`.
     pub version: String,
     /// The highest version of its API, as in `1.41`.
@@ -93,12 +95,19 @@ pub struct OwnNetwork {
 pub struct OwnNetworkState {
     /// This process sees the bridge.
     pub is_visible: bool,
-    /// It carries our label.
-    pub is_labelled: bool,
-    /// Containers on it cannot speak to each other.
-    pub is_separating: bool,
-    /// It has, or has no, way out, as its name says.
-    pub has_right_egress: bool,
+    /// What of it is not as skep makes it.
+    pub wrong: Option<Wrong>,
+}
+
+/// How a network is not as skep makes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrong {
+    /// It lacks our label.
+    Foreign,
+    /// Containers on it can speak to each other.
+    Together,
+    /// It has a way out and should have none, or the other way round.
+    Egress,
 }
 
 /// The host's firewall, and our rules in it.
@@ -149,16 +158,21 @@ impl Docker {
         let found = networks.iter().find(|network| network.name.as_ref() == Some(&wanted.name));
         let option =
             |network: &EngineNetwork, key: &str| network.options.as_ref().and_then(|all| all.get(key).cloned());
-        let state = found.map(|network| OwnNetworkState {
-            is_visible: wanted.is_visible(),
-            is_labelled: network
-                .labels
-                .as_ref()
-                .and_then(|all| all.get(labels::OWNER))
-                .is_some_and(|owner| owner == self.owner()),
-            is_separating: option(network, "com.docker.network.bridge.enable_icc").as_deref() == Some("false"),
-            has_right_egress: network.internal.unwrap_or_default() == (wanted.egress() == Egress::None),
-        });
+        let is_labelled = |network: &EngineNetwork| {
+            network.labels.as_ref().and_then(|all| all.get(labels::OWNER)).is_some_and(|owner| owner == self.owner())
+        };
+        let wrong = |network: &EngineNetwork| {
+            if !is_labelled(network) {
+                Some(Wrong::Foreign)
+            } else if option(network, "com.docker.network.bridge.enable_icc").as_deref() != Some("false") {
+                Some(Wrong::Together)
+            } else if network.internal.unwrap_or_default() != (wanted.egress() == Egress::None) {
+                Some(Wrong::Egress)
+            } else {
+                None
+            }
+        };
+        let state = found.map(|found| OwnNetworkState { is_visible: wanted.is_visible(), wrong: wrong(found) });
         OwnNetwork { name: wanted.name.clone(), state }
     }
 }
@@ -182,8 +196,10 @@ fn read(
     let runc = component("runc", info.runc_commit.and_then(|commit| commit.id));
     let containerd = component("containerd", info.containerd_commit.and_then(|commit| commit.id));
     let ahead = info.system_time.as_deref().and_then(|time| time.parse::<Timestamp>().ok());
+    let is_podman = version.components.iter().flatten().any(|component| component.name.starts_with("Podman"));
     EngineFacts {
         address: address.to_owned(),
+        product: if is_podman { "Podman" } else { "Docker" }.to_owned(),
         version: version.version.clone().or(info.server_version).unwrap_or_default(),
         api_version: version.api_version.clone().unwrap_or_default(),
         system: info.operating_system.unwrap_or_default(),
