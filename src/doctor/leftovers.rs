@@ -163,12 +163,15 @@ fn others(hosted: &Hosted, chains: &[String]) -> Option<Finding> {
     if all.is_empty() {
         return None;
     }
-    let told: Vec<String> = all.iter().take(SHOWN).map(|(owner, other)| format!("{owner}: {}", other.told())).collect();
+    // Those of which nothing runs come first: their folders may be gone, and there is something to do.
+    let (idle, busy): (Vec<_>, Vec<_>) = all.iter().partition(|(_, other)| other.running == 0);
+    let told: Vec<String> =
+        idle.iter().chain(&busy).take(SHOWN).map(|(owner, other)| format!("{owner}: {}", other.told())).collect();
     let more = if all.len() > SHOWN { format!("; and {} more", all.len() - SHOWN) } else { String::new() };
     let means = "Other folders of this host, or of others that use this engine, are served by it; or their folders are gone \
                  and these stayed. skep touches nothing of theirs.";
     let mut finding = Finding::note(CHECK, format!("{}{more}", told.join("; ")), means);
-    if let Some((owner, other)) = all.iter().find(|(_, other)| other.running == 0) {
+    if let Some((owner, other)) = idle.first() {
         finding = finding.next(removal(owner, other));
     }
     Some(finding)

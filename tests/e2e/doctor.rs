@@ -22,6 +22,9 @@ fn problems(ran: &Ran) -> Vec<String> {
     checks.iter().filter(|check| check["outcome"] == "problem").map(ToString::to_string).collect()
 }
 
+/// An installation that is gone, and whose number comes before that of all others of the host.
+const STRANGER: &str = "000000000000";
+
 const JSON: [&str; 3] = ["doctor", "--output", "json"];
 
 /// Where there is no base image yet, one is made, so that there is something to ask from.
@@ -149,7 +152,7 @@ fn what_is_left_over_is_found_and_fix_takes_it_away_and_nothing_else() {
         &image,
         &[("dev.skep.owner", owner.as_str()), ("dev.skep.api", "gone"), ("dev.skep.number", "1")],
     );
-    let stranger = engine::start_foreign(&image, &[("dev.skep.owner", "ffffffffffff"), ("dev.skep.role", "build")]);
+    let stranger = engine::start_foreign(&image, &[("dev.skep.owner", STRANGER), ("dev.skep.role", "build")]);
     engine::kill(&stranger);
     let untagged = engine::commit_untagged(&working, &labels);
 
@@ -160,7 +163,7 @@ fn what_is_left_over_is_found_and_fix_takes_it_away_and_nothing_else() {
         assert!(left["found"].as_str().unwrap().contains(part), "no {part:?} in {left:#}");
     }
     assert!(left["next"].to_string().contains("skep doctor --fix"), "{left:#}");
-    assert!(check(&ran, "other-installations").to_string().contains("ffffffffffff"), "{:#}", ran.json());
+    assert!(check(&ran, "other-installations").to_string().contains(STRANGER), "{:#}", ran.json());
     assert!(engine::inspect(&spent).is_some() && engine::has_image(&untagged), "a look has removed something");
 
     let fixed = world.run(&["doctor", "--fix", "--output", "json"]).expect(0);
