@@ -4,6 +4,7 @@ pub mod apply;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod doctor;
 pub mod events;
 pub mod hold;
 pub mod keys;
@@ -60,6 +61,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Make, list and revoke callers' keys
     Keys(keys::Args),
+    /// Find and explain what is wrong with this host
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -93,6 +96,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Release(args) => context::block_on(hold::release(&args, root)),
         Command::Rollback(args) => context::block_on(rollback::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
+        Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }
 }

@@ -16,6 +16,7 @@ mod applying;
 mod commands;
 mod daemons;
 mod deletes;
+mod doctor;
 mod gateway;
 mod healing;
 mod own_apis;

@@ -133,10 +133,7 @@ impl World {
 
     /// Runs `skep` to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap_or(-1);
-        Ran { code, out: text(output.stdout), err: text(output.stderr) }
+        Ran::of(self.command(arguments).output().unwrap())
     }
 
     /// Starts the daemon, and waits until it has said where it listens.
@@ -263,6 +260,11 @@ impl World {
         self.instances(id).into_iter().map(|container| container.id).collect()
     }
 
+    /// The containers in which images of this world are being made, or were.
+    pub fn build_containers(&self) -> Vec<Container> {
+        engine::labelled(&[&format!("dev.skep.owner={}", self.owner()), "dev.skep.role=build"])
+    }
+
     /// What marks this world's containers.
     pub fn owner(&self) -> String {
         fs::read_to_string(self.state().join("installation")).unwrap_or_default().trim().to_owned()
@@ -315,6 +317,13 @@ impl Drop for World {
 }
 
 impl Ran {
+    /// Of a process that has ended.
+    pub fn of(output: std::process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap_or(-1);
+        Self { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// The same, or a panic that shows what it printed.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {

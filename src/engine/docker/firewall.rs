@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::Docker;
+use super::examine::FirewallFacts;
 use super::network::Network;
 use crate::engine::EngineError;
 use crate::tree::Egress;
@@ -77,6 +78,14 @@ impl Docker {
         }
     }
 
+    /// Looks at the rules, and repairs nothing.
+    ///
+    /// # Errors
+    /// Why they cannot be seen.
+    pub async fn examine_firewall(&self) -> Result<FirewallFacts, String> {
+        self.rules().examine().await
+    }
+
     /// Takes our rules out again.
     pub(super) async fn drop_firewall(&self) {
         self.shared.firewall.lock().await.in_force = None;
@@ -116,6 +125,25 @@ impl Rules {
             // The engine leaves this chain to its users, and sends all forwarded traffic through it first.
             ("DOCKER-USER", format!("-d 169.254.0.0/16 -i {interfaces} -j DROP")),
         ]
+    }
+
+    async fn examine(&self) -> Result<FirewallFacts, String> {
+        let there = run(&["-S"], None).await?;
+        let has = |rule: &str| there.lines().any(|line| line == rule);
+        // An engine without a chain for its users has the rule in the chain below.
+        let jump = |(chain, rule): (&str, String)| {
+            let is_there = has(&format!("-A {chain} {rule}")) || chain != "INPUT" && has(&format!("-A FORWARD {rule}"));
+            (!is_there).then(|| format!("-A {chain} {rule}"))
+        };
+        let missing =
+            self.chain().into_iter().filter(|rule| !has(rule)).chain(self.jumps().into_iter().filter_map(jump));
+        let chains =
+            there.lines().filter_map(|line| line.strip_prefix("-N ")).filter(|chain| chain.starts_with("SKEP-"));
+        Ok(FirewallFacts {
+            missing: missing.collect(),
+            wanted: self.chain().len() + self.jumps().len(),
+            chains: chains.map(str::to_owned).collect(),
+        })
     }
 
     async fn ensure(&self) -> Result<(), String> {

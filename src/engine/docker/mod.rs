@@ -12,6 +12,7 @@ mod call;
 mod container;
 mod dismantle;
 mod events;
+pub mod examine;
 mod firewall;
 mod hardening;
 mod images;

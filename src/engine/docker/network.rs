@@ -30,6 +30,11 @@ pub(super) struct Network {
 }
 
 impl Network {
+    /// What instances on it may reach.
+    pub(super) fn egress(&self) -> Egress {
+        self.egress
+    }
+
     /// Whether this process sees the bridge. It does not where the engine is remote, rootless or in a virtual machine,
     /// or where skep itself is in a container: then the host cannot dial instances, and its firewall cannot hold them.
     pub(super) fn is_visible(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Records in one SQLite file, which several processes may use at once: the daemon, and `skep keys create` beside it.
 
 mod events;
+pub mod examine;
 mod lease;
 mod migrations;
 mod row;

@@ -22,7 +22,7 @@ use super::trouble::Trouble;
 use crate::records::RecordsError;
 
 /// How long a job waits for another process to end its transaction. Ours take milliseconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two tries at what SQLite does not wait for by itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
