@@ -7,6 +7,7 @@ use bollard::models::{
     HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 
+use super::seccomp;
 use crate::tree::{Cpu, Size};
 
 /// The user and group of all that runs in our containers; has no shell, and no name outside them.
@@ -55,7 +56,7 @@ pub(super) fn host_config(limits: &Limits) -> HostConfig {
             limit("core", 0),
         ]),
         cap_drop: Some(vec!["ALL".to_owned()]),
-        security_opt: Some(vec!["no-new-privileges:true".to_owned()]),
+        security_opt: Some(vec!["no-new-privileges:true".to_owned(), seccomp::option()]),
         readonly_rootfs: Some(limits.is_read_only),
         // `noexec`: together with the read-only root, nothing in the container can be both written and executed, so
         // that what a hole in an app lets somebody store cannot be run as a program.

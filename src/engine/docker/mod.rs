@@ -23,6 +23,7 @@ mod logs;
 mod network;
 pub mod ports;
 mod runtime;
+mod seccomp;
 mod text;
 mod workshop;
 
