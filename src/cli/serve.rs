@@ -35,6 +35,9 @@ const ADOPTION: Duration = Duration::from_secs(2);
 /// How often the records are asked whether another process has written. Asking takes some 50 µs.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
 
+/// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
+const FIREWALL_EVERY: Duration = Duration::from_secs(2);
+
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
@@ -265,7 +268,7 @@ async fn refresh(
 /// Puts our firewall rules back where somebody flushed them.
 async fn keep_firewall(engine: Docker, stop: CancellationToken) {
     loop {
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_secs(5)) => {} }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
         if let Err(error) = engine.ensure_firewall().await {
             tracing::debug!("{error}");
         }
