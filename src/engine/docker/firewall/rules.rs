@@ -85,11 +85,13 @@ impl Rules {
                 changes.push_str(&format!(":{chain} - [0:0]\n{}\n", rules.join("\n")));
             }
         }
-        // Somebody who flushed all has also taken away what leads to the engine's chain.
-        let leads_to_users = listed.lines().any(|line| line == format!("-A FORWARD -j {USERS}"));
-        let forward = if leads_to_users { USERS } else { "FORWARD" };
-        for (place, chain) in [("INPUT", self.chain.clone()), (forward, self.away())] {
-            let jump = self.jump(&chain);
+        // Somebody who flushed all has also taken away what leads to the engine's chain, and somebody who accepts before
+        // it has taken the sense out of it.
+        let first = below(listed, "FORWARD").find(|rule| !self.is_harmless(rule));
+        let is_led_to_users = first == Some(&format!("-j {USERS}"));
+        let (forward, left) = if is_led_to_users { (USERS, "FORWARD") } else { ("FORWARD", USERS) };
+        for (place, chain) in [("INPUT", &self.chain), (forward, &self.away())] {
+            let jump = self.jump(chain);
             let jumps: Vec<&str> = below(listed, place).filter(|rule| *rule == jump).collect();
             if jumps.len() == 1 && self.is_first(listed, place, &jump) {
                 continue;
@@ -97,18 +99,22 @@ impl Rules {
             changes.extend(jumps.iter().map(|rule| format!("-D {place} {rule}\n")));
             changes.push_str(&format!("-I {place} {jump}\n"));
         }
+        let stray = self.jump(&self.away());
+        changes.extend(below(listed, left).filter(|rule| *rule == stray).map(|rule| format!("-D {left} {rule}\n")));
         (!changes.is_empty()).then(|| format!("*filter\n{changes}COMMIT\n"))
     }
 
     /// Whether nothing stands above a jump that could decide before it: a port of the host that was opened for its
-    /// network is not open to instances. What names our own bridges is somebody's deliberate exception, and may.
+    /// network is not open to instances.
     fn is_first(&self, listed: &str, place: &str, jump: &str) -> bool {
-        let is_harmless = |rule: &&str| {
-            let interface = rule.split_once("-i ").and_then(|(_, rest)| rest.split(' ').next());
-            // Other installations want to be first as well; theirs do not decide about ours.
-            interface.is_some_and(|name| name.starts_with(&self.interfaces) || is_of_an_installation(name))
-        };
-        below(listed, place).take_while(|rule| *rule != jump).all(|rule| is_harmless(&rule))
+        below(listed, place).take_while(|rule| *rule != jump).all(|rule| self.is_harmless(rule))
+    }
+
+    /// Whether a rule may stand above ours: one that names our own bridges is somebody's deliberate exception, and those
+    /// of other installations, which want to be first as well, do not decide about ours.
+    fn is_harmless(&self, rule: &str) -> bool {
+        let interface = rule.split_once("-i ").and_then(|(_, rest)| rest.split(' ').next());
+        interface.is_some_and(|name| name.starts_with(&self.interfaces) || is_of_an_installation(name))
     }
 
     /// The change that takes the rules away, or `None` where there are none.
@@ -192,10 +198,19 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_leads_to_the_engines_chain_ours_is_led_to_directly() {
+    fn where_nothing_leads_to_the_engines_chain_first_ours_is_led_to_directly() {
+        let (direct, usual) = ("-I FORWARD -i sk0123abcd+ -j SKEP-0123abcd-AWAY", "-I DOCKER-USER -i sk0123abcd+ -j ");
         let flushed = "-P FORWARD ACCEPT\n-N DOCKER-USER\n";
-        assert!(rules().repair(flushed).unwrap().contains("-I FORWARD -i sk0123abcd+ -j SKEP-0123abcd-AWAY"));
-        assert!(rules().repair(ENGINE).unwrap().contains("-I DOCKER-USER -i sk0123abcd+ -j SKEP-0123abcd-AWAY"));
+        let bypassed = ENGINE.replace("-A FORWARD", "-A FORWARD -s 10.0.0.0/8 -j ACCEPT\n-A FORWARD");
+        assert!(rules().repair(flushed).unwrap().contains(direct));
+        assert!(rules().repair(&bypassed).unwrap().contains(direct));
+        assert!(rules().repair(ENGINE).unwrap().contains(usual));
+        // When all is as it was, the jump goes back to its place.
+        let whole =
+            after(&bypassed, &rules().repair(&bypassed).unwrap()).replace("-A FORWARD -s 10.0.0.0/8 -j ACCEPT\n", "");
+        let back = after(&whole, &rules().repair(&whole).unwrap());
+        assert!(!back.contains("-A FORWARD -i ") && back.contains("-A DOCKER-USER -i "), "{back}");
+        assert_eq!(rules().repair(&back), None);
     }
 
     #[test]
