@@ -15,8 +15,10 @@ mod http;
 #[path = "../e2e/world.rs"]
 mod world;
 
+mod bombs;
 mod cloud;
 mod matrix;
+mod neighbours;
 mod reach;
 mod scene;
 mod targets;
