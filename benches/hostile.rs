@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 const NEIGHBOUR: &str = "/run/neighbour/";
 
-const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 1s }\n";
+const SETTINGS: &str =
+    "defaults:\n  route: { public: true }\n  deploy: { drain: 1s }\npolicy: { max_deletes: { count: 1000 } }\n";
 
 const APP: &str = r#"
 from fastapi import FastAPI

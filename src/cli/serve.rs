@@ -74,6 +74,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     start_log(args.log_format);
     let context = Context::open(root)?;
     allow_many_files();
+    stand_firm();
     let listen = context.settings.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -167,6 +168,14 @@ fn allow_many_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::debug!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// Asks the kernel to spare this process where memory runs out, as container engines ask for themselves: without it
+/// nobody is served. Needs root; without that the kernel weighs it like any other, and it is small.
+fn stand_firm() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
+        tracing::debug!("the kernel weighs this process like any other where memory runs out: {error}");
     }
 }
 

@@ -42,6 +42,9 @@ fn neighbours_see_no_error_from_what_is_no_http() {
 
 fn go_off(is_wanted: impl Fn(&Bomb) -> bool) {
     let world = World::new();
+    // Each bomb is removed, which many in a row would be held for.
+    let settings = World::apart("policy: { max_deletes: { count: 1000 } }\ndefaults:\n  route: { public: true }\n");
+    world.write("skep.yaml", &settings);
     world.code("neighbour", NEIGHBOUR);
     world.serve();
     world.expect_answer("neighbour", "/", "quiet");

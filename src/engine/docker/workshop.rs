@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Docker;
 use super::call::{Fault, QUICK, WORK};
-use super::hardening::{Limits, host_config};
+use super::hardening::{Kind, Limits, host_config};
 use super::network::Network;
 use super::text::Lines;
 use super::{labels, runtime};
@@ -66,7 +66,7 @@ impl Workshop {
             pids: PIDS,
             tmp: Size(settings.memory.0 / 2),
             network: network.name.clone(),
-            is_read_only: false,
+            kind: Kind::Workshop,
         });
         host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
         let seconds = settings.timeout.0.as_secs().max(1);
