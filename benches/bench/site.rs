@@ -67,6 +67,19 @@ impl Site {
         Ok(fs::write(folder.join(name), text)?)
     }
 
+    /// Removes an API, and waits until nothing of it runs.
+    pub fn remove(&self, id: &str) -> anyhow::Result<()> {
+        let apis = self.folder.path().join("apis");
+        // At once: nobody sees half a folder.
+        fs::rename(apis.join(id), self.folder.path().join(format!("removed-{id}")))?;
+        let docker = self.docker()?;
+        let id = skep::tree::ApiId::new(id)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.wait(START, "an API to go", || {
+            Ok(runtime.block_on(skep::engine::Engine::instances(&docker, Some(&id)))?.is_empty())
+        })
+    }
+
     /// A client with the key.
     pub fn client(&self) -> Client {
         Client::new(self.address, Some(self.key.clone()))
@@ -117,9 +130,13 @@ impl Site {
         command
     }
 
-    fn dismantle(&self) -> anyhow::Result<()> {
+    fn docker(&self) -> anyhow::Result<Docker> {
         let settings = Settings::load(self.folder.path(), |name| std::env::var(name).ok())?;
-        let docker = Docker::connect(&settings, &self.owner()?)?;
+        Ok(Docker::connect(&settings, &self.owner()?)?)
+    }
+
+    fn dismantle(&self) -> anyhow::Result<()> {
+        let docker = self.docker()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(docker.dismantle())?)
     }

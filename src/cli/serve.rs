@@ -38,6 +38,9 @@ pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
 /// How many times the longest time between two looks lies between two rounds of cleaning up.
 const CLEAN_EVERY: u32 = 2;
 
+/// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
+const FIREWALL_EVERY: Duration = Duration::from_secs(2);
+
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
@@ -74,6 +77,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     start_log(args.log_format);
     let context = Context::open(root)?;
     allow_many_files();
+    stand_firm();
     let listen = context.settings.listen;
     let listener = TcpListener::bind(listen)
         .await
@@ -200,6 +204,14 @@ fn allow_many_files() {
     }
 }
 
+/// Asks the kernel to spare this process where memory runs out, as container engines ask for themselves: without it
+/// nobody is served. Needs root; without that the kernel weighs it like any other, and it is small.
+fn stand_firm() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
+        tracing::debug!("the kernel weighs this process like any other where memory runs out: {error}");
+    }
+}
+
 /// The first Ctrl-C or SIGTERM asks everything to end; the second does not wait for it.
 async fn stop_on_signal(stop: CancellationToken) {
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
@@ -298,7 +310,7 @@ async fn refresh(
 /// Puts our firewall rules back where somebody flushed them.
 async fn keep_firewall(engine: Docker, stop: CancellationToken) {
     loop {
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(Duration::from_secs(5)) => {} }
+        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
         if let Err(error) = engine.ensure_firewall().await {
             tracing::debug!("{error}");
         }

@@ -4,7 +4,7 @@
 //!
 //! A request passes through the files in this order: [`server`] accepts its connection, `exchange` answers it, for
 //! which `target` reads its path, [`keys`] and `rate` let it in, `forward` sends it to an [`upstream`] of its
-//! [`route`] on a connection of the `pool`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
+//! [`route`] on a connection of the `pool` with a `meter`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
 
 mod access;
 mod body;
@@ -13,6 +13,7 @@ mod exchange;
 mod forward;
 mod headers;
 pub mod keys;
+mod meter;
 pub mod pool;
 mod rate;
 mod refusal;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::meter::{Meter, Metered};
 use super::upload::Upload;
 use super::upstream::Upstream;
 
@@ -41,6 +42,7 @@ pub(super) const READ_AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     sender: SendRequest<Upload>,
+    pub(super) meter: Meter,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -54,13 +56,15 @@ impl Connection {
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer"))??;
         stream.set_nodelay(true)?;
+        let meter = Meter::default();
+        let stream = TokioIo::new(Metered { stream, meter: meter.clone() });
         let (sender, driver) =
-            Builder::new().max_buf_size(READ_AHEAD).handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+            Builder::new().max_buf_size(READ_AHEAD).handshake(stream).await.map_err(io::Error::other)?;
         let driver = tokio::spawn(async move {
             // Its error, if any, reaches whoever waits for an answer or reads a body.
             let _ = driver.with_upgrades().await;
         });
-        Ok(Self { sender, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Self { sender, meter, _driver: AbortOnDropHandle::new(driver) })
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -71,7 +75,12 @@ impl Connection {
         &mut self,
         request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
-        self.sender.try_send_request(request).await
+        self.meter.begin();
+        let sent = self.sender.try_send_request(request).await;
+        if matches!(&sent, Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+            self.meter.end();
+        }
+        sent
     }
 }
 

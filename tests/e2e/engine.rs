@@ -152,8 +152,3 @@ pub fn remove_image(image: &str) {
     let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
     block_on(async { client().remove_image(image, Some(options), None).await.unwrap() });
 }
-
-/// Whether there is an image of that name.
-pub fn has_image(image: &str) -> bool {
-    block_on(async { client().inspect_image(image).await.is_ok() })
-}

@@ -29,6 +29,8 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 pub struct World {
     folder: tempfile::TempDir,
     daemon: Mutex<Option<Daemon>>,
+    /// Where the daemon is told to listen.
+    pub listen: String,
 }
 
 struct Daemon {
@@ -63,7 +65,7 @@ impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("project/apis")).unwrap();
-        let world = Self { folder, daemon: Mutex::default() };
+        let world = Self { folder, daemon: Mutex::default(), listen: "127.0.0.1:0".to_owned() };
         world.write("skep.yaml", &Self::apart(SETTINGS));
         world
     }
@@ -123,7 +125,7 @@ impl World {
             .current_dir(self.root())
             .stdin(Stdio::null())
             .env("SKEP_STATE_DIR", self.state())
-            .env("SKEP_LISTEN", "127.0.0.1:0")
+            .env("SKEP_LISTEN", &self.listen)
             .env("NO_COLOR", "1");
         for variable in ["SKEP_ROOT", "SKEP_LOG", "SKEP_ADMIN_KEY", "ADMIN_API_KEY", "SUPABASE_DB_URL"] {
             command.env_remove(variable);

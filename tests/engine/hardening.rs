@@ -36,7 +36,8 @@ async fn an_instance_has_no_more_than_it_needs() {
 
     let host = inspect(&served.container).await.host_config.unwrap();
     assert_eq!((host.memory, host.memory_swap), (Some(256 << 20), Some(256 << 20)));
-    assert_eq!((host.nano_cpus, host.pids_limit), (Some(1_000_000_000), Some(64)));
+    assert_eq!((host.cpu_quota, host.cpu_period, host.pids_limit), (Some(20_000), Some(20_000), Some(64)));
+    assert!(host.cpu_shares.unwrap() < 1024, "services of the host go first");
     assert_eq!(host.privileged, Some(false));
     assert_eq!(host.binds.unwrap_or_default(), Vec::<String>::new());
     assert!(host.mounts.unwrap_or_default().is_empty());

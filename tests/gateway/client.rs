@@ -120,6 +120,16 @@ impl Client {
         self.read.is_empty() && !self.more().await
     }
 
+    /// Reads on to where the other side ends the connection, and forgets what came; false where that takes over a minute.
+    pub async fn drain(&mut self) -> bool {
+        let to_the_end = async {
+            while self.more().await {
+                self.read.clear();
+            }
+        };
+        timeout(Duration::from_secs(60), to_the_end).await.is_ok()
+    }
+
     async fn more(&mut self) -> bool {
         self.read.reserve(65536);
         let read = timeout(Duration::from_secs(10), self.stream.read_buf(&mut self.read)).await;

@@ -47,6 +47,32 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_all_framing_and_never_ends_is_broken_off() {
+    let world = World::new().await;
+    let saying = |first: &'static str, then: &'static str| {
+        raw_app(async move |mut stream: TcpStream| {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(first.as_bytes()).await;
+            let then = then.repeat(1000);
+            while stream.write_all(then.as_bytes()).await.is_ok() {}
+        })
+    };
+    let interim = saying("", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n").await;
+    world.route("interim", &[interim], |_| ());
+    let reply = world.client().await.ask(world.head("GET /run/interim", "")).await;
+    assert_eq!(reply.status, 502);
+
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (id, then) in [("length", "0"), ("chunks", "1\r\nx\r\n")] {
+        world.route(id, &[saying(chunked, then).await], |_| ());
+        let mut client = world.client().await;
+        client.send(world.head(&format!("GET /run/{id}"), "")).await;
+        assert_eq!(client.head().await.status, 200);
+        assert!(client.drain().await, "{id}");
+    }
+}
+
+#[tokio::test]
 async fn a_replica_that_is_away_costs_no_request() {
     let world = World::new().await;
     world.route("hello", &[nowhere().await, telling_app().await], |_| ());

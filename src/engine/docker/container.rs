@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::Docker;
 use super::call::{Fault, QUICK, WORK};
-use super::hardening::{Limits, USER, host_config};
+use super::hardening::{Kind, Limits, USER, host_config};
 use super::labels::LimitsGiven;
 use super::network::Network;
 use super::{labels, ports, runtime};
@@ -55,6 +55,7 @@ impl Docker {
             let network = self.network(job.run.egress).await?;
             self.guard(&network, job.run.egress).await?;
             if let Attempt::Started = self.try_start(job, &network).await? {
+                self.set_apart(&network);
                 return Ok(());
             }
         }
@@ -105,7 +106,7 @@ impl Docker {
         match created {
             Ok(id) => self.run(&id, port).await,
             Err(fault) if fault.status() == Some(409) => self.adopt(job, &spec).await,
-            // What it was asked for is at fault, as more processor time than the host has: the next push may mend it.
+            // What it was asked for is at fault, as less memory than the engine's least: the next push may mend it.
             Err(fault) if fault.status() == Some(400) => {
                 Err(EngineError::Failed { message: EngineError::from(fault).to_string(), output: Vec::new() })
             }
@@ -256,7 +257,7 @@ impl Docker {
             pids: resources.pids,
             tmp: resources.tmp,
             network: network.name.clone(),
-            is_read_only: true,
+            kind: Kind::Instance,
         });
         if job.run.egress == Egress::None {
             // The engine's name server would ask the host's on the container's behalf, which is a way out. Nobody

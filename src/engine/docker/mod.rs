@@ -26,6 +26,7 @@ mod network;
 pub mod ports;
 mod repair;
 mod runtime;
+mod seccomp;
 mod text;
 mod tidy;
 mod workshop;

@@ -75,7 +75,12 @@ impl Docker {
 
     /// Whether one of our networks is on this host.
     pub(super) fn has_visible_network(&self) -> bool {
-        [Egress::Internet, Egress::None].into_iter().any(|egress| self.name_network(egress).is_visible())
+        self.names_of_networks().iter().any(Network::is_visible)
+    }
+
+    /// Both networks, whether they are there or not.
+    pub(super) fn names_of_networks(&self) -> [Network; 2] {
+        [Egress::Internet, Egress::None].map(|egress| self.name_network(egress))
     }
 
     pub(super) fn name_network(&self, egress: Egress) -> Network {

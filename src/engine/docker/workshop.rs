@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use super::Docker;
 use super::call::{Fault, QUICK, WORK};
-use super::hardening::{Limits, host_config};
+use super::hardening::{Kind, Limits, host_config};
+use super::network::Network;
 use super::text::Lines;
 use super::{labels, runtime};
 use crate::engine::{EngineError, ImageTag, Progress};
@@ -33,6 +34,7 @@ const PIDS: u32 = 512;
 pub(super) struct Workshop {
     docker: Docker,
     id: String,
+    network: Network,
     opened: Instant,
     limit: Duration,
     is_closed: bool,
@@ -63,8 +65,8 @@ impl Workshop {
             memory: settings.memory,
             pids: PIDS,
             tmp: Size(settings.memory.0 / 2),
-            network: network.name,
-            is_read_only: false,
+            network: network.name.clone(),
+            kind: Kind::Workshop,
         });
         host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
         let seconds = settings.timeout.0.as_secs().max(1);
@@ -89,6 +91,7 @@ impl Workshop {
         let workshop = Self {
             docker: docker.clone(),
             id: created.id,
+            network,
             opened: Instant::now(),
             limit: settings.timeout.0,
             is_closed: false,
@@ -111,7 +114,9 @@ impl Workshop {
             })
             .await?;
         let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
-        Ok(self.docker.call("start a container to build in", WORK, start).await?)
+        self.docker.call("start a container to build in", WORK, start).await?;
+        self.docker.set_apart(&self.network);
+        Ok(())
     }
 
     /// Runs a command, and hands on each line that it prints.
