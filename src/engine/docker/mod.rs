@@ -12,6 +12,9 @@ mod container;
 mod dismantle;
 mod events;
 mod firewall;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hardening;
 mod images;
 mod install;
