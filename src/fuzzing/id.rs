@@ -47,7 +47,8 @@ fn check(id: &ApiId) {
 
     let digest = Digest::of(id.as_str().as_bytes());
     let revision = Revision::from(digest);
-    let instance = InstanceName::new(id, &revision, u16::MAX);
+    // The most replicas that there may be.
+    let instance = InstanceName::new(id, &revision, 50);
     // What the engine takes for the name of a container, and what a resolver takes for that of a host (RFC 1035).
     assert!(instance.as_str().bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-'));
     assert!(instance.as_str().len() <= 63, "{instance}");

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -164,6 +164,8 @@ impl<'a> Exchange<'a> {
             headers.remove(AUTHORIZATION);
         }
         if upgrade {
+            // An answer that opens a tunnel has no trailers, and `TE` would have to be named in `Connection` too.
+            headers.remove(TE);
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
