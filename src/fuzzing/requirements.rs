@@ -23,10 +23,19 @@ pub fn requirements(data: &[u8]) {
     for requirement in &read.0 {
         check(requirement);
     }
+    if read.0.iter().any(is_long) {
+        return;
+    }
     let written: String = read.0.iter().map(|requirement| format!("{}\n", requirement.0)).collect();
     let again = Requirements::parse(Source::new(source.path, &written), &mut found);
     assert_eq!(found, [], "{written:?}");
     assert_eq!(again, read);
+}
+
+/// Whether a line may be past what is read. The marker of a line that was read can be, in its normal form.
+fn is_long(Requirement(line): &Requirement) -> bool {
+    let words = line.split_whitespace().filter(|word| matches!(*word, "and" | "or")).count();
+    line.len() > 500 || words > 16 || line.matches('(').count() > 16
 }
 
 /// One line, which an installer reads as a package of the index and its versions, and as nothing else.
@@ -35,7 +44,7 @@ fn check(requirement: &Requirement) {
     let name = requirement.name();
     assert!(name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-')), "{line:?}");
     assert!(!name.starts_with('-') && !name.ends_with('-') && !name.is_empty(), "{line:?}");
-    assert!(!line.contains(|c: char| c.is_control() || c == '$'), "{line:?}");
+    assert!(!line.contains(|c: char| c.is_control() && c != '\t' || c == '$'), "{line:?}");
     assert!(!line.contains("://") && !line.contains(" --"), "{line:?}");
     let (package, _) = line.split_once(';').unwrap_or((line, ""));
     assert!(!package.contains(['@', '/', '\\', '#']), "{line:?}");
