@@ -30,3 +30,7 @@ pub mod admin;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -11,6 +11,9 @@ mod body;
 mod download;
 mod exchange;
 mod forward;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 pub mod keys;
 mod meter;

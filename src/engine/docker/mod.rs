@@ -14,6 +14,9 @@ mod dismantle;
 mod events;
 pub mod examine;
 mod firewall;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod hardening;
 mod images;
 mod install;
