@@ -201,7 +201,9 @@ const ROUNDS: usize = 4;
 
 async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -> BTreeMap<ApiId, Rest> {
     let mut news = parts.world.news.subscribe();
-    ids.iter().for_each(|id| parts.controller.hint(id));
+    for id in ids {
+        parts.controller.hint(id);
+    }
     let rested = parts.controller.rested(ids);
     tokio::pin!(rested);
     loop {

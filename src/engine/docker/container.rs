@@ -55,7 +55,7 @@ impl Docker {
             let network = self.network(job.run.egress).await?;
             self.guard(&network, job.run.egress).await?;
             if let Attempt::Started = self.try_start(job, &network).await? {
-                self.set_apart(&network);
+                Self::set_apart(&network);
                 return Ok(());
             }
         }

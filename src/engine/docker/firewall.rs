@@ -97,7 +97,7 @@ impl Docker {
     }
 
     /// After a container has started: sets its port on the bridge apart from the others.
-    pub(super) fn set_apart(&self, network: &Network) {
+    pub(super) fn set_apart(network: &Network) {
         bridge::isolate_ports(&network.interface);
     }
 

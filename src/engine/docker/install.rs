@@ -45,7 +45,8 @@ impl Docker {
             workshop.close().await;
             installed
         };
-        lend(&self.shared.installs, SLOW, work).await
+        // Boxed, so that whoever waits for it stays small.
+        lend(&self.shared.installs, SLOW, Box::pin(work)).await
     }
 
     async fn install_in(&self, workshop: &Workshop, job: &Install, progress: &Progress) -> Result<(), EngineError> {
