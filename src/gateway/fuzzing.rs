@@ -1,14 +1,5 @@
 //! The door of the fuzzers to what the gateway makes of a request's headers and path; see [`crate::fuzzing`].
 
-#![allow(
-    clippy::missing_panics_doc,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    clippy::naive_bytecount,
-    reason = "to panic is what these functions are for"
-)]
-
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 

@@ -16,6 +16,14 @@ pub mod examine;
 mod firewall;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::naive_bytecount,
+    reason = "to panic is what these functions are for"
+)]
 pub mod fuzzing;
 mod hardening;
 mod images;
