@@ -3,8 +3,6 @@
 //! `fuzz/` feeds these functions with what libFuzzer thinks of, and the tests below with what it has kept. Compiled
 //! for these two alone.
 
-#![allow(clippy::missing_panics_doc, reason = "to panic is what these functions are for")]
-
 mod findings;
 mod id;
 mod python;
