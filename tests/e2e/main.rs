@@ -7,12 +7,14 @@
 
 mod apps;
 mod engine;
+mod holds;
 mod http;
 mod websocket;
 mod world;
 
 mod applying;
 mod commands;
+mod daemons;
 mod deletes;
 mod doctor;
 mod gateway;

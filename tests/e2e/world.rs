@@ -36,6 +36,20 @@ struct Daemon {
     address: SocketAddr,
 }
 
+/// One more daemon on the same installation.
+pub struct Beside {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        self.process.wait().ok();
+    }
+}
+
 /// How a command ended, and what it printed.
 #[derive(Debug)]
 pub struct Ran {
@@ -136,6 +150,20 @@ impl World {
             (holder["pid"] == pid).then(|| holder["address"].as_str().unwrap().parse().unwrap())
         });
         *daemon = Some(Daemon { process, address });
+    }
+
+    /// Starts one more daemon on this installation, which listens elsewhere. Ends with manners when it is dropped.
+    #[track_caller]
+    pub fn serve_beside(&self) -> Beside {
+        let path = self.folder.path().join("beside.log");
+        let log = fs::File::options().create(true).append(true).open(&path).unwrap();
+        let process = self.command(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let address = self.wait("the second daemon listens", || {
+            let log = fs::read_to_string(&path).unwrap();
+            let rest = log.split("APIs of").last()?.split("on http://").nth(1)?;
+            rest.split_whitespace().next()?.parse().ok()
+        });
+        Beside { process, address }
     }
 
     /// Ends the daemon as Ctrl-C does.
