@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -28,13 +29,16 @@ pub struct Engine {
     log: PathBuf,
     cgroup: String,
     process: Mutex<Option<Child>>,
+    /// Whether containers go on running while the engine is away: its own setting, `live-restore`. Holds from the next
+    /// start on.
+    pub outlives: AtomicBool,
 }
 
 impl Engine {
     /// Starts an engine that has nothing but the seed's images.
     pub async fn open(folder: &Path, cgroup: &str, seed: &Seed) -> anyhow::Result<Self> {
         let (disk, log) = (arena::disk(folder), folder.join("engine.log"));
-        let engine = Self { folder: folder.to_owned(), disk, log, cgroup: cgroup.to_owned(), process: Mutex::default() };
+        let engine = Self { folder: folder.to_owned(), disk, log, cgroup: cgroup.to_owned(), process: Mutex::default(), outlives: AtomicBool::new(false) };
         engine.start().await?;
         let images = ReaderStream::with_capacity(tokio::fs::File::open(seed.images()).await?, 1 << 20);
         let options = ImportImageOptions { quiet: true, platform: None };
@@ -69,7 +73,8 @@ impl Engine {
         {
             command.arg(option).arg(self.disk.join(name));
         }
-        fs::write(self.disk.join("none.json"), "{}")?;
+        let outlives = self.outlives.load(Ordering::SeqCst);
+        fs::write(self.disk.join("none.json"), format!("{{\"live-restore\": {outlives}}}"))?;
         // What a killed engine leaves; it would refuse to start beside a process that has the same number by chance.
         let _ = fs::remove_file(self.disk.join("engine.pid"));
         command.arg("--host").arg(format!("unix://{}", self.socket().display()));

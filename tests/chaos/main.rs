@@ -7,10 +7,15 @@
 
 mod arena;
 mod engine;
+mod engines;
+mod hands;
+mod host;
 mod http;
 mod load;
 mod matrix;
 mod proxy;
+mod rolling;
+mod scene;
 mod seed;
 mod site;
 mod table;
@@ -79,7 +84,23 @@ struct Args {
 }
 
 /// The parts, in the order in which they run.
-const PARTS: [&str; 3] = ["matrix-change", "matrix-swap", "matrix-install"];
+const PARTS: [&str; 15] = [
+    "matrix-change",
+    "matrix-swap",
+    "matrix-install",
+    "hands",
+    "engine-restart",
+    "engine-frozen",
+    "disk-full",
+    "tree-rewritten",
+    "queue-overflow",
+    "clock",
+    "descriptors",
+    "port",
+    "ended",
+    "two-daemons",
+    "rolling",
+];
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {
@@ -196,8 +217,25 @@ async fn work(words: &[String]) -> anyhow::Result<ExitCode> {
 async fn run_part(arena: &Arc<Arena>, part: &str) -> anyhow::Result<Vec<Row>> {
     /// Runs of the matrix in a sample, for each scenario.
     const SAMPLE: usize = 12;
-    let limit = (!arena.args.all).then_some(SAMPLE);
+    let all = arena.args.all;
+    let limit = (!all).then_some(SAMPLE);
+    let tries = |many: usize| if all { many } else { 1 };
     match part {
+        "hands" => hands::run(arena, tries(3)).await,
+        "engine-restart" => engines::restarts(arena, tries(3)).await,
+        "engine-frozen" => engines::frozen(arena, tries(2)).await,
+        "disk-full" => engines::full(arena, tries(3)).await,
+        "tree-rewritten" => host::rewritten(arena, tries(2)).await,
+        "queue-overflow" => host::overflow(arena, tries(3)).await,
+        "clock" => host::clock(arena, tries(1)).await,
+        "descriptors" => host::descriptors(arena, tries(3)).await,
+        "port" => host::port(arena, tries(3)).await,
+        "ended" => host::ended(arena, if all { 20 } else { 3 }).await,
+        "two-daemons" => host::two(arena, tries(2)).await,
+        "rolling" => {
+            let (changes, requests) = if all { (100, 200_000) } else { (4, 0) };
+            rolling::run(arena, arena.args.changes.unwrap_or(changes), arena.args.requests.unwrap_or(requests)).await
+        }
         "matrix-change" => matrix::run(arena, matrix::Scenario::Change, limit).await,
         "matrix-swap" => matrix::run(arena, matrix::Scenario::Swap, limit).await,
         "matrix-install" => matrix::run(arena, matrix::Scenario::Install, limit).await,

@@ -202,7 +202,8 @@ impl Lane {
         }
         let settled = self.site.settled(&self.wanted, patience).await;
         let failures = if case.fault.is_deadly() {
-            self.callers.failed_after_kill(struck)
+            // Connections that were opened before belonged to the one that is dead.
+            self.callers.failed_after_kill(from)
         } else {
             self.callers.failed_since(begun)
         };

@@ -57,7 +57,7 @@ impl Scene {
 
     /// Waits for rest, and writes down how long that took since `from`. The callers of the other API must not notice.
     pub async fn settle(&self, arena: &Arena, row: &mut Row, from: Instant) -> anyhow::Result<()> {
-        self.settle_with(arena, row, from, self.callers.failed_since(self.begun).len()).await?;
+        self.settle_excused(arena, row, from).await?;
         let failed = self.callers.failed_since(self.begun);
         if let Some(first) = failed.first() {
             row.wrong.push(format!("{} requests to another API failed: {}", failed.len(), first.what));
@@ -66,12 +66,8 @@ impl Scene {
         Ok(())
     }
 
-    /// As [`Scene::settle`], where callers cannot but notice. Their failures are a note.
+    /// As [`Scene::settle`], where callers cannot but notice.
     pub async fn settle_excused(&self, arena: &Arena, row: &mut Row, from: Instant) -> anyhow::Result<()> {
-        self.settle_with(arena, row, from, 0).await
-    }
-
-    async fn settle_with(&self, arena: &Arena, row: &mut Row, from: Instant, _failed: usize) -> anyhow::Result<()> {
         match self.site.settled(&self.wanted, PATIENCE).await {
             Ok((at, rest)) if rest.leftovers.is_empty() => row.good(at.saturating_duration_since(from)),
             Ok((_, rest)) => {

@@ -35,9 +35,12 @@ const SETTINGS: &str = "look_every: 5s\npolicy: { max_deletes: { count: 1000000 
 /// An API that nobody changes, to see whether its callers notice what happens to others.
 pub const STEADY: &str = "steady";
 
+/// Where the next daemon listens.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(20_000);
+
 /// One installation.
 pub struct Site {
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
     pub engine: Arc<Engine>,
     pub proxy: Arc<Proxy>,
     pub address: SocketAddr,
@@ -46,6 +49,8 @@ pub struct Site {
     daemon: Mutex<Option<Child>>,
     /// The daemon's process; 0 where there is none.
     pid: Arc<AtomicU32>,
+    /// The name of its log.
+    log: String,
     /// What comes before `skep` on the daemon's command line, as `faketime` does.
     pub wrapper: Vec<String>,
     pub environment: Vec<(String, String)>,
@@ -68,7 +73,6 @@ pub struct Rest {
 impl Site {
     /// An installation with one API that nobody changes, and no daemon yet.
     pub fn open(engine: &Arc<Engine>, index: &Path) -> anyhow::Result<Self> {
-        static PORT: AtomicU16 = AtomicU16::new(20_000);
         let folder = tempfile::Builder::new().prefix("site-").tempdir_in(engine.folder())?;
         fs::create_dir_all(folder.path().join("project/apis"))?;
         fs::create_dir_all(folder.path().join("state"))?;
@@ -83,18 +87,37 @@ impl Site {
             proxy: Arc::new(Proxy::open(folder.path().join("proxy.sock"), &engine.socket(), kill)?),
             engine: Arc::clone(engine),
             // The network is the arena's own, so that any port is free.
-            address: (Ipv4Addr::LOCALHOST, PORT.fetch_add(1, Ordering::SeqCst)).into(),
+            address: (Ipv4Addr::LOCALHOST, NEXT_PORT.fetch_add(1, Ordering::SeqCst)).into(),
             owner,
             index: index.to_owned(),
             daemon: Mutex::default(),
             pid,
-            folder,
+            folder: Arc::new(folder),
+            log: "serve.log".to_owned(),
             wrapper: Vec::new(),
             environment: Vec::new(),
         };
         site.write("skep.yaml", SETTINGS)?;
         site.code(STEADY, "steady")?;
         Ok(site)
+    }
+
+    /// The same installation once more, for a second daemon: with a proxy, a port and a log of its own.
+    pub fn second(&self) -> anyhow::Result<Self> {
+        let pid = Arc::new(AtomicU32::new(0));
+        Ok(Self {
+            proxy: Arc::new(Proxy::open(self.folder.path().join("second.sock"), &self.engine.socket(), || {})?),
+            engine: Arc::clone(&self.engine),
+            address: (Ipv4Addr::LOCALHOST, NEXT_PORT.fetch_add(1, Ordering::SeqCst)).into(),
+            owner: self.owner.clone(),
+            index: self.index.clone(),
+            daemon: Mutex::default(),
+            pid,
+            folder: Arc::clone(&self.folder),
+            log: "second.log".to_owned(),
+            wrapper: Vec::new(),
+            environment: Vec::new(),
+        })
     }
 
     pub fn root(&self) -> PathBuf {
@@ -226,7 +249,7 @@ impl Site {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.folder.path().join("serve.log")
+        self.folder.path().join(&self.log)
     }
 
     /// What the daemons of this site have logged.
@@ -262,9 +285,8 @@ impl Site {
     pub async fn settled(&self, wanted: &Wanted, patience: Duration) -> anyhow::Result<(Instant, Rest)> {
         let deadline = Instant::now() + patience;
         loop {
-            let at = Instant::now();
             let wrong = match self.look(wanted).await {
-                Ok(rest) => return Ok((at, rest)),
+                Ok(found) => return Ok(found),
                 Err(wrong) => wrong,
             };
             if self.has_ended().await {
@@ -277,8 +299,9 @@ impl Site {
         }
     }
 
-    /// One look, the cheap questions first.
-    async fn look(&self, wanted: &Wanted) -> anyhow::Result<Rest> {
+    /// One look, the cheap questions first. Gives the moment at which all was as it should be: what `skep` itself says of
+    /// it comes after.
+    async fn look(&self, wanted: &Wanted) -> anyhow::Result<(Instant, Rest)> {
         for (id, (text, _)) in wanted {
             let answer = tokio::time::timeout(Duration::from_secs(10), self.answer(id)).await??;
             ensure!(answer == *text, "{id} answers {answer:?} and not {text:?}");
@@ -299,6 +322,7 @@ impl Site {
         ensure!(instances.iter().all(|(_, _, state)| state == "running"), "not all run: {instances:?}");
         ensure!(revisions.len() == wanted.len(), "an API has two revisions: {revisions:?}");
         self.look_at_containers().await?;
+        let at = Instant::now();
         let (code, plan) = self.run(&["plan", "--detailed-exitcode", "--output", "json"]).await?;
         ensure!(code == 0, "the plan is not empty ({code}): {plan}");
         let (code, status) = self.run(&["status", "--output", "json"]).await?;
@@ -315,7 +339,7 @@ impl Site {
         ensure!(rows.len() == wanted.len(), "the records know other APIs: {rows:?}");
         self.compare_rows(&rows)?;
         self.look_at_firewall().await?;
-        Ok(Rest { instances, rows, leftovers: self.leftovers(&revisions).await? })
+        Ok((at, Rest { instances, rows, leftovers: self.leftovers(&revisions).await? }))
     }
 
     /// Names, networks and limits of all containers.
@@ -445,13 +469,19 @@ impl Site {
         format!("--- calls\n{calls}\n--- daemon\n{}\n--- engine\n{}\n", tail(&self.log(), 120), self.engine.log())
     }
 
-    /// Ends the daemon, and removes all that the installation has on the engine.
-    pub async fn close(self) -> anyhow::Result<()> {
+    /// Ends the daemon, if there is one.
+    pub async fn close_daemon(&self) -> anyhow::Result<()> {
         if self.daemon.lock().await.is_some() {
             // It may be frozen, or dead.
             let _ = self.signal(Signal::KILL);
             self.buried().await?;
         }
+        Ok(())
+    }
+
+    /// Ends the daemon, and removes all that the installation has on the engine.
+    pub async fn close(self) -> anyhow::Result<()> {
+        self.close_daemon().await?;
         let mut settings = Settings::built_in(&self.root());
         settings.engine.host = Some(format!("unix://{}", self.engine.socket().display()));
         Ok(Docker::connect(&settings, &self.owner)?.dismantle().await?)
