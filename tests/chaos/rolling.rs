@@ -104,7 +104,7 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
     let site = arena.site().await?;
     let code = |text: &str| site.write(&format!("apis/{API}/main.py"), &include_str!("apps/busy.py").replace("{text}", text));
     let mut replicas = 2;
-    let mut settings = |env: u32, replicas: usize, timeout: u32| {
+    let settings = |env: u32, replicas: usize, timeout: u32| {
         let text = SETTINGS.replace("timeout: 30s", &format!("timeout: {timeout}s"));
         site.settings(API, &format!("{text}replicas: {replicas}\nenv: {{ ROUND: \"{env}\" }}\n"))
     };
