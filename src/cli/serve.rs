@@ -20,7 +20,7 @@ use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
 use crate::installation::Holder;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Follower;
-use crate::reconcile::perform::route;
+use crate::reconcile::routing::route;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;

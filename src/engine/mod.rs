@@ -63,6 +63,13 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot.
     async fn start(&self, job: &Start) -> Result<(), EngineError>;
 
+    /// Puts right, in place, what somebody's hand has changed on an instance: wakes it where it was paused, gives it back
+    /// its name, its limits and its network. `false` where it is not as it was made even then, and has to be replaced.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError>;
+
     /// Asks an instance to end, kills it after `grace`, and removes it. One that is gone already is a success.
     ///
     /// # Errors

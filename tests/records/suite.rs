@@ -59,6 +59,7 @@ pub fn record(name: &str) -> Record {
         },
         served: Some(served("0123456789ab", at(1))),
         failures: vec![failure("0a9876543210"), failure("ba9876543210")],
+        hold: None,
         created: at(0),
         updated: at(2),
     }

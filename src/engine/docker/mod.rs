@@ -3,6 +3,7 @@
 //! Works with engines from 20.10 (API 1.41) on: no API version is sent, and every field of an answer may be missing.
 //! Nothing that lacks this installation's owner label is ever changed.
 
+mod addresses;
 mod archive;
 mod base;
 mod bootstrap;
@@ -22,11 +23,13 @@ mod load;
 mod logs;
 mod network;
 pub mod ports;
+mod repair;
 mod runtime;
 mod text;
 mod workshop;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -61,8 +64,12 @@ struct Shared {
     engine: EngineSettings,
     /// The runtime image, once it is known to be there.
     runtime: tokio::sync::Mutex<Option<runtime::Runtime>>,
-    /// The networks that were seen to be there.
-    networks: tokio::sync::Mutex<BTreeSet<String>>,
+    /// The networks that were seen to be there, and what of each is for instances.
+    networks: tokio::sync::Mutex<HashMap<String, Option<addresses::Subnet>>>,
+    /// Goes round the addresses of all networks.
+    cursor: Mutex<addresses::Cursor>,
+    /// Where the full look goes on to look closely.
+    closely: AtomicUsize,
     firewall: tokio::sync::Mutex<firewall::Seen>,
     /// Held while a loopback port is chosen and taken.
     ports: tokio::sync::Mutex<BTreeSet<u16>>,
@@ -101,6 +108,8 @@ impl Docker {
                 engine: settings.engine.clone(),
                 runtime: tokio::sync::Mutex::default(),
                 networks: tokio::sync::Mutex::default(),
+                cursor: Mutex::new(addresses::Cursor::anywhere()),
+                closely: AtomicUsize::new(0),
                 firewall: tokio::sync::Mutex::default(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
@@ -188,6 +197,10 @@ impl Engine for Docker {
 
     async fn start(&self, job: &Start) -> Result<(), EngineError> {
         self.start_instance(job).await
+    }
+
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.repair_instance(container).await
     }
 
     async fn remove(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {

@@ -7,7 +7,7 @@ use super::trouble::Trouble;
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_begin.sql"), include_str!("migrations/0002_keep.sql")];
 
 /// Marks the file as ours for `file` and for ourselves: `skep` in ASCII.
 const APPLICATION_ID: i64 = 0x736b_6570;
