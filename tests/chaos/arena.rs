@@ -115,7 +115,10 @@ pub fn init(arguments: &[String]) -> anyhow::Result<ExitCode> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "whoever waits for the end of this arena is gone; the kernel ends the rest")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever waits for the end of this arena is gone; the kernel ends the rest"
+)]
 fn end() {
     std::process::exit(1);
 }

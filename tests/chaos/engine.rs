@@ -38,7 +38,14 @@ impl Engine {
     /// Starts an engine that has nothing but the seed's images.
     pub async fn open(folder: &Path, cgroup: &str, seed: &Seed) -> anyhow::Result<Self> {
         let (disk, log) = (arena::disk(folder), folder.join("engine.log"));
-        let engine = Self { folder: folder.to_owned(), disk, log, cgroup: cgroup.to_owned(), process: Mutex::default(), outlives: AtomicBool::new(false) };
+        let engine = Self {
+            folder: folder.to_owned(),
+            disk,
+            log,
+            cgroup: cgroup.to_owned(),
+            process: Mutex::default(),
+            outlives: AtomicBool::new(false),
+        };
         engine.start().await?;
         let images = ReaderStream::with_capacity(tokio::fs::File::open(seed.images()).await?, 1 << 20);
         let options = ImportImageOptions { quiet: true, platform: None };
@@ -68,9 +75,12 @@ impl Engine {
         ensure!(process.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new("dockerd");
-        for (option, name) in
-            [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "engine.pid"), ("--config-file", "none.json")]
-        {
+        for (option, name) in [
+            ("--data-root", "data"),
+            ("--exec-root", "exec"),
+            ("--pidfile", "engine.pid"),
+            ("--config-file", "none.json"),
+        ] {
             command.arg(option).arg(self.disk.join(name));
         }
         let outlives = self.outlives.load(Ordering::SeqCst);

@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use rustix::process::Signal;
 
 use super::proxy::Events;
-use super::scene::{APP, Scene};
+use super::scene::{APP, PATIENCE, Scene};
 use super::table::Row;
 use super::{Arena, arena};
 
@@ -113,7 +113,9 @@ impl Deed {
             Self::Hang => {
                 let found = client.inspect_container(id, None).await?;
                 let pid = found.state.and_then(|state| state.pid).context("it runs")?;
-                arena::signal(u32::try_from(pid)?, Signal::STOP)?;
+                // The first process only passes signals on; the app is its child.
+                let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+                arena::signal(children.split_whitespace().next().context("it has a child")?.parse()?, Signal::STOP)?;
             }
             Self::DeleteImage => {
                 let found = client.inspect_container(id, None).await?;
@@ -123,10 +125,17 @@ impl Deed {
             }
             Self::RemoveNetwork => {
                 let network = format!("skep-{}-internet", scene.site.owner());
-                for container in scene.site.containers().await? {
-                    disconnect(&client, &network, &container.id.unwrap_or_default()).await?;
+                // Whoever heals at once may be quicker with the first container than we with the second.
+                let deadline = Instant::now() + PATIENCE;
+                loop {
+                    for container in scene.site.containers().await? {
+                        let _ = disconnect(&client, &network, &container.id.unwrap_or_default()).await;
+                    }
+                    let removed = client.remove_network(&network).await;
+                    if removed.is_ok() || Instant::now() > deadline {
+                        break removed?;
+                    }
                 }
-                client.remove_network(&network).await?;
             }
             Self::EditRow => {
                 let edit = "UPDATE apis SET sync = 'blocked', message = 'by hand' WHERE id = ?";
@@ -166,6 +175,9 @@ pub async fn run(arena: &Arc<Arena>, tries: usize) -> anyhow::Result<Vec<Row>> {
             let mut notes = Vec::new();
             for _ in 0..tries {
                 scene.site.proxy.set_events(events);
+                // Of a new revision, since a container that was killed before counts as one that crashed before.
+                scene.change()?;
+                scene.site.settled(&scene.wanted, PATIENCE).await.with_context(|| scene.site.story())?;
                 let before = scene.last_event()?;
                 scene.begin();
                 let (from, clock) = (Instant::now(), SystemTime::now());

@@ -129,7 +129,11 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
 
 fn parts(args: &Args) -> Vec<&'static str> {
     let is_wanted = |part: &&str| args.only.is_empty() || args.only.iter().any(|only| part.contains(only.as_str()));
-    PARTS.into_iter().filter(is_wanted).filter(|part| !args.skip.iter().any(|skip| part.contains(skip.as_str()))).collect()
+    PARTS
+        .into_iter()
+        .filter(is_wanted)
+        .filter(|part| !args.skip.iter().any(|skip| part.contains(skip.as_str())))
+        .collect()
 }
 
 /// Where faults happen, and what all parts share.
@@ -175,7 +179,9 @@ impl Arena {
 
 /// What happens inside the arena.
 async fn work(words: &[String]) -> anyhow::Result<ExitCode> {
-    let [folder, cgroup, seed, words @ ..] = words else { anyhow::bail!("an arena has a folder, a control group and a seed") };
+    let [folder, cgroup, seed, words @ ..] = words else {
+        anyhow::bail!("an arena has a folder, a control group and a seed")
+    };
     let args = Args::parse_from([String::new()].iter().chain(words));
     let begun = Instant::now();
     let seed = Seed::at(Path::new(seed));

@@ -55,8 +55,16 @@ struct Case {
 
 /// What came of a run.
 enum Outcome {
-    Converged { time: Duration, requests: usize, failed: usize },
-    Wrong { what: String, requests: usize, failed: usize },
+    Converged {
+        time: Duration,
+        requests: usize,
+        failed: usize,
+    },
+    Wrong {
+        what: String,
+        requests: usize,
+        failed: usize,
+    },
     /// The call did not come this time.
     Missed,
 }
@@ -211,7 +219,9 @@ impl Lane {
         let wrong = |what: String| Outcome::Wrong { what, requests, failed };
         Ok(match settled {
             Err(error) => wrong(format!("{error:#}")),
-            Ok((_, rest)) if plain(rest.clone()) != *reference => wrong(format!("another end than without the fault: {rest:?}")),
+            Ok((_, rest)) if plain(rest.clone()) != *reference => {
+                wrong(format!("another end than without the fault: {rest:?}"))
+            }
             Ok(_) if failed > 0 => wrong(format!("{failed} requests to another API failed: {}", failures[0].what)),
             Ok((at, _)) => Outcome::Converged { time: at - from, requests, failed },
         })
@@ -223,7 +233,11 @@ fn plain(rest: Rest) -> Rest {
     let name = |id: String| if id.starts_with("swap-") { "swap".to_owned() } else { id };
     Rest {
         instances: rest.instances.into_iter().map(|(id, number, state)| (name(id), number, state)).collect(),
-        rows: rest.rows.into_iter().map(|(id, sync, health, ready, failed)| (name(id), sync, health, ready, failed)).collect(),
+        rows: rest
+            .rows
+            .into_iter()
+            .map(|(id, sync, health, ready, failed)| (name(id), sync, health, ready, failed))
+            .collect(),
         leftovers: rest.leftovers,
     }
 }
@@ -240,11 +254,17 @@ pub async fn run(arena: &Arc<Arena>, scenario: Scenario, limit: Option<usize>) -
         addresses.extend(calls.into_iter().filter(|address| address.has_effect() || address.occurrence == 1));
         plain.good(time);
         ensure!(rest.leftovers.is_empty(), "leftovers without any fault: {:?}", rest.leftovers);
-        ensure!(end.is_none() || end.as_ref() == Some(&rest), "two runs without faults end differently: {end:?} {rest:?}");
+        ensure!(
+            end.is_none() || end.as_ref() == Some(&rest),
+            "two runs without faults end differently: {end:?} {rest:?}"
+        );
         end = Some(rest);
     }
-    plain.note = format!("{counted} calls, {} of them different; {} have an effect", addresses.len(),
-        addresses.iter().filter(|address| address.has_effect()).count());
+    plain.note = format!(
+        "{counted} calls, {} of them different; {} have an effect",
+        addresses.len(),
+        addresses.iter().filter(|address| address.has_effect()).count()
+    );
     let reference = end.context("there was a run")?;
     let cases = addresses.iter().flat_map(|address| {
         let case = |fault| Case { scenario, address: address.clone(), fault };
@@ -283,7 +303,8 @@ async fn work(
     let mut tasks = tokio::task::JoinSet::new();
     let mut first = Some(first);
     for _ in 0..lanes {
-        let (arena, queue, sender, reference) = (Arc::clone(arena), Arc::clone(&queue), sender.clone(), reference.clone());
+        let (arena, queue, sender, reference) =
+            (Arc::clone(arena), Arc::clone(&queue), sender.clone(), reference.clone());
         let lane = first.take();
         tasks.spawn(async move {
             let mut lane = match lane {
@@ -297,7 +318,8 @@ async fn work(
                 if is_lost {
                     // The story is told before anything else happens on this site.
                     let file = arena.tell(&format!("{case:?}"), &lane.site.story())?;
-                    outcome = outcome.map(|outcome| with_file(outcome, &file)).with_context(|| file.display().to_string());
+                    outcome =
+                        outcome.map(|outcome| with_file(outcome, &file)).with_context(|| file.display().to_string());
                 } else if let Err(error) = lane.end(scenario).await {
                     let file = arena.tell(&format!("after {case:?}"), &lane.site.story())?;
                     let what = format!("afterwards: {error:#} ({})", file.display());
@@ -317,7 +339,8 @@ async fn work(
     let mut done = 0;
     while let Some((case, outcome)) = outcomes.recv().await {
         done += 1;
-        let row = rows.entry(case.fault).or_insert_with(|| Row::new(format!("{}: {}", case.fault.name(), scenario.name())));
+        let row =
+            rows.entry(case.fault).or_insert_with(|| Row::new(format!("{}: {}", case.fault.name(), scenario.name())));
         let said = match outcome {
             Ok(Outcome::Converged { time, requests, failed }) => {
                 row.good(time);

@@ -215,7 +215,8 @@ async fn handle(state: Arc<State>, request: Request<Incoming>) -> io::Result<Res
     match fault {
         Some(Fault::Refused) => {
             state.strike(false);
-            let body = Full::from("{\"message\":\"the engine is not itself today\"}").map_err(|never: Infallible| match never {});
+            let body = Full::from("{\"message\":\"the engine is not itself today\"}")
+                .map_err(|never: Infallible| match never {});
             let mut response = Response::new(body.boxed());
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             return Ok(response);

@@ -102,7 +102,8 @@ impl Tally {
 /// `changes` changes, and at least so many requests.
 pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Result<Vec<Row>> {
     let site = arena.site().await?;
-    let code = |text: &str| site.write(&format!("apis/{API}/main.py"), &include_str!("apps/busy.py").replace("{text}", text));
+    let code =
+        |text: &str| site.write(&format!("apis/{API}/main.py"), &include_str!("apps/busy.py").replace("{text}", text));
     let mut replicas = 2;
     let settings = |env: u32, replicas: usize, timeout: u32| {
         let text = SETTINGS.replace("timeout: 30s", &format!("timeout: {timeout}s"));
@@ -167,7 +168,11 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
             }
         }
         *of.entry(what).or_insert(0) += 1;
-        arena.say(&format!("change {round}/{changes}: {what}: {:.1} s; {} requests, {failed} failed", begun.elapsed().as_secs_f64(), tally.total()));
+        arena.say(&format!(
+            "change {round}/{changes}: {what}: {:.1} s; {} requests, {failed} failed",
+            begun.elapsed().as_secs_f64(),
+            tally.total()
+        ));
         wanted.insert(API.to_owned(), (site.answer(API).await.unwrap_or_default(), replicas));
     }
     while tally.total() < requests && !callers.is_empty() {
@@ -183,9 +188,17 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
     let failures = tally.failures();
     row.failed = usize::try_from(failures.values().sum::<u64>())?;
     row.wrong.extend(failures.iter().map(|((kind, what), count)| format!("{count} {}: {what}", kind.name())));
-    let kinds: Vec<_> = KINDS.iter().zip(&tally.requests).map(|(kind, count)| format!("{} {}", count.load(Ordering::Relaxed), kind.name())).collect();
+    let kinds: Vec<_> = KINDS
+        .iter()
+        .zip(&tally.requests)
+        .map(|(kind, count)| format!("{} {}", count.load(Ordering::Relaxed), kind.name()))
+        .collect();
     let of: Vec<_> = of.iter().map(|(what, count)| format!("{count} of {what}")).collect();
-    row.note = format!("{}; {}. Seconds are from the save to the first answer of the new state", of.join(", "), kinds.join(", "));
+    row.note = format!(
+        "{}; {}. Seconds are from the save to the first answer of the new state",
+        of.join(", "),
+        kinds.join(", ")
+    );
     drop(failures);
     let mut rows = vec![row, long_stream(arena, &site).await?];
     if rows.iter().any(|row| !row.is_good()) {
@@ -196,7 +209,10 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
     Ok(rows)
 }
 
-async fn wait<F: Future<Output = anyhow::Result<bool>>>(site: &super::Site, is_so: impl Fn() -> F) -> anyhow::Result<()> {
+async fn wait<F: Future<Output = anyhow::Result<bool>>>(
+    site: &super::Site,
+    is_so: impl Fn() -> F,
+) -> anyhow::Result<()> {
     let deadline = Instant::now() + CHANGE;
     loop {
         let found = is_so().await;
@@ -212,14 +228,18 @@ async fn wait<F: Future<Output = anyhow::Result<bool>>>(site: &super::Site, is_s
 /// A stream that is longer than the drain time is cut when that is over, and not before.
 async fn long_stream(arena: &Arena, site: &super::Site) -> anyhow::Result<Row> {
     const DRAIN: Duration = Duration::from_secs(4);
-    let mut row = Row::noted("a stream longer than the drain time", "seconds are from the new revision's first answer to the end of the stream; the drain time is 4 s");
+    let mut row = Row::noted(
+        "a stream longer than the drain time",
+        "seconds are from the new revision's first answer to the end of the stream; the drain time is 4 s",
+    );
     site.settings(API, "deploy: { drain: 4s }\nreplicas: 1\n")?;
     site.write(&format!("apis/{API}/main.py"), &include_str!("apps/busy.py").replace("{text}", "old"))?;
     wait(site, || async { Ok(site.answer(API).await? == "old" && site.routed(API).await? == 1) }).await?;
     let address = site.address;
     let stream = tokio::spawn(async move {
         let mut connection = Connection::open(address).await?;
-        let response = connection.ask(Method::GET, "/run/busy/events?1000", Empty::new().map_err(never).boxed()).await?;
+        let response =
+            connection.ask(Method::GET, "/run/busy/events?1000", Empty::new().map_err(never).boxed()).await?;
         // However it ends: with an end that is none, or a reset.
         let (mut body, mut heard) = (response.into_body(), String::new());
         while let Some(Ok(frame)) = body.frame().await {

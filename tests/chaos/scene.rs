@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 
 use super::Arena;
 use super::load::Callers;
@@ -29,7 +29,10 @@ impl Scene {
     }
 
     /// As [`Scene::open`], with a site that is changed before its daemon starts.
-    pub async fn open_with(arena: &Arena, change: impl FnOnce(&mut Site) -> anyhow::Result<()>) -> anyhow::Result<Self> {
+    pub async fn open_with(
+        arena: &Arena,
+        change: impl FnOnce(&mut Site) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let mut site = arena.site().await?;
         site.code(APP, "0")?;
         change(&mut site)?;
@@ -84,20 +87,6 @@ impl Scene {
         Ok(())
     }
 
-    /// Waits until something is so.
-    pub async fn until<F: Future<Output = anyhow::Result<bool>>>(
-        &self,
-        what: &str,
-        is_so: impl Fn() -> F,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so().await.unwrap_or_default() {
-            ensure!(Instant::now() < deadline, "waited in vain until {what}");
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        Ok(())
-    }
-
     /// How many events the records hold.
     pub fn last_event(&self) -> anyhow::Result<i64> {
         let records = self.site.records()?;
@@ -107,9 +96,8 @@ impl Scene {
     /// The first event after that one: its time since `from`, and what it says.
     pub fn event_after(&self, number: i64, from: std::time::SystemTime) -> anyhow::Result<Option<(f64, String)>> {
         let records = self.site.records()?;
-        let mut query = records.prepare(
-            "SELECT at, kind || ': ' || message FROM events WHERE number > ? ORDER BY number LIMIT 1",
-        )?;
+        let mut query = records
+            .prepare("SELECT at, kind || ': ' || message FROM events WHERE number > ? ORDER BY number LIMIT 1")?;
         let mut rows = query.query([number])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let (at, said): (String, String) = (row.get(0)?, row.get(1)?);

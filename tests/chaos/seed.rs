@@ -93,7 +93,8 @@ async fn ensure_images() -> anyhow::Result<(String, String)> {
 
 /// Has the runtime's own `pip` fetch the packages, in a container of the host's engine.
 async fn fetch_packages(client: &Client, image: &str, folder: &Path) -> anyhow::Result<()> {
-    let words = ["/opt/skep/tools/bin/python", "-m", "pip", "download", "--only-binary", ":all:", "--dest", "/opt/wheels"];
+    let words =
+        ["/opt/skep/tools/bin/python", "-m", "pip", "download", "--only-binary", ":all:", "--dest", "/opt/wheels"];
     let mut env = vec!["HOME=/tmp".to_owned(), "PIP_CERT=/opt/skep/ca.pem".to_owned(), "PIP_NO_CACHE_DIR=1".to_owned()];
     env.extend(std::env::var("SKEP_INDEX_URL").map(|url| format!("PIP_INDEX_URL={url}")));
     let body = ContainerCreateBody {
@@ -154,7 +155,10 @@ pub fn wheel(package: &str, version: &str) -> (String, Vec<u8>) {
     let files = [
         (format!("{package}.py"), format!("VERSION = \"{version}\"\n")),
         (format!("{info}/METADATA"), format!("Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")),
-        (format!("{info}/WHEEL"), "Wheel-Version: 1.0\nGenerator: chaos\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned()),
+        (
+            format!("{info}/WHEEL"),
+            "Wheel-Version: 1.0\nGenerator: chaos\nRoot-Is-Purelib: true\nTag: py3-none-any\n".to_owned(),
+        ),
         (format!("{info}/RECORD"), format!("{package}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")),
     ];
     (format!("{package}-{version}-py3-none-any.whl"), zip(&files))

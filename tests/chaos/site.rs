@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use bollard::models::ContainerSummary;
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions, TagImageOptions};
+use bollard::query_parameters::{
+    InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions,
+    TagImageOptions,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 use skep::engine::docker::Docker;
@@ -138,7 +141,8 @@ impl Site {
         let prefix = format!("skep/{donor}/deps:");
         for image in client.list_images(None::<ListImagesOptions>).await? {
             for tag in image.repo_tags.iter().filter_map(|tag| tag.strip_prefix(&prefix)) {
-                let options = TagImageOptions { repo: Some(format!("skep/{}/deps", self.owner)), tag: Some(tag.to_owned()) };
+                let options =
+                    TagImageOptions { repo: Some(format!("skep/{}/deps", self.owner)), tag: Some(tag.to_owned()) };
                 client.tag_image(&image.id, Some(options)).await?;
             }
         }
@@ -261,7 +265,8 @@ impl Site {
     pub async fn run(&self, words: &[&str]) -> anyhow::Result<(i32, String)> {
         let mut command = self.skep(&[]);
         command.args(words).env("DOCKER_HOST", format!("unix://{}", self.engine.socket().display()));
-        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await.context("skep does not end")??;
+        let output =
+            tokio::time::timeout(Duration::from_secs(60), command.output()).await.context("skep does not end")??;
         let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
         Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned()))
     }
@@ -348,17 +353,32 @@ impl Site {
         for container in self.containers().await? {
             let id = container.id.context("a container has an id")?;
             let found = client.inspect_container(&id, None::<InspectContainerOptions>).await?;
-            let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+            let config = found.config.unwrap_or_default();
+            let labels = config.labels.unwrap_or_default();
             let label = |name: &str| labels.get(name).map_or("", String::as_str);
             let (api, revision, number) = (label("dev.skep.api"), label("dev.skep.revision"), label("dev.skep.number"));
             let name = found.name.unwrap_or_default();
-            ensure!(name == format!("/skep-{api}-{revision}-{number}.{}", &self.owner[..6]), "a container is called {name}");
+            ensure!(
+                name == format!("/skep-{api}-{revision}-{number}.{}", &self.owner[..6]),
+                "a container is called {name}"
+            );
             let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-            let network = networks.get(&format!("skep-{}-internet", self.owner)).and_then(|end| end.ip_address.as_deref());
-            ensure!(networks.len() == 1 && network.is_some_and(|address| !address.is_empty()), "{name} is on {:?}", networks.keys());
+            let network =
+                networks.get(&format!("skep-{}-internet", self.owner)).and_then(|end| end.ip_address.as_deref());
+            ensure!(
+                networks.len() == 1 && network.is_some_and(|address| !address.is_empty()),
+                "{name} is on {:?}",
+                networks.keys()
+            );
             let host = found.host_config.unwrap_or_default();
-            ensure!((host.memory, host.pids_limit) == (Some(512 << 20), Some(128)), "{name} has other limits: {:?} {:?}", host.memory, host.pids_limit);
-            ensure!(client.inspect_image(&found.image.unwrap_or_default()).await?.repo_tags.is_some_and(|tags| !tags.is_empty()), "the image of {name} is gone");
+            ensure!(
+                (host.memory, host.pids_limit) == (Some(512 << 20), Some(128)),
+                "{name} has other limits: {:?} {:?}",
+                host.memory,
+                host.pids_limit
+            );
+            let image = client.inspect_image(&config.image.unwrap_or_default()).await;
+            ensure!(image.is_ok(), "the image of {name} is gone: {image:?}");
         }
         Ok(())
     }
@@ -373,7 +393,10 @@ impl Site {
         let rules = String::from_utf8_lossy(&rules).into_owned();
         let chain = self.chain();
         let has = |begin: &str, end: &str| rules.lines().any(|line| line.starts_with(begin) && line.ends_with(end));
-        ensure!(has(&format!("-A {chain} "), "-j DROP") && has("-A INPUT ", &format!("-j {chain}")), "the firewall lacks {chain}");
+        ensure!(
+            has(&format!("-A {chain} "), "-j DROP") && has("-A INPUT ", &format!("-j {chain}")),
+            "the firewall lacks {chain}"
+        );
         Ok(())
     }
 
@@ -383,7 +406,8 @@ impl Site {
         let mut query = records.prepare("SELECT id, sync, health FROM apis")?;
         let written = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let written: BTreeSet<(String, String, String)> = written.collect::<Result<_, _>>()?;
-        let said: BTreeSet<_> = rows.iter().map(|(id, sync, health, ..)| (id.clone(), sync.clone(), health.clone())).collect();
+        let said: BTreeSet<_> =
+            rows.iter().map(|(id, sync, health, ..)| (id.clone(), sync.clone(), health.clone())).collect();
         ensure!(written == said, "the records say {written:?}");
         Ok(())
     }
@@ -422,7 +446,8 @@ impl Site {
         let networks = client.list_networks(None::<ListNetworksOptions>).await?;
         let prefix = format!("skep-{}-", self.owner);
         let mut names: BTreeSet<String> = BTreeSet::new();
-        for network in networks.into_iter().filter_map(|network| network.name).filter(|name| name.starts_with(&prefix)) {
+        for network in networks.into_iter().filter_map(|network| network.name).filter(|name| name.starts_with(&prefix))
+        {
             let rest = network.trim_start_matches(&prefix).to_owned();
             if !["internet", "none"].contains(&rest.as_str()) || !names.insert(rest) {
                 left.insert(format!("a network too much: {network}"));
