@@ -125,12 +125,12 @@ pub fn rename(id: &str, name: &str) {
     block_on(async { client().rename_container(id, options).await.unwrap() });
 }
 
-/// As `docker update`, in bytes and thousand-millionths of a core.
-pub fn limit(id: &str, memory: i64, nano_cpus: i64) {
+/// As `docker update`, in bytes and microseconds of the processor in each period.
+pub fn limit(id: &str, memory: i64, cpu_quota: i64) {
     let body = ContainerUpdateBody {
         memory: Some(memory),
         memory_swap: Some(memory),
-        nano_cpus: Some(nano_cpus),
+        cpu_quota: Some(cpu_quota),
         ..ContainerUpdateBody::default()
     };
     block_on(async { client().update_container(id, body).await.unwrap() });

@@ -81,10 +81,11 @@ fn what_a_hand_changes_on_a_container_is_put_right_in_place() {
     engine::rename(id, &format!("{name}-x"));
     world.until("it has its name again", || engine::inspect(name).is_some());
     said("renamed it to skep-hello-");
-    engine::limit(id, 64 << 20, 100_000_000);
+    let quota = engine::inspect(id).unwrap().host_config.unwrap().cpu_quota;
+    engine::limit(id, 64 << 20, 2_000);
     world.until("it has its limits again", || {
         let host = engine::inspect(id).unwrap().host_config.unwrap();
-        host.memory == Some(128 << 20) && host.nano_cpus == Some(1_000_000_000)
+        host.memory == Some(128 << 20) && host.cpu_quota == quota
     });
     said("memory limit to 64MiB, from 128MiB");
     engine::disconnect(&network, id);
@@ -116,8 +117,12 @@ fn an_image_or_a_row_that_somebody_deletes_or_edits_comes_back() {
             Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?))
         })
     };
+    world.until("the row says what is", || row().unwrap() == ("hello".to_owned(), "healthy".to_owned()));
+    // What is edited while skep itself is writing is written over without a word.
+    std::thread::sleep(std::time::Duration::from_secs(2));
     records.execute("UPDATE apis SET name = 'Mallory', health = 'stopped'", []).unwrap();
     world.until("the row is right again", || row().unwrap() == ("hello".to_owned(), "healthy".to_owned()));
+    std::thread::sleep(std::time::Duration::from_secs(1));
     records.execute("DELETE FROM apis", []).unwrap();
     world.until("the row is there again", || row().is_ok());
     world.expect_rest("hello", "synced", "healthy");

@@ -73,7 +73,8 @@ impl Docker {
         let host = body.host_config.as_ref();
         let given = LimitsGiven {
             memory: host.and_then(|host| host.memory).unwrap_or_default(),
-            nano_cpus: host.and_then(|host| host.nano_cpus).unwrap_or_default(),
+            cpu_quota: host.and_then(|host| host.cpu_quota).unwrap_or_default(),
+            cpu_period: host.and_then(|host| host.cpu_period).unwrap_or_default(),
             pids: host.and_then(|host| host.pids_limit).unwrap_or_default(),
         };
         let labels = body.labels.get_or_insert_default();

@@ -184,16 +184,20 @@ fn altered_limit(host: &HostConfig, given: LimitsGiven) -> Option<String> {
     if let Some(now) = other(host.memory, given.memory) {
         return Some(format!("somebody changed its memory limit to {}, from {}", size(now), size(given.memory)));
     }
-    if let Some(now) = other(host.nano_cpus, given.nano_cpus) {
-        let cores = |nano: i64| format!("{}.{:02}", nano / 1_000_000_000, nano / 10_000_000 % 100);
-        return Some(format!(
-            "somebody changed its processor limit to {}, from {}",
-            cores(now),
-            cores(given.nano_cpus)
-        ));
+    let (quota, period) = (other(host.cpu_quota, given.cpu_quota), other(host.cpu_period, given.cpu_period));
+    if quota.is_some() || period.is_some() {
+        let now = cores(quota.unwrap_or(given.cpu_quota), period.unwrap_or(given.cpu_period));
+        let given = cores(given.cpu_quota, given.cpu_period);
+        return Some(format!("somebody changed its processor limit to {now}, from {given}"));
     }
     let now = other(host.pids_limit, given.pids)?;
     Some(format!("somebody changed its process limit to {now}, from {}", given.pids))
+}
+
+/// A share of the processor in cores, as people read it.
+fn cores(quota: i64, period: i64) -> String {
+    let hundredths = quota.saturating_mul(100) / period.max(1);
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
 }
 
 #[cfg(test)]
@@ -215,10 +219,11 @@ mod tests {
 
     #[test]
     fn a_limit_that_somebody_changed_is_named_and_one_that_the_host_does_not_know_is_not() {
-        let given = LimitsGiven { memory: 512 << 20, nano_cpus: 500_000_000, pids: 128 };
+        let given = LimitsGiven { memory: 512 << 20, cpu_quota: 10_000, cpu_period: 20_000, pids: 128 };
         let as_given = HostConfig {
             memory: Some(given.memory),
-            nano_cpus: Some(given.nano_cpus),
+            cpu_quota: Some(given.cpu_quota),
+            cpu_period: Some(given.cpu_period),
             pids_limit: Some(given.pids),
             ..HostConfig::default()
         };
@@ -226,7 +231,7 @@ mod tests {
         assert_eq!(altered_limit(&HostConfig { pids_limit: None, memory: Some(0), ..as_given.clone() }, given), None);
         let less = HostConfig { memory: Some(64 << 20), ..as_given.clone() };
         assert_eq!(altered_limit(&less, given).unwrap(), "somebody changed its memory limit to 64MiB, from 512MiB");
-        let more = HostConfig { nano_cpus: Some(1_500_000_000), ..as_given.clone() };
+        let more = HostConfig { cpu_quota: Some(30_000), ..as_given.clone() };
         assert_eq!(altered_limit(&more, given).unwrap(), "somebody changed its processor limit to 1.50, from 0.50");
         let endless = HostConfig { pids_limit: Some(-1), ..as_given };
         assert_eq!(altered_limit(&endless, given).unwrap(), "somebody changed its process limit to -1, from 128");

@@ -24,7 +24,8 @@ pub(super) const PORT: &str = "dev.skep.port";
 pub(super) const NETWORK: &str = "dev.skep.network";
 /// The address that an instance was given there.
 pub(super) const ADDRESS: &str = "dev.skep.address";
-/// The limits that an instance was given: bytes of memory, thousand-millionths of a core, processes.
+/// The limits that an instance was given: bytes of memory, microseconds of the processor in each period
+/// and microseconds of the period, processes.
 pub(super) const LIMITS: &str = "dev.skep.limits";
 /// What a thing that is no instance is for: `build`, `dependencies`, `code`, `base`, `runtime`.
 pub(super) const ROLE: &str = "dev.skep.role";
@@ -62,8 +63,10 @@ pub(super) struct Labels {
 pub(super) struct LimitsGiven {
     /// Bytes.
     pub(super) memory: i64,
-    /// Thousand-millionths of a core.
-    pub(super) nano_cpus: i64,
+    /// Microseconds of each period in which it may run.
+    pub(super) cpu_quota: i64,
+    /// Microseconds.
+    pub(super) cpu_period: i64,
     /// Processes and threads.
     pub(super) pids: i64,
 }
@@ -71,13 +74,14 @@ pub(super) struct LimitsGiven {
 impl LimitsGiven {
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(|number| number.parse().ok());
-        Some(Self { memory: numbers.next()??, nano_cpus: numbers.next()??, pids: numbers.next()?? })
+        let mut next = || numbers.next()?;
+        Some(Self { memory: next()?, cpu_quota: next()?, cpu_period: next()?, pids: next()? })
     }
 }
 
 impl fmt::Display for LimitsGiven {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.memory, self.nano_cpus, self.pids)
+        write!(f, "{} {} {} {}", self.memory, self.cpu_quota, self.cpu_period, self.pids)
     }
 }
 

@@ -99,7 +99,8 @@ impl Docker {
         let body = ContainerUpdateBody {
             memory: keep(known.and_then(|host| host.memory), given.memory),
             memory_swap: keep(known.and_then(|host| host.memory_swap), given.memory),
-            nano_cpus: keep(known.and_then(|host| host.nano_cpus), given.nano_cpus),
+            cpu_quota: keep(known.and_then(|host| host.cpu_quota), given.cpu_quota),
+            cpu_period: keep(known.and_then(|host| host.cpu_period), given.cpu_period),
             pids_limit: keep(known.and_then(|host| host.pids_limit), given.pids),
             restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
             ..ContainerUpdateBody::default()
