@@ -38,7 +38,8 @@ impl Controller {
     }
 
     /// What should be of one API, from the tree as it is now.
-    pub(super) fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
+    #[must_use]
+    pub fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
         if !self.world.role.leads() {
             return self.follow(id, record);
         }

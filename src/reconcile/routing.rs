@@ -12,6 +12,9 @@ use crate::tree::{ApiId, Spec};
 use crate::world::instance::ContainerId;
 use crate::world::{Answer, Instance, Observed};
 
+/// Between two counts of what an instance has still to finish.
+const BETWEEN_COUNTS: Duration = Duration::from_millis(10);
+
 impl World {
     pub(super) async fn route(
         &self,
@@ -75,9 +78,10 @@ impl World {
 
     /// Waits a short while for an instance to finish.
     pub(super) async fn drain(&self, container: &ContainerId) {
-        let deadline = tokio::time::Instant::now() + SLICE;
-        while self.in_flight(container) > 0 && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut left = SLICE;
+        while self.in_flight(container) > 0 && !left.is_zero() {
+            self.clock.sleep(BETWEEN_COUNTS).await;
+            left = left.saturating_sub(BETWEEN_COUNTS);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -73,19 +74,28 @@ pub struct World {
     pub(super) calls: Semaphore,
 }
 
-/// Tells the time.
+/// Tells the time, and lets it pass.
+#[async_trait]
 pub trait Clock: Send + Sync + 'static {
     /// Wall-clock time.
     fn now(&self) -> Timestamp;
+
+    /// Returns after that long.
+    async fn sleep(&self, span: Duration);
 }
 
 /// The operating system's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemClock;
 
+#[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         Timestamp::now()
+    }
+
+    async fn sleep(&self, span: Duration) {
+        tokio::time::sleep(span).await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where clouds hand out credentials.
@@ -36,6 +37,9 @@ for port in (80, 53):
 print('ready', flush=True)
 ";
 
+/// How many clouds this process has opened.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 /// A namespace with servers; all of it goes with the value.
 pub struct Cloud {
     name: String,
@@ -48,22 +52,24 @@ impl Cloud {
     /// Plays the hosts for whatever comes from these bridges.
     pub fn open(bridges: &[String]) -> Self {
         let pid = std::process::id();
-        let (name, near) = (format!("skep-cloud-{pid}"), format!("cld{pid}"));
+        let number = COUNT.fetch_add(1, Ordering::Relaxed) % 64;
+        let (name, near) = (format!("skep-cloud-{pid}-{number}"), format!("cld{pid}x{number}"));
         // Of the range that RFC 2544 sets aside for measuring; not the same for two that run at once.
-        let net = format!("198.18.{}", pid % 250);
-        let table = (20_000 + pid % 10_000).to_string();
+        let (net, first) = (format!("198.18.{}", pid % 250), number * 4);
+        let (here, there) = (format!("{net}.{}", first + 1), format!("{net}.{}", first + 2));
+        let table = (20_000 + (pid * 8 + number) % 10_000).to_string();
         ip(&["netns", "add", &name]);
         ip(&["link", "add", &near, "type", "veth", "peer", "name", "far", "netns", &name]);
-        ip(&["addr", "add", &format!("{net}.1/30"), "dev", &near]);
+        ip(&["addr", "add", &format!("{here}/30"), "dev", &near]);
         ip(&["link", "set", &near, "up"]);
         let inside = |words: &[&str]| ip(&[&["-n", &name], words].concat());
-        inside(&["addr", "add", &format!("{net}.2/30"), "dev", "far"]);
+        inside(&["addr", "add", &format!("{there}/30"), "dev", "far"]);
         inside(&["link", "set", "far", "up"]);
         inside(&["link", "set", "lo", "up"]);
-        inside(&["route", "add", "default", "via", &format!("{net}.1")]);
+        inside(&["route", "add", "default", "via", &here]);
         for address in METADATA.into_iter().chain([MIRROR]) {
             inside(&["addr", "add", &format!("{address}/32"), "dev", "lo"]);
-            ip(&["route", "add", &format!("{address}/32"), "via", &format!("{net}.2"), "table", &table]);
+            ip(&["route", "add", &format!("{address}/32"), "via", &there, "table", &table]);
         }
         let rule = |bridge: &String| ["iif", bridge, "lookup", &table].map(str::to_owned).to_vec();
         let rules: Vec<_> = bridges.iter().map(rule).collect();
