@@ -4,7 +4,8 @@ SHELL := /bin/bash
 # Where rustup and the distribution put programs that a bare login does not find.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help run setup build check test lint fuzz bench chaos simulate schema ci clean
+SEEDS ?= 100000
+.PHONY: help run setup build check test lint fuzz bench chaos hostile simulate schema ci clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +43,10 @@ fuzz: ## Fuzz every reader for SECONDS=60; see CONTRIBUTING.md
 bench: ## Measure, side by side with the floor
 	@scripts/setup bench
 	@exec scripts/with-engine cargo bench --locked
+
+hostile: ## Serve hostile code beside neighbours: what it reaches, and what they notice
+	@scripts/setup test
+	@exec scripts/with-engine cargo test --locked --test hostile -- --test-threads 1
 
 chaos: ## Break everything around skep, on purpose, and print what came of it
 	@scripts/setup test

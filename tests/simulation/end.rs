@@ -121,7 +121,9 @@ impl History {
             needed.extend([images.code, images.dependencies]);
         };
         for (id, revisions) in &tables.revisions {
-            revisions.iter().for_each(|served| need(id, &served.requirements, &served.files, &served.base));
+            for served in revisions {
+                need(id, &served.requirements, &served.files, &served.base);
+            }
         }
         for (id, row) in &tables.rows {
             row.served.iter().for_each(|served| need(id, &served.requirements, &served.files, &served.base));
@@ -159,8 +161,10 @@ impl History {
         let rows = rows.collect();
         let leader = self.daemons.iter().flatten().find(|daemon| daemon.leads());
         let table = leader.map(|leader| leader.world.routes.table()).unwrap_or_default();
-        let routes: BTreeMap<&ApiId, String> =
-            table.keys().map(|id| (id, describe(leader.and_then(|l| l.world.routes.seen(id)).map(|r| r.answer)))).collect();
+        let routes: BTreeMap<&ApiId, String> = table
+            .keys()
+            .map(|id| (id, describe(leader.and_then(|l| l.world.routes.seen(id)).map(|r| r.answer))))
+            .collect();
         let routes = routes.into_iter().map(|(id, route)| format!("{id} {route}")).collect();
         End { containers, rows, holds: tables.holds.keys().cloned().collect(), routes }
     }

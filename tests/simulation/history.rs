@@ -14,9 +14,7 @@ use rand::{Rng, SeedableRng};
 use skep::gateway::{Route, RouteState, Upstream};
 use skep::reconcile::turn::Clock;
 use skep::reconcile::{Next, Outcome};
-use skep::tree::{
-    Api, ApiId, Broken, Digest, File, Folder, RateLimit, Requirement, Requirements, Seconds, Spec, Tree,
-};
+use skep::tree::{Api, ApiId, Broken, Digest, File, Folder, RateLimit, Requirement, Requirements, Seconds, Spec, Tree};
 use skep::world::instance::InstanceName;
 use skep::world::{Hold, Run, Served};
 

@@ -117,7 +117,7 @@ fn every_history_ends_as_the_tree_says_and_nobody_is_without_service_on_the_way(
         handles.into_iter().filter_map(|handle| handle.join().expect("no panic gets this far")).collect()
     });
     assert!(broken.is_empty(), "{}", broken.join("\n\n"));
-    let seconds = began.elapsed().as_secs_f64();
-    let rate = seeds as f64 / seconds;
-    println!("{seeds} histories, {} turns, {seconds:.1} s, {rate:.0} histories a second", turns.into_inner());
+    let milliseconds = began.elapsed().as_millis().max(1);
+    let rate = u128::from(seeds) * 1000 / milliseconds;
+    println!("{seeds} histories, {} turns, {milliseconds} ms, {rate} histories a second", turns.into_inner());
 }

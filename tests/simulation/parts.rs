@@ -180,9 +180,10 @@ impl Host {
                 self.broken =
                     Some(format!("daemon {} removed {id} of {api}, healthy and in {whose} route", self.current));
             }
-            let is_cut = gateway.requests.iter().any(|request| {
-                request.in_flight.upstream().container == *id && now < request.opened + DRAIN
-            });
+            let is_cut = gateway
+                .requests
+                .iter()
+                .any(|request| request.in_flight.upstream().container == *id && now < request.opened + DRAIN);
             if is_cut && (is_own || !is_heard) {
                 self.broken = Some(format!("daemon {} removed {id} of {api} under a request", self.current));
             }

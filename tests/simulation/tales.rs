@@ -77,12 +77,10 @@ fn essence(action: &Action) -> String {
 
 /// A good revision, then a bad one, then the good one again: as if nothing had been.
 fn there_and_back(seed: u64) -> Verdict<()> {
-    let (replicas, bad) = (u16::try_from(seed % 3 + 1).unwrap(), BEHAVIOURS[2 + seed as usize / 3 % 4]);
-    let push = |behaviour| Event::Push {
-        id: 0,
-        app: App { version: 0, behaviour, replicas, suspend: false },
-        is_heard: true,
-    };
+    let (replicas, bad) =
+        (u16::try_from(seed % 3 + 1).unwrap(), BEHAVIOURS[2 + usize::try_from(seed / 3 % 4).unwrap()]);
+    let push =
+        |behaviour| Event::Push { id: 0, app: App { version: 0, behaviour, replicas, suspend: false }, is_heard: true };
     let trouble = |seed| Maker::new(seed).history(Kind::Wild).into_iter().filter(|event| !event.is_wanted());
     let mut history = History::new();
     history.happen(&Event::Boot { daemon: 0 })?;
