@@ -119,6 +119,7 @@ fn load(gateway: SocketAddr) -> anyhow::Result<Seen> {
 }
 
 /// The callers: a line for each answer, in µs, or an error.
+#[expect(clippy::unnecessary_wraps, reason = "one of several programs in one, which may fail")]
 fn call(gateway: SocketAddr) -> anyhow::Result<()> {
     let seen = bombs::load(gateway, NEIGHBOUR, LENGTH);
     let mut text: String = seen.spans.iter().map(|span| format!("{}\n", span.as_micros())).collect();
@@ -129,7 +130,9 @@ fn call(gateway: SocketAddr) -> anyhow::Result<()> {
 
 fn series(seen: &Seen) -> Series {
     let mut series = Series::default();
-    seen.spans.iter().for_each(|span| series.add(*span));
+    for span in &seen.spans {
+        series.add(*span);
+    }
     series
 }
 

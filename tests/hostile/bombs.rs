@@ -115,7 +115,7 @@ impl Bomb {
         let is_patient = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock) && !is_over();
         if self.way == Way::Upload {
             stream.write_all(format!("POST {target} {}", head("transfer-encoding: chunked\r\n")).as_bytes())?;
-            let chunk = [b"10000\r\n".as_slice(), &[0; 0x10000], b"\r\n"].concat();
+            let chunk = [b"10000\r\n".as_slice(), &vec![0; 0x10000], b"\r\n"].concat();
             let mut at = 0;
             while !is_over() {
                 match stream.write(&chunk[at..]) {
@@ -127,7 +127,7 @@ impl Bomb {
             return Ok(());
         }
         stream.write_all(format!("GET {target} {}", head("connection: close\r\n")).as_bytes())?;
-        let mut buffer = [0; 0x10000];
+        let mut buffer = vec![0; 0x10000];
         while !is_over() {
             if self.way == Way::Unread {
                 sleep(Duration::from_millis(100));
