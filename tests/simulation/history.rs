@@ -452,7 +452,7 @@ impl History {
         let mut due: BTreeSet<(ApiId, usize)> =
             ids.iter().flat_map(|id| numbers.iter().map(|number| (id.clone(), *number))).collect();
         let mut later: BTreeMap<(ApiId, usize), jiff::Timestamp> = BTreeMap::new();
-        for _ in 0..TURNS * ids.len() {
+        for _ in 0..=TURNS * ids.len() {
             let Some((id, number)) = due.pop_first() else {
                 let first = later.iter().min_by_key(|(_, until)| **until);
                 let Some((what, until)) = first.map(|(what, until)| (what.clone(), *until)) else { return Ok(()) };
