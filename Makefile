@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Where rustup and the distribution put programs that a bare login does not find.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help run setup build check test lint bench schema ci clean
+.PHONY: help run setup build check test lint fuzz bench chaos schema ci clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -32,9 +32,17 @@ lint: ## Check formatting, lints, licences and advisories
 	@scripts/setup lint
 	@scripts/lint
 
+fuzz: ## Fuzz every reader for SECONDS=60; see CONTRIBUTING.md
+	@scripts/setup build
+	@exec scripts/fuzz $(or $(SECONDS),60)
+
 bench: ## Measure, side by side with the floor
 	@scripts/setup bench
 	@exec scripts/with-engine cargo bench --locked
+
+chaos: ## Break everything around skep, on purpose, and print what came of it
+	@scripts/setup test
+	@exec scripts/with-engine cargo test --release --locked --test chaos -- --all $(CHAOS)
 
 schema: build ## Write schema/ anew from the types
 	@target/release/skep schema --write schema --table docs/settings.md

@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use bench::figures::Series;
 use jiff::Timestamp;
 use rayon::prelude::*;
+use skep::reconcile::desired::Ground;
 use skep::reconcile::goals::{Grounds, goals};
 use skep::reconcile::plan::{Plan, plan};
 use skep::reconcile::{Desired, Next, model, step};
@@ -165,6 +166,7 @@ impl<'a> World<'a> {
             base: &self.base,
             owner: "0123456789ab",
             policy: &self.settings.policy,
+            at: self.at,
         })
     }
 
@@ -182,8 +184,8 @@ impl<'a> World<'a> {
             for _ in 0..20 {
                 let Next::Act(next) = step(&desired, &observed) else { return Ok((id, observed)) };
                 model::perform(&next.action, &desired, &mut observed);
-                let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
-                desired = Desired::of(&id, tree.folders.get(&id), served, &self.base, "0123456789ab");
+                let ground = Ground { base: &self.base, owner: "0123456789ab", at: self.at };
+                desired = Desired::of(&id, tree.folders.get(&id), observed.record.as_ref(), &ground);
             }
             anyhow::bail!("{id} does not settle")
         };

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::tree::Digest;
 
 /// The folder that one installation keeps its state in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Installation {
     folder: PathBuf,
     owner: String,
@@ -138,6 +138,28 @@ impl Installation {
         Ok(lock)
     }
 
+    /// Takes the lock where nobody has it, and writes nothing into it; `None` where somebody has.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened.
+    pub fn try_lock(&self) -> Result<Option<Lock>, InstallationError> {
+        let path = self.folder.join("lock");
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = open.map_err(failed(&path))?;
+        let is_ours = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok(is_ours.then_some(Lock { file, path }))
+    }
+
+    /// Says who is at work, for one that took over from a holder of the lock that is asleep.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn sign(&self, holder: &Holder) -> Result<(), InstallationError> {
+        let path = self.folder.join("lock");
+        let text = serde_json::to_vec(holder).unwrap_or_default();
+        fs::write(&path, text).map_err(failed(&path))
+    }
+
     /// Who holds the lock now, if anybody does.
     #[must_use]
     pub fn holder(&self) -> Option<Holder> {
@@ -167,8 +189,11 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // The next holder must not be taken for this one before it has written its own name.
-        let _ = self.file.set_len(0);
+        // The next holder must not be taken for this one before it has written its own name. One that took over while this
+        // process was asleep has written it already.
+        if read_holder(&mut self.file).pid == std::process::id() {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 

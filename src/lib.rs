@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod doctor;
 pub mod installation;
+pub mod lend;
 pub mod settings;
 pub mod tree;
 
@@ -28,3 +30,15 @@ pub mod admin;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::naive_bytecount,
+    reason = "to panic is what these functions are for"
+)]
+pub mod fuzzing;

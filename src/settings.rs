@@ -83,6 +83,12 @@ pub struct Policy {
     pub max_folder: Size,
     /// The most files of an API.
     pub max_files: u32,
+    /// How many revisions of each API that have served are kept to roll back to, images included.
+    pub keep_revisions: usize,
+    /// How long events are kept.
+    pub keep_events: Seconds,
+    /// Nothing is built while less than this is free where the engine keeps its images.
+    pub min_free_disk: Size,
 }
 
 /// How the engine is reached, and how apps are.
@@ -162,6 +168,9 @@ impl Settings {
                 max_file: Size::mib(25),
                 max_folder: Size::mib(100),
                 max_files: 1000,
+                keep_revisions: 5,
+                keep_events: Seconds::new(90 * 86_400),
+                min_free_disk: Size::mib(1024),
             },
             listen: SocketAddr::from(([127, 0, 0, 1], 8663)),
             engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },

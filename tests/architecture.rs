@@ -26,8 +26,15 @@ struct Rule {
 }
 
 /// The modules that decide. They take values and give values.
-const PURE: &[&str] =
-    &["world", "reconcile/step.rs", "reconcile/plan.rs", "reconcile/model.rs", "reconcile/status.rs", "report"];
+const PURE: &[&str] = &[
+    "world",
+    "doctor",
+    "reconcile/step.rs",
+    "reconcile/plan.rs",
+    "reconcile/model.rs",
+    "reconcile/status.rs",
+    "report",
+];
 
 const RULES: &[Rule] = &[
     Rule {

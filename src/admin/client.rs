@@ -40,6 +40,25 @@ pub enum ClientError {
     Garbled(#[from] serde_json::Error),
 }
 
+/// Asks whether anybody answers there. Whatever the answer is, somebody gave it.
+///
+/// # Errors
+/// Where nobody does.
+pub async fn health(address: SocketAddr) -> Result<(), ClientError> {
+    let socket = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| ClientError::Silent(address))?;
+    let socket = socket.map_err(|source| ClientError::Unreachable { address, source })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    let connection = tokio::spawn(connection);
+    let mut request = Request::new(Empty::<bytes::Bytes>::new());
+    *request.uri_mut() = http::Uri::from_static("/health");
+    if let Ok(host) = address.to_string().parse() {
+        request.headers_mut().insert(http::header::HOST, host);
+    }
+    timeout(PATIENCE, sender.send_request(request)).await.map_err(|_| ClientError::Silent(address))??;
+    connection.abort();
+    Ok(())
+}
+
 /// Asks the daemon to look at its tree now, and hands on each line of its answer.
 ///
 /// # Errors

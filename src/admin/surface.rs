@@ -1,7 +1,8 @@
 //! The surface answers every request that is not for an API.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode};
@@ -22,12 +23,19 @@ use crate::reconcile::follow::Ask;
 use crate::records::Records;
 use crate::tree::Digest;
 
+/// What is at work behind the surface.
+struct Work {
+    controller: Arc<Controller>,
+    /// Where this daemon reconciles; one that only follows reads no tree.
+    tree: Option<Ask>,
+}
+
 /// Answers every request that is not for an API.
 pub struct Surface {
     routes: Arc<Routes>,
     records: Arc<dyn Records>,
-    /// What reconciles, once it is at work: before that the engine has still to answer.
-    work: OnceLock<(Arc<Controller>, Ask)>,
+    /// What is at work, once something is: before that the engine has still to answer.
+    work: ArcSwapOption<Work>,
     /// Compared as digests: of equal length, so that the comparison takes the same time whatever is shown.
     admin_key: Digest,
 }
@@ -36,19 +44,23 @@ impl Surface {
     /// The surface of a daemon that has just begun.
     #[must_use]
     pub fn new(routes: Arc<Routes>, records: Arc<dyn Records>, admin_key: &str) -> Arc<Self> {
-        Arc::new(Self { routes, records, work: OnceLock::new(), admin_key: Digest::of(admin_key.as_bytes()) })
+        Arc::new(Self { routes, records, work: ArcSwapOption::empty(), admin_key: Digest::of(admin_key.as_bytes()) })
     }
 
-    /// Says that reconciling has begun.
-    pub fn set_to_work(&self, controller: Arc<Controller>, tree: Ask) {
-        // A second time would be about the same two.
-        let _ = self.work.set((controller, tree));
+    /// Says that this daemon reconciles.
+    pub fn set_to_lead(&self, controller: Arc<Controller>, tree: Ask) {
+        self.work.store(Some(Arc::new(Work { controller, tree: Some(tree) })));
     }
 
-    /// What reconciles, once it is at work.
+    /// Says that this daemon serves, and that another one reconciles.
+    pub fn set_to_follow(&self, controller: Arc<Controller>) {
+        self.work.store(Some(Arc::new(Work { controller, tree: None })));
+    }
+
+    /// What is at work, once something is.
     #[must_use]
-    pub fn controller(&self) -> Option<&Arc<Controller>> {
-        self.work.get().map(|(controller, _)| controller)
+    pub fn controller(&self) -> Option<Arc<Controller>> {
+        self.work.load().as_ref().map(|work| Arc::clone(&work.controller))
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
@@ -65,8 +77,12 @@ impl Surface {
         match (request.method(), path) {
             (&Method::GET | &Method::HEAD, "/") => self.root(),
             (&Method::GET | &Method::HEAD, "/health") => self.health().await,
-            (&Method::POST, "/admin/apply") => match self.work.get() {
-                Some((controller, tree)) => apply(Arc::clone(controller), tree.clone()),
+            (&Method::POST, "/admin/apply") => match self.work.load().as_deref() {
+                Some(Work { controller, tree: Some(tree) }) => apply(Arc::clone(controller), tree.clone()),
+                Some(Work { tree: None, .. }) => {
+                    let error = "this daemon stands by; ask the one that reconciles";
+                    json_answer(StatusCode::CONFLICT, &json!({ "error": error, "request_id": id }))
+                }
                 None => {
                     let error = "the daemon has only just begun: its container engine does not answer yet";
                     json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error, "request_id": id }))
@@ -107,7 +123,9 @@ impl Surface {
 
     async fn health(&self) -> Response<Body> {
         let database = self.records.version().await;
-        let is_reading = self.work.get().is_some_and(|(controller, _)| controller.tree().is_ok());
+        let work = self.work.load();
+        let follows = work.as_ref().is_some_and(|work| work.tree.is_none());
+        let is_reading = follows || work.as_ref().is_some_and(|work| work.controller.tree().is_ok());
         let is_well = database.is_ok() && is_reading;
         json_answer(
             StatusCode::OK,
@@ -115,6 +133,7 @@ impl Surface {
                 "status": if is_well { "healthy" } else { "degraded" },
                 "deployed_apis": self.deployed(),
                 "database": if database.is_ok() { "connected" } else { "disconnected" },
+                "role": if follows { "follower" } else { "leader" },
                 "sentry_enabled": false,
                 "timestamp": Timestamp::now(),
             }),

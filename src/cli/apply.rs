@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
@@ -13,8 +14,9 @@ use super::context::{Comparison, Context, Parts};
 use super::{Output, plan};
 use crate::admin::{ApplyLine, client};
 use crate::installation::Holder;
+use crate::reconcile::leadership::keep_leading;
 use crate::reconcile::plan::Plan;
-use crate::reconcile::status::Sync;
+use crate::reconcile::status::{Health, Sync};
 use crate::reconcile::{Basis, Rest};
 use crate::report;
 use crate::report::progress::Progress;
@@ -51,13 +53,39 @@ struct PlanFile {
 /// # Errors
 /// Where the tree cannot be read, the world cannot be looked at, or the plan is out of date.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open(root)?;
+    let Args { plan, allow_deletes, output } = args;
+    let wish = Wish { plan: plan.clone(), allow_deletes: *allow_deletes, output: *output, only: None };
+    carry_out(&Context::open(root)?, &wish).await
+}
+
+/// What is to be carried out.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// A plan that must still be the one.
+    pub plan: Option<PathBuf>,
+    /// However many APIs are gone.
+    pub allow_deletes: bool,
+    /// How to print the outcome.
+    pub output: Output,
+    /// Of one API alone.
+    pub only: Option<ApiId>,
+}
+
+/// Makes the world as the tree and the holds say, and shows progress.
+///
+/// # Errors
+/// As [`run`].
+pub async fn carry_out(context: &Context, args: &Wish) -> anyhow::Result<ExitCode> {
     let tree = context.read_tree()?;
     let daemon = context.installation.holder().filter(|holder| holder.address.is_some());
     // Taken before the world is looked at, so that nobody else changes it between the plan and its steps.
     let lock = match &daemon {
         Some(daemon) if daemon.root != context.settings.root => {
-            bail!("the daemon at work on this installation serves {}, not {}", daemon.root.display(), root.display())
+            bail!(
+                "the daemon at work on this installation serves {}, not {}",
+                daemon.root.display(),
+                context.settings.root.display()
+            )
         }
         Some(_) => None,
         None => Some(context.installation.lock(&context.holder("apply", None))?),
@@ -78,6 +106,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             comparison = parts.compare(comparison.tree).await?;
         }
     }
+    if let Some(only) = &args.only {
+        comparison.apis.retain(|id, _| id == only);
+    }
     let plan = plan::make(&parts, &comparison).await;
     if let Some(file) = &args.plan {
         refuse_if_overtaken(file, &plan)?;
@@ -90,8 +121,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     } else {
         let progress = Progress::new(plan.apis.iter().map(|api| &api.id), std::io::stderr().is_terminal());
         match &daemon {
-            Some(daemon) => ask(&context, daemon, progress).await?,
-            None => do_it(&parts, &plan, progress).await,
+            Some(daemon) => ask(context, daemon, progress).await?,
+            None => do_it(&parts, &plan, progress).await?,
         }
     };
     drop(lock);
@@ -131,31 +162,69 @@ async fn ask(context: &Context, daemon: &Holder, mut progress: Progress) -> anyh
 }
 
 /// Does it in this process.
-async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> BTreeMap<ApiId, Rest> {
+async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> anyhow::Result<BTreeMap<ApiId, Rest>> {
+    let records = Arc::clone(&parts.world.records);
+    let Some(epoch) = records.claim(&records.lease().await?, &parts.world.daemon).await? else {
+        bail!("another skep is just beginning to work on this installation; try again")
+    };
+    records.fence(Some(epoch));
+    let done = async {
+        let mut rests = BTreeMap::new();
+        let mut ids: BTreeSet<ApiId> = plan.apis.iter().map(|api| api.id.clone()).collect();
+        // What may go only once something else serves is hinted at by the next look.
+        for _ in 0..ROUNDS {
+            rests.extend(rested(parts, &ids, &mut progress).await);
+            ids = parts
+                .controller
+                .look()
+                .await?
+                .into_iter()
+                .filter(|id| plan.apis.iter().any(|api| api.id == *id))
+                .collect();
+            if ids.is_empty() {
+                break;
+            }
+        }
+        progress.finish();
+        Ok(rests)
+    };
+    let rests = tokio::select! {
+        rests = done => rests,
+        () = keep_leading(Arc::clone(&records), &parts.world.role, epoch) => bail!("another skep has taken over"),
+    };
+    records.resign(epoch).await?;
+    rests
+}
+
+/// How often it is looked whether something is left to do. Twice is what a rename takes.
+const ROUNDS: usize = 4;
+
+async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -> BTreeMap<ApiId, Rest> {
     let mut news = parts.world.news.subscribe();
-    let ids: BTreeSet<ApiId> = plan.apis.iter().map(|api| api.id.clone()).collect();
-    for id in &ids {
+    for id in ids {
         parts.controller.hint(id);
     }
-    let rested = parts.controller.rested(&ids);
+    let rested = parts.controller.rested(ids);
     tokio::pin!(rested);
-    let rests = loop {
+    loop {
         tokio::select! {
             biased;
             news = news.recv() => match news {
                 Ok(news) => progress.show(&news),
                 Err(RecvError::Lagged(_) | RecvError::Closed) => {}
             },
-            rests = &mut rested => break rests,
+            rests = &mut rested => return rests,
         }
-    };
-    progress.finish();
-    rests
+    }
 }
 
 /// Says how it ended. An API whose folder is broken counts too: it is not as the tree says.
-fn conclude(args: &Args, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<ApiId, Rest>) -> ExitCode {
+fn conclude(args: &Wish, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<ApiId, Rest>) -> ExitCode {
     let is_well = |id: &ApiId| match rests.get(id) {
+        // One that was rolled back is as it was asked to be.
+        Some(Rest::Quiet(status)) if args.only.is_some() && status.sync == Sync::Held => {
+            matches!(status.health, Health::Healthy | Health::Stopped)
+        }
         Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
         Some(Rest::Troubled(_)) => false,
         None => plan.apis.iter().all(|api| api.id != *id),

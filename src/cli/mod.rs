@@ -4,13 +4,17 @@ pub mod apply;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod doctor;
 pub mod events;
+pub mod hold;
 pub mod keys;
 pub mod logs;
 pub mod plan;
+pub mod rollback;
 pub mod schema;
 pub mod serve;
 pub mod status;
+pub mod term;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,8 +53,16 @@ pub enum Command {
     Logs(logs::Args),
     /// Show what happened
     Events(events::Args),
+    /// Leave an API as it is until its folder changes
+    Hold(hold::Args),
+    /// End a hold
+    Release(hold::ReleaseArgs),
+    /// Serve an earlier revision of an API until its folder changes
+    Rollback(rollback::Args),
     /// Make, list and revoke callers' keys
     Keys(keys::Args),
+    /// Find and explain what is wrong with this host
+    Doctor(doctor::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -80,7 +92,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(args) => context::block_on(status::run(&args, root)),
         Command::Logs(args) => context::block_on(logs::run(&args, root)),
         Command::Events(args) => context::block_on(events::run(&args, root)),
+        Command::Hold(args) => context::block_on(hold::run(&args, root)),
+        Command::Release(args) => context::block_on(hold::release(&args, root)),
+        Command::Rollback(args) => context::block_on(rollback::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
+        Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }
 }

@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Parts};
+use super::term::Terms;
 use crate::admin::Surface;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
-use crate::installation::Holder;
+use crate::installation::{Holder, InstallationError};
 use crate::reconcile::Controller;
-use crate::reconcile::follow::Follower;
-use crate::reconcile::perform::route;
+use crate::reconcile::routing::route;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
@@ -34,6 +34,9 @@ const ADOPTION: Duration = Duration::from_secs(2);
 
 /// How often the records are asked whether another process has written. Asking takes some 50 µs.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
+
+/// How many times the longest time between two looks lies between two rounds of cleaning up.
+const CLEAN_EVERY: u32 = 2;
 
 /// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
 const FIREWALL_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +72,7 @@ pub enum LogFormat {
 /// Runs `skep serve`.
 ///
 /// # Errors
-/// Where the address is taken, another daemon is at work, or the records cannot be opened.
+/// Where the address is taken, a command is at work on this installation, or the records cannot be opened.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     start_log(args.log_format);
     let context = Context::open(root)?;
@@ -80,7 +83,18 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         .await
         .with_context(|| format!("cannot listen on {listen}; set SKEP_LISTEN to another address"))?;
     let address = listener.local_addr()?;
-    let mut lock = context.installation.lock(&context.holder("serve", Some(address)))?;
+    // Without the lock, this daemon serves callers, and stands by to take over.
+    let lock = match context.installation.lock(&context.holder("serve", Some(address))) {
+        Ok(lock) => Some(lock),
+        Err(InstallationError::Busy(holder)) if holder.command == "serve" => {
+            tracing::info!(
+                "`skep serve` (process {}) reconciles; this daemon serves callers, and stands by",
+                holder.pid
+            );
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     let records = context.records()?;
 
     let stop = CancellationToken::new();
@@ -112,17 +126,36 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 
     let engine = context.engine()?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
-    lock.write(&Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) })?;
+    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
     let Parts { world, prober, controller } =
         context.assemble(engine.clone(), Arc::new(records.clone()), routes, base, stop.clone());
-    let (follower, ask) = Follower::new(Arc::clone(&settings), Arc::clone(&controller))?;
-    surface.set_to_work(Arc::clone(&controller), ask.clone());
+    world.role.follow();
+    surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
-    tasks.spawn(follower.run(stop.clone()));
     tasks.spawn(keep_firewall(engine, stop.clone()));
+    tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
+    let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
+    let terms = Terms {
+        installation: context.installation.clone(),
+        holder,
+        settings: Arc::clone(&settings),
+        records: Arc::new(records.clone()),
+        world: Arc::clone(&world),
+        controller: Arc::clone(&controller),
+        surface: Arc::clone(&surface),
+        begun: Arc::clone(&begun),
+    };
+    tasks.spawn(terms.run(lock, stop.clone()));
 
-    ask.look().await;
-    let ids = all_ids(&controller);
+    let ids = if leads {
+        tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
+        all_ids(&controller)
+    } else {
+        if let Err(error) = controller.look().await {
+            tracing::warn!("cannot look at the world: {error}");
+        }
+        controller.known()
+    };
     let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
     tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
     open.notify_one();

@@ -63,11 +63,42 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot.
     async fn start(&self, job: &Start) -> Result<(), EngineError>;
 
+    /// Puts right, in place, what somebody's hand has changed on an instance: wakes it where it was paused, gives it back
+    /// its name, its limits and its network. `false` where it is not as it was made even then, and has to be replaced.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError>;
+
     /// Asks an instance to end, kills it after `grace`, and removes it. One that is gone already is a success.
     ///
     /// # Errors
     /// Where the engine cannot.
     async fn remove(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError>;
+
+    /// Removes one of our images. One that is gone already is a success.
+    ///
+    /// # Errors
+    /// Where the engine cannot, as while a container stands on it.
+    async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError>;
+
+    /// Removes what skep's own work left behind: ended build containers, images that lost their name.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn tidy(&self) -> Result<(), EngineError>;
+
+    /// How many bytes are free where images and containers are kept; `None` where that cannot be known.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn free_disk(&self) -> Result<Option<u64>, EngineError>;
+
+    /// Throws away what is kept only to save time.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn make_room(&self) -> Result<(), EngineError>;
 
     /// What an instance printed: the last `tail` lines, then, with `follow`, whatever comes.
     ///

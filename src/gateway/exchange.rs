@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -143,7 +143,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// The route, and the key if one was shown that opens it. Takes the same way, whatever is missing or wrong.
-    fn enter(&mut self, id: &str, parts: &Parts) -> Result<(Arc<Route>, Option<KeyHash>), Refusal> {
+    pub(super) fn enter(&mut self, id: &str, parts: &Parts) -> Result<(Arc<Route>, Option<KeyHash>), Refusal> {
         let gateway = &self.server.gateway;
         let key = gateway.keys.admit(keys::bearer(&parts.headers), id);
         let route = gateway.routes.get(id).filter(|route| route.settings.public || key.is_some());
@@ -155,7 +155,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Makes the headers of a request those that an app should see.
-    fn prepare(&self, id: &str, route: &Route, keyed: bool, upgrade: bool, parts: &mut Parts) {
+    pub(super) fn prepare(&self, id: &str, route: &Route, keyed: bool, upgrade: bool, parts: &mut Parts) {
         let headers = &mut parts.headers;
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
@@ -164,6 +164,8 @@ impl<'a> Exchange<'a> {
             headers.remove(AUTHORIZATION);
         }
         if upgrade {
+            // An answer that opens a tunnel has no trailers, and `TE` would have to be named in `Connection` too.
+            headers.remove(TE);
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }

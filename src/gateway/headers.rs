@@ -80,8 +80,9 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
-        .flat_map(|value| value.to_str().unwrap_or_default().split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        // As bytes: one that is no ASCII must not hide the names beside it.
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // What says where a message goes and where it ends is not the sender's to take away.
         .filter(|name| name != HOST && name != CONTENT_LENGTH)
         .collect();
@@ -167,6 +168,14 @@ mod tests {
             ("connection", "te"),
         ]);
         assert_eq!(map, expected);
+    }
+
+    #[test]
+    fn a_byte_that_is_no_ascii_does_not_hide_the_names_beside_it() {
+        let mut map = headers(&[("x-private", "1")]);
+        map.insert(CONNECTION, HeaderValue::from_bytes(b"\xff, x-private").unwrap());
+        remove_hop_by_hop(&mut map);
+        assert_eq!(map, headers(&[]));
     }
 
     #[test]

@@ -11,6 +11,17 @@ mod body;
 mod download;
 mod exchange;
 mod forward;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::naive_bytecount,
+    reason = "to panic is what these functions are for"
+)]
+pub mod fuzzing;
 mod headers;
 pub mod keys;
 mod meter;

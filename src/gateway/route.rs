@@ -137,7 +137,10 @@ impl Routes {
         let answer = match &route.state {
             RouteState::Serving { revision, upstreams } => Answer::Forward {
                 revision: revision.clone(),
-                containers: upstreams.iter().map(|upstream| Arc::clone(&upstream.container)).collect(),
+                containers: upstreams
+                    .iter()
+                    .map(|upstream| (Arc::clone(&upstream.container), upstream.address))
+                    .collect(),
             },
             RouteState::Suspended => Answer::Suspended,
             RouteState::Unavailable { .. } => Answer::Unavailable,

@@ -88,6 +88,14 @@ pub enum Action {
         #[serde(skip)]
         container: ContainerId,
     },
+    /// Give an instance back, in place, what somebody's hand has changed.
+    Repair {
+        /// Which one.
+        instance: InstanceName,
+        /// Which one exactly.
+        #[serde(skip)]
+        container: ContainerId,
+    },
     /// End and remove an instance.
     Remove {
         /// Which one.
@@ -98,6 +106,19 @@ pub enum Action {
         /// The trouble to write down first, where it went by itself or has to.
         #[serde(skip_serializing_if = "Option::is_none")]
         trouble: Option<FailureKind>,
+    },
+    /// End the hold on the API.
+    Release {
+        /// Why it is over.
+        why: String,
+    },
+    /// Say that this daemon, which only follows, sends an instance nothing more and waits for nothing from it.
+    LetGo {
+        /// Which one.
+        instance: InstanceName,
+        /// Which one exactly.
+        #[serde(skip)]
+        container: ContainerId,
     },
     /// Remove the API's row.
     Forget,

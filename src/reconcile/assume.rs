@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desired::{Desired, Goal};
-use super::perform::route;
-use super::turn::{Look, World};
+use super::look::Look;
+use super::routing::route;
+use super::turn::World;
 use crate::gateway::{RouteState, Upstream};
 use crate::tree::ApiId;
 use crate::world::{Instance, Readiness, Served};

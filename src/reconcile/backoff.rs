@@ -17,6 +17,9 @@ pub const TRIES: u32 = 8;
 /// The longest pause.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// The longest pause where something outside is in the way: that is mended without a word to us.
+const LONGEST_HINDERED: Duration = Duration::from_secs(60);
+
 /// The pause that a target is in, if it is in one.
 #[must_use]
 pub fn pause(target: &Target, observed: &Observed) -> Option<Next> {
@@ -41,9 +44,10 @@ pub fn pause(target: &Target, observed: &Observed) -> Option<Next> {
 /// doubled with each failure up to five minutes.
 #[must_use]
 pub fn delay(failure: &Failure, has_served: bool) -> Duration {
+    let longest = if failure.kind == FailureKind::Hindered { LONGEST_HINDERED } else { LONGEST };
     let is_crash = matches!(failure.kind, FailureKind::Crash | FailureKind::OutOfMemory);
     let doublings = if has_served && is_crash { failure.count.checked_sub(2) } else { failure.count.checked_sub(1) };
-    doublings.map_or(Duration::ZERO, |n| Duration::from_secs(10).saturating_mul(1 << n.min(10)).min(LONGEST))
+    doublings.map_or(Duration::ZERO, |n| Duration::from_secs(10).saturating_mul(1 << n.min(10)).min(longest))
 }
 
 /// The failure to write down, given the one before it.

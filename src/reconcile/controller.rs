@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -13,34 +14,41 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::desired::{Basis, Desired, Goal};
-use super::goals::{Grounds, goals};
 use super::status::Status;
-use super::step::{Next, step};
-use super::turn::{Going, Look, Outcome, TurnError, World};
-use crate::engine::{Base, Hint};
+use super::step::Next;
+use super::turn::{Going, Outcome, TurnError, World, lock};
+use crate::engine::{Base, Hint, ImageTag};
+use crate::records::RecordsError;
 use crate::settings::Policy;
 use crate::tree::{ApiId, Tree};
-use crate::world::Record;
 
 /// The shortest and the longest pause after a turn that failed for a reason outside the API.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// Between two looks at everything, however many hints come.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Why there is no tree in a controller that has just been made.
 const NOT_READ: &str = "the tree has not been read yet";
 
 /// Gives each API its turns.
 pub struct Controller {
-    world: Arc<World>,
-    base: Base,
-    policy: Mutex<Policy>,
+    pub(super) world: Arc<World>,
+    pub(super) base: Base,
+    pub(super) policy: Mutex<Policy>,
     /// The tree, or why it could not be read.
     tree: Mutex<Result<Arc<Tree>, String>>,
     /// The APIs that the last look said may go. One that has no folder and is not in here stays for now.
-    removable: Mutex<BTreeSet<ApiId>>,
+    pub(super) removable: Mutex<BTreeSet<ApiId>>,
     slots: Mutex<HashMap<ApiId, Slot>>,
     /// Goes up whenever an API comes to rest.
     rested: watch::Sender<u64>,
+    /// Images that the last round of cleaning up found no need of.
+    pub(super) unneeded: Mutex<BTreeSet<ImageTag>>,
+    /// Some API may go once another one serves.
+    pub(super) has_waiting: Mutex<bool>,
+    /// Somebody wants everything to be looked at.
+    wanted: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -72,6 +80,7 @@ impl Controller {
     /// A controller that has seen no tree yet, and so removes nothing.
     #[must_use]
     pub fn new(world: Arc<World>, base: Base, policy: Policy, stop: CancellationToken) -> Arc<Self> {
+        world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         Arc::new(Self {
             world,
             base,
@@ -80,6 +89,9 @@ impl Controller {
             removable: Mutex::default(),
             slots: Mutex::default(),
             rested: watch::channel(0).0,
+            unneeded: Mutex::default(),
+            has_waiting: Mutex::default(),
+            wanted: Notify::new(),
             tasks: TaskTracker::new(),
             stop,
         })
@@ -108,6 +120,7 @@ impl Controller {
 
     /// Goes on with another policy.
     pub fn set_policy(&self, policy: Policy) {
+        self.world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         *lock(&self.policy) = policy;
     }
 
@@ -132,69 +145,24 @@ impl Controller {
     /// Where the engine or the records cannot be asked.
     pub async fn look(self: &Arc<Self>) -> Result<BTreeSet<ApiId>, TurnError> {
         // Without a tree nothing can be said of anything: neither what should be, nor that it cannot be read.
-        if self.tree().is_err_and(|why| why == NOT_READ) {
+        let leads = self.world.role.leads();
+        if leads && self.tree().is_err_and(|why| why == NOT_READ) {
             return Ok(BTreeSet::new());
         }
         let look = self.world.look().await?;
-        self.withdraw_confirmations(&look).await?;
+        if leads {
+            self.withdraw_confirmations(&look).await?;
+        }
         let goals = self.goals(&look);
         let mut hinted = BTreeSet::new();
         for (id, desired) in &goals {
             let observed = self.world.observed(&look, desired);
-            if matches!(step(desired, &observed), Next::Act(_)) {
+            if matches!(self.world.next(desired, &observed), Next::Act(_)) {
                 self.hint(id);
                 hinted.insert(id.clone());
             }
         }
         Ok(hinted)
-    }
-
-    /// A word that an API may go was about the folder that was gone then. Once it is back, the word is spent.
-    async fn withdraw_confirmations(&self, look: &Look) -> Result<(), TurnError> {
-        let Ok(tree) = self.tree() else { return Ok(()) };
-        let is_spent = |id: &&ApiId| {
-            let is_there = look.records.contains_key(*id) || look.instances.contains_key(*id);
-            tree.folders.contains_key(*id) || !is_there
-        };
-        let spent: Vec<ApiId> = look.confirmed.iter().filter(is_spent).cloned().collect();
-        if !spent.is_empty() {
-            self.world.records.withdraw_removal(&spent).await?;
-        }
-        Ok(())
-    }
-
-    /// What should be of every API, after a look.
-    #[must_use]
-    pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
-        let tree = self.tree();
-        let goals = goals(&Grounds {
-            tree: tree.as_deref().map_err(String::as_str),
-            records: &look.records,
-            running: &look.running(),
-            confirmed: &look.confirmed,
-            recent: &look.recent,
-            base: &self.base.digest,
-            owner: &self.world.owner,
-            policy: &lock(&self.policy).clone(),
-        });
-        let may_go = goals.iter().filter(|(_, desired)| matches!(desired.goal, Goal::Remove));
-        *lock(&self.removable) = may_go.map(|(id, _)| id.clone()).collect();
-        goals
-    }
-
-    /// What should be of one API, from the tree as it is now.
-    fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
-        let served = record.and_then(|record| record.served.as_ref());
-        let keep = |basis| Desired::keep(id, served, &self.world.owner, basis);
-        let tree = match self.tree() {
-            Ok(tree) => tree,
-            Err(why) => return keep(Basis::Unreadable(why)),
-        };
-        let folder = tree.folders.get(id);
-        if folder.is_none() && !lock(&self.removable).contains(id) {
-            return keep(Basis::RemovalHeld("its folder is gone; whether it may go is being looked at".to_owned()));
-        }
-        Desired::of(id, folder, served, &self.base.digest, &self.world.owner)
     }
 
     /// Gives an API a turn soon; cheap, and harmless where there is nothing to do.
@@ -232,13 +200,15 @@ impl Controller {
     async fn work(self: &Arc<Self>, id: &ApiId) {
         let mut retry = RETRY.0;
         loop {
-            let turn = self.world.turn(id, |record| self.desired(id, record)).await;
+            let woken = Arc::clone(&lock(&self.slots).entry(id.clone()).or_default().woken);
+            let turn = self.world.turn(id, |record| self.desired(id, record), &woken).await;
             let (rest, again) = match turn {
                 Ok(Outcome::Again) => {
                     retry = RETRY.0;
                     continue;
                 }
                 Ok(Outcome::Settled(status)) => {
+                    self.wake_those_who_wait();
                     self.world.say(id, Going::Rest { status: status.clone() });
                     (Rest::Quiet(status), None)
                 }
@@ -249,6 +219,10 @@ impl Controller {
                 }
                 // The tree moved while it was read: the next hint is on its way, but does not have to come.
                 Err(error @ TurnError::Tree(_)) => (Rest::Troubled(error.to_string()), Some(RETRY.0)),
+                Err(TurnError::Records(RecordsError::Fenced)) => {
+                    self.world.role.follow();
+                    continue;
+                }
                 Err(error) => {
                     tracing::warn!(api = %id, "{error}; next try in {retry:?}");
                     self.world.say(id, Going::Trouble { message: error.to_string() });
@@ -273,6 +247,13 @@ impl Controller {
                 Rest::Quiet(_) if self.come_to_rest(id, rest, again) => return,
                 Rest::Quiet(_) => {}
             }
+        }
+    }
+
+    /// Something has come to serve, perhaps: whoever may go only then is looked at again.
+    fn wake_those_who_wait(self: &Arc<Self>) {
+        if std::mem::take(&mut *lock(&self.has_waiting)) {
+            self.wanted.notify_one();
         }
     }
 
@@ -337,6 +318,7 @@ impl Controller {
                 () = self.stop.cancelled() => break,
                 _ = looks.tick() => Hint::Everything,
                 probed = probes.recv() => probed.map_or(Hint::Everything, Hint::Api),
+                () = self.wanted.notified() => Hint::Everything,
                 Some(hint) = events.next() => hint,
             };
             match hint {
@@ -346,15 +328,18 @@ impl Controller {
                     if let Err(error) = looked {
                         tracing::warn!("cannot look at the world: {error}; the next look is in {look_every:?}");
                     }
+                    // What was said while looking was about what has been looked at, or soon is: one look is enough.
+                    while let Some(Some(hint)) = events.next().now_or_never() {
+                        match hint {
+                            Hint::Api(id) => self.hint(&id),
+                            Hint::Everything => self.wanted.notify_one(),
+                        }
+                    }
+                    tokio::time::sleep(BETWEEN_LOOKS).await;
                 }
             }
         }
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code under these locks panics halfway through a change.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::engine::Images;
 use crate::tree::{Api, ApiId, Digest, Files, Folder, Requirements, Revision, Severity, Spec};
-use crate::world::Served;
+use crate::world::{Record, Served};
 
 /// What should be of one API, and on whose word.
 #[derive(Debug, Clone)]
@@ -20,6 +20,19 @@ pub struct Desired {
     pub basis: Basis,
     /// What served last: what to fall back to while the goal cannot be reached.
     pub served: Option<Arc<Target>>,
+    /// Why the hold that the records have is over, where one is.
+    pub spent_hold: Option<&'static str>,
+}
+
+/// What all goals stand on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The base image.
+    pub base: &'a Digest,
+    /// This installation.
+    pub owner: &'a str,
+    /// When this is asked: a hold may be over by then.
+    pub at: Timestamp,
 }
 
 /// What should be of one API.
@@ -46,6 +59,12 @@ pub enum Basis {
     Unreadable(String),
     /// The folder is gone, and so are too many others: the removal waits for a word.
     RemovalHeld(String),
+    /// The folder is gone, and the API goes once another one serves that is new: as after a rename.
+    RemovalWaits(String),
+    /// Somebody asked for it to be left as it is.
+    Held(String),
+    /// Another daemon reconciles; this one serves what the records say is in force.
+    Following,
 }
 
 /// One revision of one API, with all that is needed to make and run it.
@@ -113,35 +132,46 @@ impl Target {
 }
 
 impl Desired {
-    /// What should be of an API, from its folder (`None` where it has none) and from what served last.
+    /// What should be of an API, from its folder (`None` where it has none) and from its record.
     #[must_use]
-    pub fn of(id: &ApiId, folder: Option<&Folder>, served: Option<&Served>, base: &Digest, owner: &str) -> Self {
+    pub fn of(id: &ApiId, folder: Option<&Folder>, record: Option<&Record>, ground: &Ground<'_>) -> Self {
+        let content = match folder {
+            Some(Folder::Sound(api)) => Some(api.content()),
+            _ => None,
+        };
+        let hold = record.and_then(|record| record.hold.as_ref());
+        let over = hold.and_then(|hold| hold.is_over(content.as_ref(), ground.at));
         let goal = match folder {
             Some(Folder::Sound(api)) => {
-                let target = Arc::new(Target::of_api(api, base, owner));
+                if let Some(hold) = hold.filter(|_| over.is_none()) {
+                    return Self::keep(id, record, ground.owner, Basis::Held(hold.describe()));
+                }
+                let target = Arc::new(Target::of_api(api, ground.base, ground.owner));
                 if target.spec.suspend { Goal::Suspend(target) } else { Goal::Run(target) }
             }
             Some(Folder::Broken(broken)) => {
                 let first = broken.findings.iter().find(|finding| finding.severity == Severity::Error);
                 let first = first.map_or_else(|| "its folder is broken".to_owned(), ToString::to_string);
-                return Self::keep(id, served, owner, Basis::Broken(first));
+                return Self::keep(id, record, ground.owner, Basis::Broken(first));
             }
             None => Goal::Remove,
         };
-        let served = served.map(|served| Arc::new(Target::of_served(id, served, owner)));
-        Self { id: id.clone(), goal, basis: Basis::Tree, served }
+        let served = served_target(id, record, ground.owner);
+        Self { id: id.clone(), goal, basis: Basis::Tree, served, spent_hold: over }
     }
 
-    /// That an API stays as it was last made, for the reason given.
+    /// That an API stays as it was last made, or as somebody asked for it to be held, for the reason given.
     #[must_use]
-    pub fn keep(id: &ApiId, served: Option<&Served>, owner: &str, basis: Basis) -> Self {
-        let served = served.map(|served| Arc::new(Target::of_served(id, served, owner)));
-        let goal = match &served {
-            Some(target) if target.spec.suspend => Goal::Suspend(Arc::clone(target)),
-            Some(target) => Goal::Run(Arc::clone(target)),
+    pub fn keep(id: &ApiId, record: Option<&Record>, owner: &str, basis: Basis) -> Self {
+        let served = served_target(id, record, owner);
+        let held = record.and_then(|record| record.hold.as_ref()?.serve.as_deref());
+        let held = held.map(|held| Arc::new(Target::of_served(id, held, owner)));
+        let goal = match held.or(served.clone()) {
+            Some(target) if target.spec.suspend => Goal::Suspend(target),
+            Some(target) => Goal::Run(target),
             None => Goal::Leave,
         };
-        Self { id: id.clone(), goal, basis, served }
+        Self { id: id.clone(), goal, basis, served, spent_hold: None }
     }
 
     /// Of the goal and what served last, the one with that revision.
@@ -158,4 +188,9 @@ impl Desired {
             Goal::Remove | Goal::Leave => None,
         }
     }
+}
+
+fn served_target(id: &ApiId, record: Option<&Record>, owner: &str) -> Option<Arc<Target>> {
+    let served = record.and_then(|record| record.served.as_ref())?;
+    Some(Arc::new(Target::of_served(id, served, owner)))
 }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::desired::{Basis, Desired};
+use jiff::Timestamp;
+
+use super::desired::{Basis, Desired, Goal, Ground};
 use crate::settings::Policy;
-use crate::tree::{ApiId, Digest, Tree};
+use crate::tree::{Api, ApiId, Digest, Folder, Tree};
 use crate::world::Record;
 
 /// How long a removal counts among those that go at once.
@@ -36,28 +38,73 @@ pub struct Grounds<'a> {
     pub owner: &'a str,
     /// How many may go at once.
     pub policy: &'a Policy,
+    /// When this is asked.
+    pub at: Timestamp,
 }
 
 /// What should be of every API that the tree, the records or the engine know.
 #[must_use]
 pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
-    let Grounds { tree, records, running, base, owner, .. } = *grounds;
-    let served = |id: &ApiId| records.get(id).and_then(|record| record.served.as_ref());
+    let Grounds { tree, records, running, base, owner, at, .. } = *grounds;
     let known: BTreeSet<&ApiId> = records.keys().chain(running).collect();
+    let keep = |id: &ApiId, basis| Desired::keep(id, records.get(id), owner, basis);
     let tree = match tree {
         Ok(tree) => tree,
         Err(why) => {
-            let keep = |id: &ApiId| Desired::keep(id, served(id), owner, Basis::Unreadable(why.to_owned()));
-            return known.into_iter().map(|id| (id.clone(), keep(id))).collect();
+            return known.into_iter().map(|id| (id.clone(), keep(id, Basis::Unreadable(why.to_owned())))).collect();
         }
     };
     let held = held_removals(tree, &known, grounds);
+    let newcomers = newcomers(tree, records);
     let ids: BTreeSet<&ApiId> = known.into_iter().chain(tree.folders.keys()).collect();
+    let ground = Ground { base, owner, at };
     let goal = |id: &ApiId| match &held {
-        Some((ids, why)) if ids.contains(id) => Desired::keep(id, served(id), owner, Basis::RemovalHeld(why.clone())),
-        _ => Desired::of(id, tree.folders.get(id), served(id), base, owner),
+        Some((ids, why)) if ids.contains(id) => keep(id, Basis::RemovalHeld(why.clone())),
+        _ => {
+            let desired = Desired::of(id, tree.folders.get(id), records.get(id), &ground);
+            match (&desired.goal, awaited(id, records, &newcomers)) {
+                (Goal::Remove, Some(why)) => keep(id, Basis::RemovalWaits(why)),
+                _ => desired,
+            }
+        }
     };
     ids.into_iter().map(|id| (id.clone(), goal(id))).collect()
+}
+
+/// An API that is in the tree and has not served yet.
+struct Newcomer<'a> {
+    api: &'a Api,
+    /// It has been tried, and failed.
+    has_failed: bool,
+}
+
+fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Record>) -> Vec<Newcomer<'a>> {
+    let sound = tree.folders.values().filter_map(|folder| match folder {
+        Folder::Sound(api) => Some(&**api),
+        Folder::Broken(_) => None,
+    });
+    let new =
+        sound.filter(|api| !api.spec.suspend && records.get(&api.id).is_none_or(|record| record.served.is_none()));
+    new.map(|api| Newcomer { api, has_failed: records.get(&api.id).is_some_and(|record| !record.failures.is_empty()) })
+        .collect()
+}
+
+/// Which newcomer must serve before `id` may go, and why, so that a renamed API is created before it is removed.
+///
+/// Nothing says that a folder was renamed. So whatever goes waits until each newcomer was tried once; and where the files
+/// of one are mostly those of what goes, until it serves.
+fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Record>, newcomers: &[Newcomer<'_>]) -> Option<String> {
+    let served = records.get(id)?.served.as_ref().filter(|served| !served.spec.suspend)?;
+    let digests: BTreeSet<&Digest> = served.files.values().map(|file| &file.digest).collect();
+    let is_heir = |new: &&Newcomer<'_>| {
+        let same = new.api.files.values().filter(|file| digests.contains(&file.digest)).count();
+        same > 0 && same * 2 >= digests.len()
+    };
+    if let Some(heir) = newcomers.iter().find(is_heir) {
+        return Some(format!("it was renamed to {0}, and goes once {0} serves", heir.api.id));
+    }
+    let first = newcomers.iter().find(|new| !new.has_failed)?;
+    Some(format!("it goes once {} serves, which is new", first.api.id))
 }
 
 /// The removals that wait for a word, and why; `None` where few enough APIs would go.
@@ -86,7 +133,7 @@ fn held_removals(tree: &Tree, known: &BTreeSet<&ApiId>, grounds: &Grounds<'_>) -
 mod tests {
     use super::*;
     use crate::settings::Settings;
-    use crate::tree::{Broken, Folder};
+    use crate::tree::Broken;
 
     fn ids(names: std::ops::Range<u32>) -> BTreeSet<ApiId> {
         names.map(|n| ApiId::new(&format!("api-{n}")).unwrap()).collect()
@@ -111,8 +158,9 @@ mod tests {
             base: &Digest::of(b"base"),
             owner: "0123456789ab",
             policy: &Settings::built_in(std::path::Path::new("/")).policy,
+            at: Timestamp::UNIX_EPOCH,
         };
-        goals(&grounds).values().filter(|desired| matches!(desired.goal, super::super::Goal::Remove)).count()
+        goals(&grounds).values().filter(|desired| matches!(desired.goal, Goal::Remove)).count()
     }
 
     #[test]
@@ -150,6 +198,7 @@ mod tests {
             base: &Digest::of(b"base"),
             owner: "0123456789ab",
             policy: &Settings::built_in(std::path::Path::new("/")).policy,
+            at: Timestamp::UNIX_EPOCH,
         };
         let is_kept = |desired: &Desired| matches!(desired.basis, Basis::Unreadable(_));
         assert!(goals(&grounds).values().all(is_kept) && goals(&grounds).len() == 20);

@@ -1,18 +1,25 @@
 //! Reconciling: compare what should be with what is, name one step, do it, look again.
 
 pub mod action;
+mod aims;
 pub mod assume;
 pub mod backoff;
 pub mod build_log;
+pub mod cleanup;
 pub mod controller;
 pub mod desired;
 pub mod follow;
+pub mod following;
+pub mod found;
 pub mod goals;
+pub mod leadership;
+pub mod look;
 pub mod model;
 pub mod perform;
 pub mod plan;
 pub mod prober;
 pub mod readings;
+pub mod routing;
 pub mod status;
 pub mod step;
 pub mod turn;

@@ -36,7 +36,22 @@ pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
                 instance.in_flight = 0;
             }
         }
+        Action::Repair { container, .. } => {
+            if let Some(instance) = observed.instances.iter_mut().find(|i| i.container == *container) {
+                instance.altered = None;
+                if instance.address().is_none() {
+                    let address = Some(std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+                    instance.run = Run::Running { address, since: observed.at };
+                }
+            }
+        }
         Action::Remove { container, .. } => observed.instances.retain(|i| i.container != *container),
+        Action::Release { .. } => {
+            if let Some(record) = &mut observed.record {
+                record.hold = None;
+            }
+        }
+        Action::LetGo { .. } => {}
         Action::Forget => observed.record = None,
     }
 }
@@ -53,8 +68,11 @@ fn start(desired: &Desired, revision: &Revision, number: u16, observed: &mut Obs
         number,
         spec: None,
         run: Run::Running { address: Some(address), since: observed.at },
+        altered: None,
+        beyond_repair: false,
         created: observed.at,
         readiness: Readiness::Unknown,
+        leaving: false,
         in_flight: 0,
         draining_since: None,
     });

@@ -1,7 +1,8 @@
 //! Performing a step: the only place where the reconciler changes the world.
 
 use std::future::ready;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,19 +13,28 @@ use super::build_log::Keep;
 use super::desired::{Desired, Target};
 use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
-use super::turn::{Draining, Going, TurnError, World};
+use super::turn::{Going, TurnError, World, lock};
 use crate::engine::{Build, EngineError, ImageTag, Install, Start};
-use crate::gateway::{Route, RouteState, Upstream};
+use crate::lend::lend;
 use crate::records::NewEvent;
-use crate::tree::{ApiId, Digest, Revision, Spec};
+use crate::tree::{ApiId, Digest, Revision};
 use crate::world::instance::{ContainerId, InstanceName};
-use crate::world::{Answer, Failure, FailureKind, Instance, Observed, Record};
+use crate::world::{Failure, FailureKind, Observed, Record};
 
 /// How long one waiting step waits before the world is looked at again: a newer tree must not wait longer than this.
-const SLICE: Duration = Duration::from_millis(250);
+pub(super) const SLICE: Duration = Duration::from_millis(250);
 
 /// How long an instance may take to end once it is asked to; what it had in flight was waited for before.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// A start that takes longer than this lets others begin.
+const SLOW_START: Duration = Duration::from_secs(5);
+
+/// A build that takes longer than this lets others begin.
+const SLOW_BUILD: Duration = Duration::from_secs(20);
+
+/// Between two looks at the disk while something is installed.
+const DISK_LOOK: Duration = Duration::from_secs(1);
 
 /// How many of an app's last lines are kept with its failure.
 const OUTPUT_LINES: usize = 40;
@@ -57,12 +67,32 @@ impl World {
                 self.drain(container).await;
                 Ok(())
             }
+            Action::Repair { container, .. } => {
+                if !self.engine.repair(container).await? {
+                    lock(&self.beyond_repair).insert(Arc::clone(container));
+                }
+                Ok(())
+            }
             Action::Remove { instance, container, trouble } => {
                 self.remove(desired, observed, (instance, container), *trouble, step).await
+            }
+            Action::Release { why } => {
+                self.records.release(id).await?;
+                self.write_down(id, None, "released", why).await
+            }
+            Action::LetGo { container, .. } => {
+                let draining = lock(&self.draining).get(container).cloned();
+                // Somebody may have read the old route, and not have counted itself yet.
+                if draining.is_none_or(|draining| draining.upstream.try_seal()) {
+                    self.records.let_go(container, &self.daemon).await?;
+                    lock(&self.let_go).insert(Arc::clone(container));
+                }
+                Ok(())
             }
             Action::Forget => {
                 let is_confirmed = self.records.confirmed_removals().await?.contains(id);
                 let event = if is_confirmed { REMOVED_AS_CONFIRMED } else { REMOVED };
+                lock(&self.known).remove(id);
                 self.records.forget(id).await?;
                 self.write_down(id, None, event, &step.reason).await
             }
@@ -72,14 +102,54 @@ impl World {
     async fn install(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
         let job = Install { tag: image.clone(), requirements: target.requirements.clone() };
-        let done = self.engine.install(&job, &self.progress(&desired.id, Keep::Nothing)).await;
+        let progress = self.progress(&desired.id, Keep::Nothing);
+        let done = match self.room_for_a_build().await {
+            Ok(()) => tokio::select! {
+                done = self.engine.install(&job, &progress) => done,
+                full = self.disk_fills_up() => Err(full),
+            },
+            Err(full) => Err(full),
+        };
         self.settle(desired, &target.revision, FailureKind::Install, "installed", "requirements installed", done).await
+    }
+
+    /// Whether the disk has room for a build: one that is full stops the host, and everything on it.
+    async fn room_for_a_build(&self) -> Result<(), EngineError> {
+        let least = self.min_free_disk.load(Ordering::Relaxed);
+        let is_low = |free: Option<u64>| free.filter(|free| *free < least);
+        if is_low(self.engine.free_disk().await?).is_none() {
+            return Ok(());
+        }
+        self.engine.make_room().await?;
+        match is_low(self.engine.free_disk().await?) {
+            Some(free) => Err(disk_is_low("is low", free, least)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns once an install has eaten most of what had to be free before it began.
+    async fn disk_fills_up(&self) -> EngineError {
+        loop {
+            tokio::time::sleep(DISK_LOOK).await;
+            let least = self.min_free_disk.load(Ordering::Relaxed);
+            if let Ok(Some(free)) = self.engine.free_disk().await
+                && free < least / 2
+            {
+                return disk_is_low("was filled up by this install, which was stopped", free, least);
+            }
+        }
     }
 
     async fn build(&self, desired: &Desired, image: &ImageTag) -> Result<(), TurnError> {
         let Some(target) = target_of_image(desired, image) else { return Ok(()) };
-        // Never closed, so a permit always comes. Taken before the files are read: they are in memory from then on.
-        let _permit = self.builds.acquire().await;
+        if let Err(full) = self.room_for_a_build().await {
+            return self.settle(desired, &target.revision, FailureKind::Build, "built", "image built", Err(full)).await;
+        }
+        // The permit comes before the files are read: they are in memory from then on.
+        lend(&self.builds, SLOW_BUILD, self.build_with(desired, target, image)).await
+    }
+
+    async fn build_with(&self, desired: &Desired, target: &Arc<Target>, image: &ImageTag) -> Result<(), TurnError> {
         let files = self.read_files(target).await?;
         let blobs: Vec<(Digest, Arc<[u8]>)> = target
             .files
@@ -132,11 +202,7 @@ impl World {
             image: target.images.code.clone(),
             run: target.spec.run(),
         };
-        let done = {
-            // Never closed, so a permit always comes.
-            let _permit = self.starts.acquire().await;
-            self.engine.start(&job).await
-        };
+        let done = { lend(&self.starts, SLOW_START, self.engine.start(&job)).await };
         let message = format!("instance {number} of {}", target.spec.replicas);
         self.settle(desired, revision, FailureKind::Start, "started", &message, done).await
     }
@@ -187,60 +253,6 @@ impl World {
         self.write_down(id, Some(revision), "failed", &message).await
     }
 
-    async fn route(
-        &self,
-        id: &ApiId,
-        observed: &Observed,
-        answer: &Answer,
-        spec: &Spec,
-        step: &Step,
-    ) -> Result<(), TurnError> {
-        let state = match answer {
-            Answer::Suspended => RouteState::Suspended,
-            Answer::Unavailable => RouteState::Unavailable { reason: "API is not ready yet".to_owned() },
-            Answer::Forward { revision, containers } => {
-                let instances = observed.instances.iter().filter(|instance| containers.contains(&instance.container));
-                let upstreams: Vec<Arc<Upstream>> =
-                    instances.filter_map(|instance| self.upstream(id, instance)).collect();
-                if upstreams.is_empty() {
-                    return Ok(());
-                }
-                RouteState::Serving { revision: revision.clone(), upstreams }
-            }
-        };
-        self.replace_route(id, Some(route(id, spec, state)));
-        match answer {
-            Answer::Forward { revision, .. } => self.write_down(id, Some(revision), "serving", &step.reason).await,
-            Answer::Suspended => self.write_down(id, None, "suspended", &step.reason).await,
-            Answer::Unavailable => Ok(()),
-        }
-    }
-
-    /// The upstream of an instance: the one that is there, with its count and its connections, or a new one.
-    fn upstream(&self, id: &ApiId, instance: &Instance) -> Option<Arc<Upstream>> {
-        let address = instance.address()?;
-        let known = self.routes.upstream(id, &instance.container);
-        let known = known.filter(|upstream| upstream.address == address && !upstream.is_sealed());
-        Some(known.unwrap_or_else(|| Arc::new(Upstream::new(Arc::clone(&instance.container), address))))
-    }
-
-    /// Swaps the route, and from then on counts what the instances that left it have still to finish.
-    fn replace_route(&self, id: &ApiId, route: Option<Route>) {
-        let before = self.routes.upstreams(id);
-        self.routes.set(id, route);
-        let after = self.routes.upstreams(id);
-        let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = self.clock.now();
-        for upstream in before {
-            if !after.iter().any(|kept| kept.container == upstream.container) {
-                draining.insert(Arc::clone(&upstream.container), Draining { upstream, since });
-            }
-        }
-        for upstream in after {
-            draining.remove(&upstream.container);
-        }
-    }
-
     async fn record_served(&self, desired: &Desired, revision: &Revision) -> Result<(), TurnError> {
         let (Some(target), Some(mut record)) = (desired.target_of(revision), self.records.get(&desired.id).await?)
         else {
@@ -253,19 +265,6 @@ impl World {
         }
         record.served = Some(served);
         self.put(record).await
-    }
-
-    /// Waits a short while for an instance to finish.
-    async fn drain(&self, container: &ContainerId) {
-        let deadline = tokio::time::Instant::now() + SLICE;
-        while self.in_flight(container) > 0 && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn in_flight(&self, container: &ContainerId) -> u64 {
-        let draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        draining.get(container).map_or(0, |draining| draining.upstream.in_flight())
     }
 
     async fn remove(
@@ -289,31 +288,21 @@ impl World {
             let last = last.filter(|_| kind == FailureKind::Crash).map_or_else(String::new, |line| format!(": {line}"));
             self.fail(desired, &instance.revision, kind, format!("{}{last}", step.reason), output).await?;
         }
+        // From here on nobody may send it anything, whichever daemon goes on with this: a write that another daemon has
+        // fenced off ends it here.
+        self.records.announce(container).await?;
+        if trouble.is_none() && !self.is_let_go_by_all(instance, desired).await? {
+            self.readings.ready_within(container, SLICE).await;
+            return Ok(());
+        }
         self.readings.forget(container);
         self.engine.remove(container, STOP_GRACE).await?;
-        self.draining.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        self.records.left(container).await?;
+        lock(&self.draining).remove(container);
+        lock(&self.beyond_repair).remove(container);
+        lock(&self.gaps).insert(InstanceName::new(&desired.id, &instance.revision, instance.number));
         tracing::info!(api = %desired.id, %name, "removed: {}", step.reason);
         Ok(())
-    }
-
-    /// Whether no request can reach an instance any more: the last word before it is removed.
-    ///
-    /// A request may have read the old route and not have counted itself yet, so a count of zero alone is not enough.
-    fn may_go(&self, instance: &Instance, desired: &Desired) -> bool {
-        let draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Draining { upstream, since }) = draining.get(&instance.container) else {
-            return true;
-        };
-        let drain =
-            desired.target_of(&instance.revision).or(desired.target()).map_or(Duration::ZERO, |t| t.spec.drain.0);
-        if upstream.try_seal() {
-            return true;
-        }
-        let is_over = instance.address().is_none() || self.clock.now() >= *since + drain;
-        if is_over {
-            upstream.close();
-        }
-        is_over
     }
 
     async fn last_lines(&self, container: &ContainerId) -> Vec<String> {
@@ -324,10 +313,16 @@ impl World {
 
     async fn put(&self, mut record: Record) -> Result<(), TurnError> {
         record.updated = self.clock.now();
-        Ok(self.records.put(&record).await?)
+        let put = self.records.put(&record).await;
+        match &put {
+            Ok(()) => drop(lock(&self.known).insert(record.id.clone(), record)),
+            // It may have been written all the same.
+            Err(_) => drop(lock(&self.known).remove(&record.id)),
+        }
+        Ok(put?)
     }
 
-    async fn write_down(
+    pub(super) async fn write_down(
         &self,
         id: &ApiId,
         revision: Option<&Revision>,
@@ -342,16 +337,23 @@ impl World {
             message: message.to_owned(),
         };
         tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), "{kind}: {message}");
+        if !self.role.leads() {
+            return Ok(());
+        }
         self.records.add_event(&event).await?;
         Ok(())
     }
 }
 
-/// A route with the settings of a spec.
-#[must_use]
-pub fn route(id: &ApiId, spec: &Spec, state: RouteState) -> Route {
-    let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
-    Route { id: id.clone(), settings, rate_limit, digest, state }
+fn disk_is_low(what: &str, free: u64, least: u64) -> EngineError {
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let message = format!(
+        "the engine's disk {what}: {} are free, and nothing is built below {}; free some, or lower policy.min_free_disk \
+         in skep.yaml",
+        mib(free),
+        mib(least),
+    );
+    EngineError::Hindered { message, output: Vec::new() }
 }
 
 /// Of the goal and what served last, the one that an image belongs to.

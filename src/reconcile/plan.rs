@@ -178,10 +178,18 @@ fn fingerprint(apis: &[ApiPlan]) -> Digest {
 /// What would happen to one API; `None` where nothing would, and nothing need.
 #[must_use]
 pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
+    if let Basis::RemovalWaits(why) = &desired.basis {
+        let gone = Desired { goal: Goal::Remove, basis: Basis::Tree, ..desired.clone() };
+        let mut plan = plan_api(&gone, observed)?;
+        plan.callers.push(why.clone());
+        return Some(plan);
+    }
     let (steps, waits) = unfold(desired, observed);
     let blocked = match (&desired.basis, waits) {
-        (Basis::Tree, waits) => waits,
-        (Basis::Broken(why) | Basis::Unreadable(why) | Basis::RemovalHeld(why), _) => Some(why.clone()),
+        (Basis::Tree | Basis::Following | Basis::RemovalWaits(_), waits) => waits,
+        (Basis::Broken(why) | Basis::Unreadable(why) | Basis::RemovalHeld(why) | Basis::Held(why), _) => {
+            Some(why.clone())
+        }
     };
     if steps.iter().all(|step| matches!(step.action, Action::RecordStatus(_))) && blocked.is_none() {
         return None;
@@ -249,7 +257,7 @@ pub fn unfold(desired: &Desired, observed: &Observed) -> (Vec<Step>, Option<Stri
 fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
     let Some(served) = &desired.served else { return Vec::new() };
     let goal = if served.spec.suspend { Goal::Suspend(served.clone()) } else { Goal::Run(served.clone()) };
-    let back = Desired { id: desired.id.clone(), goal, basis: Basis::Tree, served: None };
+    let back = Desired { id: desired.id.clone(), goal, basis: Basis::Tree, served: None, spent_hold: None };
     // An instance of the revision that is on its way in is no drift, though what served last does not need it.
     let is_ours = |container: &str| {
         let revision = observed.instances.iter().find(|i| &*i.container == container).map(|i| &i.revision);
@@ -259,6 +267,7 @@ fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
     let sentence = |step: Step| match &step.action {
         Action::Install { image } | Action::Build { image } => Some(format!("image {image} is gone")),
         Action::Start { .. } => Some(step.reason),
+        Action::Repair { instance, .. } => Some(format!("container {instance}: {}", step.reason)),
         Action::Remove { instance, container, .. } => {
             (!is_ours(container)).then(|| format!("container {instance}: {}", step.reason))
         }

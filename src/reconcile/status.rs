@@ -87,11 +87,12 @@ pub fn status(desired: &Desired, observed: &Observed, next: &Next) -> Status {
 fn sync(desired: &Desired, next: &Next) -> (Sync, String) {
     match (&desired.basis, next) {
         (Basis::Broken(why) | Basis::Unreadable(why), _) => (Sync::Blocked, why.clone()),
-        (Basis::RemovalHeld(why), _) => (Sync::Held, why.clone()),
-        (Basis::Tree, Next::Settled) => (Sync::Synced, String::new()),
-        (Basis::Tree, Next::Wait { until: None, reason }) => (Sync::Blocked, reason.clone()),
-        (Basis::Tree, Next::Wait { reason, .. }) => (Sync::OutOfSync, reason.clone()),
-        (Basis::Tree, Next::Act(step)) => (Sync::OutOfSync, doing(&step.action).to_owned()),
+        (Basis::RemovalWaits(why), _) => (Sync::OutOfSync, why.clone()),
+        (Basis::RemovalHeld(why) | Basis::Held(why), _) => (Sync::Held, why.clone()),
+        (Basis::Tree | Basis::Following, Next::Settled) => (Sync::Synced, String::new()),
+        (Basis::Tree | Basis::Following, Next::Wait { until: None, reason }) => (Sync::Blocked, reason.clone()),
+        (Basis::Tree | Basis::Following, Next::Wait { reason, .. }) => (Sync::OutOfSync, reason.clone()),
+        (Basis::Tree | Basis::Following, Next::Act(step)) => (Sync::OutOfSync, doing(&step.action).to_owned()),
     }
 }
 
@@ -105,8 +106,12 @@ pub fn doing(action: &Action) -> &'static str {
         Action::AwaitReady { .. } => "waiting for its first good answer",
         Action::Route { .. } | Action::Unroute => "changing its route",
         Action::Drain { .. } => "the old instance finishes what it was doing",
+        Action::Repair { .. } => "putting an instance right",
         Action::Remove { .. } => "removing an instance",
-        Action::RecordServed { .. } | Action::RecordStatus(_) | Action::Forget => "writing the records",
+        Action::LetGo { .. } => "letting go of an instance",
+        Action::RecordServed { .. } | Action::RecordStatus(_) | Action::Release { .. } | Action::Forget => {
+            "writing the records"
+        }
     }
 }
 

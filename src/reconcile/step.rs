@@ -18,6 +18,10 @@ use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen
 /// instance, no step leaves it with none unless the goal is to remove or suspend it.
 #[must_use]
 pub fn step(desired: &Desired, observed: &Observed) -> Next {
+    let is_held = observed.record.as_ref().is_some_and(|record| record.hold.is_some());
+    if let Some(why) = desired.spent_hold.filter(|_| is_held) {
+        return act(Action::Release { why: why.to_owned() }, format!("the hold is over: {why}"));
+    }
     let next = toward(desired, observed);
     if matches!(desired.goal, Goal::Remove) {
         return next;
@@ -67,7 +71,9 @@ fn run(target: &Arc<Target>, served: Option<&Arc<Target>>, observed: &Observed) 
 
 /// Towards a target that should serve, making nothing new while there is a `pause`.
 fn serve(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
-    if let Some(next) = route(target, observed).or_else(|| record_served(target, observed)) {
+    // What can be put right in place is, before callers are turned away from it: they wait a moment, and notice nothing.
+    let next = repair(target, observed).or_else(|| route(target, observed)).or_else(|| record_served(target, observed));
+    if let Some(next) = next {
         return next;
     }
     let made = make(target, observed, pause);
@@ -83,11 +89,18 @@ fn serve(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
 /// Towards an API that is kept and runs nothing.
 fn suspend(target: &Target, observed: &Observed) -> Next {
     let spec = &target.spec;
-    let route = RouteSeen { answer: Answer::Suspended, settings: spec.digest() };
-    if observed.route.as_ref() != Some(&route) {
-        return act(Action::Route { answer: Answer::Suspended, spec: Box::new(spec.clone()) }, "the API is suspended");
+    if let Some(next) = suspended(target, observed) {
+        return next;
     }
     record_served(target, observed).or_else(|| retire(observed, spec.drain.0, |_| true)).unwrap_or(Next::Settled)
+}
+
+/// Lets callers know that an API is suspended; `None` where they do.
+pub(super) fn suspended(target: &Target, observed: &Observed) -> Option<Next> {
+    let spec = &target.spec;
+    let route = RouteSeen { answer: Answer::Suspended, settings: spec.digest() };
+    (observed.route.as_ref() != Some(&route))
+        .then(|| act(Action::Route { answer: Answer::Suspended, spec: Box::new(spec.clone()) }, "the API is suspended"))
 }
 
 /// Towards nothing at all.
@@ -101,8 +114,27 @@ fn remove(observed: &Observed) -> Next {
     retire(observed, drain, |_| true).or_else(forget).unwrap_or(Next::Settled)
 }
 
-/// Points the route at the best that there is.
-fn route(target: &Target, observed: &Observed) -> Option<Next> {
+/// Puts right what somebody's hand has changed on an instance that is wanted.
+fn repair(target: &Target, observed: &Observed) -> Option<Next> {
+    let is_wanted = |i: &&Instance| is_current(i, target) && !i.beyond_repair && !i.leaving;
+    let mut wanted = observed.instances.iter().filter(is_wanted);
+    let (instance, reason) = wanted.find_map(|instance| Some((instance, altered(instance)?)))?;
+    let (instance, container) = (instance.name.clone(), Arc::clone(&instance.container));
+    Some(act(Action::Repair { instance, container }, reason))
+}
+
+/// What somebody's hand has changed on an instance, where that may be put right in place.
+fn altered(instance: &Instance) -> Option<String> {
+    match &instance.run {
+        Run::Paused => Some("somebody paused it".to_owned()),
+        Run::Running { address: None, .. } => Some("it has lost its network".to_owned()),
+        Run::Running { .. } => instance.altered.clone(),
+        Run::Created | Run::Exited { .. } | Run::Unclear => None,
+    }
+}
+
+/// Points the route at the best that there is; `None` where it is there already.
+pub(super) fn route(target: &Target, observed: &Observed) -> Option<Next> {
     let (answer, spec, reason) = best_route(target, observed);
     let best = RouteSeen { answer, settings: spec.digest() };
     if observed.route.as_ref() == Some(&best) {
@@ -118,7 +150,7 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
     let is_routed = |instance: &Instance| routed.contains(&instance.container);
     let forward = |revision: &Revision, instances: &[&Instance]| Answer::Forward {
         revision: revision.clone(),
-        containers: instances.iter().map(|instance| Arc::clone(&instance.container)).collect(),
+        containers: instances.iter().filter_map(|i| Some((Arc::clone(&i.container), i.address()?))).collect(),
     };
 
     let fresh: Vec<&Instance> = ready_current(target, observed).collect();
@@ -146,7 +178,8 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
     if others.is_empty() {
         // Nobody is ready. One that runs and served a moment ago may still answer, which is more than we can; one that
         // is about to be given up is taken out first, so that what it has in flight is waited for.
-        let may_answer = |i: &&Instance| is_routed(i) && i.address().is_some() && !is_given_up(i, target, observed.at);
+        let may_answer =
+            |i: &&Instance| is_routed(i) && i.address().is_some() && !i.leaving && !is_given_up(i, target, observed.at);
         others = observed.instances.iter().filter(may_answer).collect();
     }
     match others.first() {
@@ -225,9 +258,12 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
         let (instance, container) = (instance.name.clone(), Arc::clone(&instance.container));
         act(Action::Remove { instance, container, trouble }, reason)
     };
+    if instance.leaving {
+        return replace(None, "its removal had begun".to_owned());
+    }
     match &instance.run {
         Run::Created => start("it was created, and never started".to_owned()),
-        Run::Paused => replace(None, "somebody paused it".to_owned()),
+        Run::Paused => replace(None, "somebody paused it, and it cannot be woken".to_owned()),
         Run::Exited { out_of_memory: true, .. } => {
             let reason = format!("it used more than its {} of memory and was killed", target.spec.resources.memory);
             replace(Some(FailureKind::OutOfMemory), reason)
@@ -237,7 +273,7 @@ fn tend(target: &Target, number: u16, instance: Option<&Instance>, at: Timestamp
             until: Some(at + Duration::from_millis(500)),
             reason: "the engine is busy with its container".to_owned(),
         },
-        Run::Running { address: None, .. } => replace(None, "it has lost its network".to_owned()),
+        Run::Running { address: None, .. } => replace(None, "it has lost its network for good".to_owned()),
         Run::Running { .. } => match &instance.readiness {
             Readiness::Ready => Next::Settled,
             Readiness::Failing { last, .. } if is_given_up(instance, target, at) => {

@@ -1,25 +1,33 @@
 //! A turn is one round for one API: observe, choose a step, perform it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 use super::desired::Desired;
-use super::goals;
+use super::following::follow;
+use super::found;
+use super::leadership::Role;
 use super::readings::Readings;
 use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
 use crate::gateway::{Routes, Upstream};
+use crate::lend::lend;
 use crate::records::{Records, RecordsError};
 use crate::tree::{ApiId, api::ReadError};
-use crate::world::instance::ContainerId;
-use crate::world::{Instance, Observed, Record, Run};
+use crate::world::instance::{ContainerId, InstanceName};
+use crate::world::{Instance, Observed, Record};
+
+/// A look at one API that takes longer than this lets others look.
+const SLOW_CALL: Duration = Duration::from_secs(2);
 
 /// Everything outside that a turn touches.
 pub struct World {
@@ -41,6 +49,22 @@ pub struct World {
     pub news: broadcast::Sender<News>,
     /// Instances that are out of the route and may still have requests in flight.
     pub(super) draining: Mutex<HashMap<ContainerId, Draining>>,
+    /// Instances that were not as they were made even after they had been put right.
+    pub(super) beyond_repair: Mutex<HashSet<ContainerId>>,
+    /// Instances that this process itself removed, and that are not there again yet.
+    pub(super) gaps: Mutex<HashSet<InstanceName>>,
+    /// Each API's row as this process last wrote or read it.
+    pub(super) known: Mutex<HashMap<ApiId, Record>>,
+    /// Since when other daemons are waited for to let go of a container.
+    pub(super) waiting: Mutex<HashMap<ContainerId, Timestamp>>,
+    /// The containers that this daemon, as a follower, has let go of.
+    pub(super) let_go: Mutex<HashSet<ContainerId>>,
+    /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
+    pub min_free_disk: AtomicU64,
+    /// Which daemon this is.
+    pub daemon: String,
+    /// Whether this process reconciles.
+    pub role: Role,
     /// Bounds how many containers start at once: each start is a second of a core.
     pub(super) starts: Semaphore,
     /// Bounds how many APIs' files are in memory at once, on their way into images.
@@ -169,35 +193,107 @@ impl World {
             build_logs: None,
             news: broadcast::channel(4096).0,
             draining: Mutex::default(),
+            beyond_repair: Mutex::default(),
+            gaps: Mutex::default(),
+            known: Mutex::default(),
+            waiting: Mutex::default(),
+            let_go: Mutex::default(),
+            daemon: uuid::Uuid::now_v7().to_string(),
+            role: Role::default(),
+            min_free_disk: AtomicU64::new(0),
             starts: Semaphore::new(4),
             builds: Semaphore::new(2),
             calls: Semaphore::new(16),
         }
     }
 
-    /// One round for one API. `desired` is asked for after the records were read, since it depends on them.
+    /// One round for one API. `desired` is asked for after the records were read, since it depends on them, and again
+    /// during long work whenever somebody is `woken`.
     ///
     /// # Errors
     /// Where the world could not be observed, or the step could not be done for a reason outside the API.
     pub async fn turn(
         &self,
         id: &ApiId,
-        desired: impl FnOnce(Option<&Record>) -> Desired,
+        desired: impl Fn(Option<&Record>) -> Desired,
+        woken: &Notify,
     ) -> Result<Outcome, TurnError> {
         let record = self.records.get(id).await?;
-        let desired = desired(record.as_ref());
-        let observed = self.observe(&desired, record).await?;
-        let next = step(&desired, &observed);
+        if self.role.leads() {
+            self.notice_edits(id, record.as_ref()).await?;
+        }
+        let wanted = desired(record.as_ref());
+        let observed = self.observe(&wanted, record.clone()).await?;
+        let (newer, desired) = (desired, wanted);
+        let next = self.next(&desired, &observed);
         let status = status::status(&desired, &observed, &next);
         match next {
             Next::Settled => Ok(Outcome::Settled(status)),
             Next::Wait { until, .. } => Ok(Outcome::Wait(until, status)),
             Next::Act(step) => {
                 self.tell(id, &step);
-                self.perform(&desired, &observed, &step).await?;
+                self.note_drift(&desired, &observed, &step).await?;
+                let Some(image) = long_work(&step.action) else {
+                    self.perform(&desired, &observed, &step).await?;
+                    return Ok(Outcome::Again);
+                };
+                // A newer change supersedes the one in flight, as soon as the work is for nothing that is still wanted.
+                let superseded = async {
+                    loop {
+                        woken.notified().await;
+                        let now = newer(record.as_ref());
+                        if !Self::useful_images(&now).contains(image) {
+                            return;
+                        }
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    done = self.perform(&desired, &observed, &step) => done?,
+                    () = superseded => tracing::info!(api = %id, "given up for a newer change: {}", step.reason),
+                }
                 Ok(Outcome::Again)
             }
         }
+    }
+
+    /// The next step: towards the tree where this process reconciles, else after what the records say is in force.
+    #[must_use]
+    pub fn next(&self, desired: &Desired, observed: &Observed) -> Next {
+        if self.role.leads() {
+            return step(desired, observed);
+        }
+        let let_go = lock(&self.let_go);
+        follow(desired, observed, |instance| let_go.contains(&instance.container))
+    }
+
+    /// Writes down that somebody edited the API's row: nobody else but this process writes it.
+    async fn notice_edits(&self, id: &ApiId, now: Option<&Record>) -> Result<(), TurnError> {
+        let known = lock(&self.known).get(id).cloned();
+        if let Some(edit) = known.and_then(|known| found::edited(&known, now)) {
+            self.write_down(id, None, found::FOUND, &edit).await?;
+        }
+        match now {
+            Some(now) => drop(lock(&self.known).insert(id.clone(), now.clone())),
+            None => drop(lock(&self.known).remove(id)),
+        }
+        Ok(())
+    }
+
+    /// Writes down what a step is about to put right.
+    async fn note_drift(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
+        let is_expected = match &step.action {
+            Action::Start { revision, number } => {
+                let name = InstanceName::new(&desired.id, revision, *number);
+                lock(&self.gaps).remove(&name)
+            }
+            _ => false,
+        };
+        if let Some(what) = found::found(step, desired, observed, is_expected) {
+            let revision = desired.target().map(|target| &target.revision);
+            self.write_down(&desired.id, revision, found::FOUND, &what).await?;
+        }
+        Ok(())
     }
 
     fn tell(&self, id: &ApiId, step: &Step) {
@@ -214,33 +310,33 @@ impl World {
 
     /// All that one look says about one API.
     async fn observe(&self, desired: &Desired, record: Option<Record>) -> Result<Observed, TurnError> {
-        // Never closed, so a permit always comes.
-        let _permit = self.calls.acquire().await;
         let instances = self.engine.instances(Some(&desired.id));
         let images = try_join_all(Self::useful_images(desired).into_iter().map(|tag| async move {
             let is_there = self.engine.has_image(&tag).await?;
             Ok::<_, EngineError>(is_there.then_some(tag))
         }));
-        let (instances, images) = try_join(instances, images).await?;
+        let (instances, images) = lend(&self.calls, SLOW_CALL, try_join(instances, images)).await?;
         let images = images.into_iter().flatten().collect();
-        Ok(self.complete(desired, instances, images, record))
+        let leaving = self.records.leaving().await?.into_keys().collect();
+        Ok(self.complete(desired, instances, images, record, &leaving))
     }
 
     /// The tags that a step for this API may ask about.
-    fn useful_images(desired: &Desired) -> BTreeSet<ImageTag> {
+    pub(super) fn useful_images(desired: &Desired) -> BTreeSet<ImageTag> {
         let targets = desired.target().into_iter().chain(&desired.served);
         targets.flat_map(|target| [target.images.code.clone(), target.images.dependencies.clone()]).collect()
     }
 
     /// Adds what only this process knows: readings, requests in flight, the route.
-    fn complete(
+    pub(super) fn complete(
         &self,
         desired: &Desired,
         mut instances: Vec<Instance>,
         images: BTreeSet<ImageTag>,
         record: Option<Record>,
+        leaving: &BTreeSet<String>,
     ) -> Observed {
-        let draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
+        let (draining, beyond_repair) = (lock(&self.draining), lock(&self.beyond_repair));
         for instance in &mut instances {
             if let Some(address) = instance.address()
                 && let Some(target) = desired.target_of(&instance.revision).or(desired.target())
@@ -248,6 +344,8 @@ impl World {
                 self.readings.watch(&instance.container, &desired.id, address, &target.spec.health);
             }
             instance.readiness = self.readings.readiness(&instance.container);
+            instance.leaving = leaving.contains(&*instance.container);
+            instance.beyond_repair = beyond_repair.contains(&instance.container);
             if let Some(Draining { upstream, since }) = draining.get(&instance.container) {
                 instance.in_flight = upstream.in_flight();
                 instance.draining_since = Some(*since);
@@ -258,90 +356,17 @@ impl World {
         instances.sort_by(|a, b| a.name.cmp(&b.name));
         Observed { at: self.clock.now(), images, instances, record, route: self.routes.seen(&desired.id) }
     }
+}
 
-    /// One look at everything, with three calls however many APIs there are.
-    ///
-    /// # Errors
-    /// Where the engine or the records cannot be asked.
-    pub async fn look(&self) -> Result<Look, TurnError> {
-        let mut records = BTreeMap::new();
-        for (id, record) in self.records.each().await? {
-            match record {
-                Ok(record) => drop(records.insert(id, record)),
-                // Its own turns fail with the same error, loudly; the others must not.
-                Err(error) => tracing::warn!(api = %id, "{error}"),
-            }
-        }
-        let confirmed = self.records.confirmed_removals().await?.into_iter().collect();
-        let recent = self.recently_removed().await?;
-        let images = self.engine.images().await?;
-        // Taken before the list: what is probed then and is not on the list is gone, and not just on its way.
-        let watched = self.readings.watched();
-        let list = self.engine.instances(None).await?;
-        self.let_go(&watched, &list);
-        let mut instances: BTreeMap<ApiId, Vec<Instance>> = BTreeMap::new();
-        for instance in list {
-            instances.entry(instance.api.clone()).or_default().push(instance);
-        }
-        Ok(Look { records, confirmed, recent, images, instances })
-    }
-
-    /// The APIs that went within [`goals::RECENT`], as the events have it: a restart must not make room for more.
-    async fn recently_removed(&self) -> Result<BTreeSet<ApiId>, TurnError> {
-        /// More events than a mass removal that is not held can make.
-        const EVENTS: usize = 500;
-        let now = self.clock.now();
-        let events = self.records.last_events(None, EVENTS).await?;
-        let events = events.into_iter().map(|event| event.event).filter(|event| event.kind == goals::REMOVED);
-        let recent = events.filter(|event| now.duration_since(event.at).unsigned_abs() < goals::RECENT);
-        Ok(recent.filter_map(|event| event.api).collect())
-    }
-
-    /// Forgets what only this process keeps of containers that somebody else removed.
-    fn let_go(&self, watched: &[ContainerId], list: &[Instance]) {
-        let there: BTreeSet<&ContainerId> = list.iter().map(|instance| &instance.container).collect();
-        let mut draining = self.draining.lock().unwrap_or_else(PoisonError::into_inner);
-        for gone in watched.iter().filter(|container| !there.contains(container)) {
-            self.readings.forget(gone);
-            draining.remove(gone);
-        }
-    }
-
-    /// What a look says about one API.
-    #[must_use]
-    pub fn observed(&self, look: &Look, desired: &Desired) -> Observed {
-        let useful = Self::useful_images(desired);
-        let images = look.images.intersection(&useful).cloned().collect();
-        let instances = look.instances.get(&desired.id).cloned().unwrap_or_default();
-        self.complete(desired, instances, images, look.records.get(&desired.id).cloned())
+/// The image of an action that may take minutes.
+fn long_work(action: &Action) -> Option<&ImageTag> {
+    match action {
+        Action::Install { image } | Action::Build { image } => Some(image),
+        _ => None,
     }
 }
 
-/// One look at everything.
-#[derive(Debug)]
-pub struct Look {
-    /// Every row.
-    pub records: BTreeMap<ApiId, Record>,
-    /// APIs that may go although many go at once.
-    pub confirmed: BTreeSet<ApiId>,
-    /// APIs that went a short while ago without being confirmed.
-    pub recent: BTreeSet<ApiId>,
-    /// Every image of ours.
-    pub images: BTreeSet<ImageTag>,
-    /// Every instance of ours.
-    pub instances: BTreeMap<ApiId, Vec<Instance>>,
-}
-
-impl Look {
-    /// Every API that has an instance.
-    #[must_use]
-    pub fn running(&self) -> BTreeSet<ApiId> {
-        self.instances.keys().cloned().collect()
-    }
-
-    /// How many instances run.
-    #[must_use]
-    pub fn running_instances(&self) -> usize {
-        self.instances.values().flatten().filter(|instance| matches!(instance.run, Run::Running { .. })).count()
-    }
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // No code under these locks panics halfway through a change.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,9 +3,10 @@
 //! Only this module names SQL.
 
 pub mod key;
+pub mod lease;
 pub mod sqlite;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,9 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use key::{Key, KeyHash, KeyScope, NewKey};
+pub use lease::{Keep, Lease, Pruned};
 
 use crate::tree::{ApiId, Digest, Revision};
-use crate::world::{Record, Served};
+use crate::world::{Hold, Record, Served};
 
 /// What skep remembers. Every call is one transaction; it is done whole or not at all, also where the caller stops
 /// waiting, and calls through one handle take effect in the order in which they began.
@@ -34,11 +36,11 @@ pub trait Records: Send + Sync + 'static {
         self.each().await?.into_iter().map(|(id, record)| Ok((id, record?))).collect()
     }
 
-    /// Writes a row, whole; makes it where it is missing. Where it differs in nothing but [`Record::updated`], the row
-    /// that is there stays as it is.
+    /// Writes a row, whole but for [`Record::hold`]; makes it where it is missing. Where it differs in nothing but
+    /// [`Record::updated`], the row that is there stays as it is.
     async fn put(&self, record: &Record) -> Result<(), RecordsError>;
 
-    /// Removes a row. Its keys, revisions and events stay. One that is gone already is a success.
+    /// Removes a row and its hold. Its keys, revisions and events stay. One that is gone already is a success.
     async fn forget(&self, id: &ApiId) -> Result<(), RecordsError>;
 
     /// Remembers that a revision serves: its settings and files. Once for each revision; again is a success, and makes it
@@ -80,6 +82,55 @@ pub trait Records: Send + Sync + 'static {
 
     /// The APIs whose removal was confirmed.
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError>;
+
+    /// Leaves an API as it is, in place of an earlier hold.
+    async fn put_hold(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError>;
+
+    /// Ends a hold; `false` where there is none.
+    async fn release(&self, id: &ApiId) -> Result<bool, RecordsError>;
+
+    /// Who reconciles.
+    async fn lease(&self) -> Result<Lease, RecordsError>;
+
+    /// Takes the lease where it is still as it was `seen`, for `holder`; the new epoch, or `None` where somebody was
+    /// quicker.
+    async fn claim(&self, seen: &Lease, holder: &str) -> Result<Option<u64>, RecordsError>;
+
+    /// Gives a sign of life; `false` where another daemon has taken over.
+    async fn renew(&self, epoch: u64) -> Result<bool, RecordsError>;
+
+    /// Gives the lease back, so that another daemon need not wait for it to run out.
+    async fn resign(&self, epoch: u64) -> Result<(), RecordsError>;
+
+    /// From now on, refuses with [`RecordsError::Fenced`] what this handle writes of rows, revisions, files, events and
+    /// containers that leave, unless the lease is of that epoch; `None` refuses nothing. What people write (keys, holds,
+    /// confirmations) is never refused.
+    fn fence(&self, epoch: Option<u64>);
+
+    /// Says that a daemon serves callers and does not reconcile; each call is a sign of life.
+    async fn follow(&self, daemon: &str) -> Result<(), RecordsError>;
+
+    /// The daemons that said so, each with a number that goes up with every sign of life.
+    async fn followers(&self) -> Result<BTreeMap<String, u64>, RecordsError>;
+
+    /// Forgets a follower that has ended.
+    async fn dismiss(&self, daemon: &str) -> Result<(), RecordsError>;
+
+    /// Announces that a container is about to be removed: nobody sends it a new request from then on, also where the
+    /// announcer stops in the middle.
+    async fn announce(&self, container: &str) -> Result<(), RecordsError>;
+
+    /// The containers that are about to be removed, each with the followers that have let go of it.
+    async fn leaving(&self) -> Result<BTreeMap<String, BTreeSet<String>>, RecordsError>;
+
+    /// Says that a follower has let go of a container that is about to be removed.
+    async fn let_go(&self, container: &str, daemon: &str) -> Result<(), RecordsError>;
+
+    /// Forgets a container that is gone.
+    async fn left(&self, container: &str) -> Result<(), RecordsError>;
+
+    /// Throws away what is older than what is kept.
+    async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError>;
 
     /// A number that differs from an earlier answer of the same handle where another process or handle has written since:
     /// a key was made, a row edited. What this handle itself writes does not change it. Cheap enough to ask each second.
@@ -138,6 +189,9 @@ pub enum RecordsError {
         /// What the database said.
         cause: String,
     },
+    /// Another daemon has taken over; nothing was written.
+    #[error("another daemon of this installation has taken over")]
+    Fenced,
     /// What came back is not what skep writes.
     #[error("the records hold something that skep did not write: {0}")]
     Corrupt(String),

@@ -1,6 +1,7 @@
 //! Reports: plans, diagnostics and statuses as text and as JSON. Takes values, gives text.
 
 pub mod diagnostics;
+pub mod doctor;
 pub mod plan;
 pub mod progress;
 pub mod status;

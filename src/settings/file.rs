@@ -72,6 +72,23 @@ pub struct PolicyFile {
     /// The most files of an API.
     #[schemars(range(min = 1, max = 100_000), extend("default" = 1000))]
     pub max_files: Option<At<u32>>,
+    /// What is kept of what is over.
+    pub keep: Option<KeepFile>,
+    /// Nothing is built while less than this is free where the engine keeps its images; what serves goes on.
+    #[schemars(extend("default" = "1GiB", "x-bounds" = "0B to 1024GiB"))]
+    pub min_free_disk: Option<At<Size>>,
+}
+
+/// What is kept of what is over.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepFile {
+    /// Revisions of each API that have served, to roll back to.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 5))]
+    pub revisions: Option<At<u32>>,
+    /// Events.
+    #[schemars(extend("default" = "90d", "x-bounds" = "1h to 3650d"))]
+    pub events: Option<At<Seconds>>,
 }
 
 /// How many APIs may be removed in one go; the larger of the two holds.
@@ -189,6 +206,13 @@ fn lay_policy(settler: &mut Settler<'_, '_>, file: &PolicyFile, policy: &mut Pol
     settler.within(file.max_file.as_ref(), Size(1024)..=Size::mib(1024), &mut policy.max_file);
     settler.within(file.max_folder.as_ref(), Size(1024)..=Size::mib(10 * 1024), &mut policy.max_folder);
     settler.within(file.max_files.as_ref(), 1..=100_000, &mut policy.max_files);
+    if let Some(KeepFile { revisions, events }) = &file.keep {
+        let mut kept = 5;
+        settler.within(revisions.as_ref(), 1..=1000, &mut kept);
+        policy.keep_revisions = kept as usize;
+        settler.within(events.as_ref(), Seconds::new(3600)..=Seconds::new(3650 * 86_400), &mut policy.keep_events);
+    }
+    settler.within(file.min_free_disk.as_ref(), Size(0)..=Size::mib(1024 * 1024), &mut policy.min_free_disk);
 }
 
 /// Whether a text can name an image. The engine knows the whole grammar; this keeps out what would be an option or a

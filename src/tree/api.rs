@@ -77,6 +77,12 @@ impl Api {
         Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
     }
 
+    /// The digest of all that a revision of this folder is made of but for the base image, which is not the folder's.
+    #[must_use]
+    pub fn content(&self) -> Digest {
+        Digest::of_value(&(&self.files, self.spec.run(), &self.requirements))
+    }
+
     /// The bytes of one file of [`Api::files`].
     ///
     /// # Errors

@@ -152,6 +152,12 @@ fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagno
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return refuse(code::BAD_REQUIREMENT, "control characters in a requirement", "remove them");
     }
+    // No part of the grammar has any, and the parser panics on some in markers.
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| !c.is_ascii()) {
+        let at = range.start + at..range.start + at + c.len_utf8();
+        let (message, hint) = (format!("{c:?} in a requirement"), "write it in ASCII; comments may hold any character");
+        return Err(Box::new(source.error(code::BAD_REQUIREMENT, at, message, hint)));
+    }
     if text.contains('$') {
         let hint = "installers would put a variable of the build's environment here; write the value out";
         return refuse(code::REQUIREMENT_VARIABLE, "a variable in a requirement", hint);
@@ -349,6 +355,8 @@ mod tests {
         assert_eq!(code_of("pandas.*x"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas[all-]"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas[all, x_ ]>=2"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("a ; (os_name=='x')\u{feff} and"), code::BAD_REQUIREMENT);
+        assert_eq!(code_of("pandas\u{a0}>=2"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pandas>=2,\\"), code::BAD_REQUIREMENT);
         assert_eq!(code_of("pan\0das"), code::BAD_REQUIREMENT);
         assert_eq!(code_of(&"x".repeat(501)), code::BAD_REQUIREMENT);

@@ -82,11 +82,13 @@ impl<'a, 'f> Settler<'a, 'f> {
     fn health(&mut self, manifest: &HealthManifest, health: &mut Health) {
         health.probe = manifest.probe.unwrap_or(health.probe);
         if let Some(path) = &manifest.path {
-            let plain = path.value.chars().all(|c| c.is_ascii_graphic() && c != '#');
+            // As the prober will send it.
+            let plain = path.value.chars().all(|c| c.is_ascii_graphic() && c != '#')
+                && http::uri::PathAndQuery::try_from(path.value.as_str()).is_ok();
             if path.value.starts_with('/') && plain && path.value.len() <= 1000 {
                 health.path.clone_from(&path.value);
             } else {
-                let message = "a health path begins with `/` and holds no spaces, control characters or `#`";
+                let message = "a health path begins with `/` and holds no spaces, control characters, `#`, `<` or `>`";
                 self.error(code::BAD_VALUE, path, message, "write it as in /health; other characters percent-encoded");
             }
         }
@@ -182,14 +184,15 @@ impl<'a, 'f> Settler<'a, 'f> {
     /// Takes one line of text: no control characters, `length` characters.
     fn line(&mut self, text: Option<&At<String>>, length: RangeInclusive<usize>, what: &str, target: &mut String) {
         let Some(text) = text else { return };
-        let count = text.value.chars().count();
+        let line = text.value.trim_end();
+        let count = line.chars().count();
         if !length.contains(&count) {
             let message = format!("{what} has {} to {} characters, this one has {count}", length.start(), length.end());
             self.error(code::OUT_OF_BOUNDS, text, message, "");
-        } else if text.value.trim_end().chars().any(char::is_control) {
+        } else if line.chars().any(char::is_control) {
             self.error(code::BAD_VALUE, text, format!("{what} is one line without control characters"), "");
         } else {
-            text.value.trim_end().clone_into(target);
+            line.clone_into(target);
         }
     }
 
@@ -353,6 +356,14 @@ mod tests {
     }
 
     #[test]
+    fn a_health_path_is_one_that_a_probe_can_ask_for() {
+        assert_eq!(codes("health: { path: '/up?a=%20&b={}' }"), [""; 0]);
+        for path in ["up", "/a b", "/a#b", "/<a>", "/a`b", "/\u{e9}"] {
+            assert_eq!(codes(&format!("health: {{ path: '{path}' }}")), [code::BAD_VALUE], "{path}");
+        }
+    }
+
+    #[test]
     fn tmp_fits_into_memory() {
         assert_eq!(codes("resources: { memory: 32MiB, tmp: 64MiB }"), [code::OUT_OF_BOUNDS]);
         assert_eq!(read("resources: { memory: 32MiB }").0.resources.tmp, Size::mib(32));
@@ -361,6 +372,7 @@ mod tests {
     #[test]
     fn texts_are_one_line_of_bounded_length() {
         assert_eq!(codes("name: ''"), [code::OUT_OF_BOUNDS]);
+        assert_eq!(codes("name: '  '"), [code::OUT_OF_BOUNDS]);
         assert_eq!(codes(&format!("name: {}", "x".repeat(101))), [code::OUT_OF_BOUNDS]);
         assert_eq!(codes("description: \"a\\eb\""), [code::BAD_VALUE]);
         assert_eq!(read("description: >\n  Resizes\n  images.\n").0.description, "Resizes images.");

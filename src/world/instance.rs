@@ -67,10 +67,16 @@ pub struct Instance {
     pub spec: Option<Digest>,
     /// What its processes are doing.
     pub run: Run,
+    /// What somebody's hand changed since it was made, in words, where that was looked at and found.
+    pub altered: Option<String>,
+    /// It was not as it was made even after it had been put right in place.
+    pub beyond_repair: bool,
     /// When it was created.
     pub created: Timestamp,
     /// What the prober last heard from it.
     pub readiness: Readiness,
+    /// It was announced that it is about to be removed: nobody may send it a new request, whatever comes of that.
+    pub leaving: bool,
     /// Requests and streams that the gateway has open to it.
     pub in_flight: u64,
     /// Since when it has been out of the route while it still had requests in flight.
@@ -119,10 +125,10 @@ pub enum Readiness {
 }
 
 impl Instance {
-    /// Whether it runs and its last probe was good.
+    /// Whether it runs, its last probe was good, and it is not about to go.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        matches!(self.run, Run::Running { address: Some(_), .. }) && self.readiness == Readiness::Ready
+        !self.leaving && matches!(self.run, Run::Running { address: Some(_), .. }) && self.readiness == Readiness::Ready
     }
 
     /// Where the host reaches the app, while it runs.

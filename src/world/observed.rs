@@ -1,9 +1,10 @@
 //! Observed is all that one look at the world says about one API.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::instance::{ContainerId, Instance};
 use super::record::Record;
@@ -42,8 +43,9 @@ pub enum Answer {
     Forward {
         /// What they run.
         revision: Revision,
-        /// Which containers.
-        containers: BTreeSet<ContainerId>,
+        /// Which containers, and where each listens: one that got another address is another place to send requests to.
+        #[serde(serialize_with = "without_addresses")]
+        containers: BTreeMap<ContainerId, SocketAddr>,
     },
     /// 503: the tree says to run nothing.
     Suspended,
@@ -62,8 +64,16 @@ impl Observed {
     #[must_use]
     pub fn routed(&self) -> BTreeSet<ContainerId> {
         match &self.route {
-            Some(RouteSeen { answer: Answer::Forward { containers, .. }, .. }) => containers.clone(),
+            Some(RouteSeen { answer: Answer::Forward { containers, .. }, .. }) => containers.keys().cloned().collect(),
             _ => BTreeSet::new(),
         }
     }
+}
+
+/// A plan names the containers; where each listens is known only once it runs.
+fn without_addresses<S: Serializer>(
+    containers: &BTreeMap<ContainerId, SocketAddr>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(containers.keys())
 }

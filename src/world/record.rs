@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::hold::Hold;
 use crate::reconcile::status::Status;
 use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Spec};
 
@@ -17,6 +18,8 @@ pub struct Record {
     pub served: Option<Served>,
     /// The last trouble with each revision that matters still: the one that should serve, and the one that serves.
     pub failures: Vec<Failure>,
+    /// That a person asked for it to be left as it is. Written apart from the row: see [`crate::records::Records::put_hold`].
+    pub hold: Option<Hold>,
     /// When skep first knew of it.
     pub created: Timestamp,
     /// When the row last changed.
@@ -27,7 +30,7 @@ impl Record {
     /// A row for an API that had none.
     #[must_use]
     pub fn new(id: ApiId, status: Status, at: Timestamp) -> Self {
-        Self { id, status, served: None, failures: Vec::new(), created: at, updated: at }
+        Self { id, status, served: None, failures: Vec::new(), hold: None, created: at, updated: at }
     }
 
     /// The last trouble with that revision.

@@ -1,9 +1,10 @@
 //! The engine as somebody sees it who stands beside skep: containers, killed and counted by hand.
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, StartContainerOptions,
+    InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions,
+    RenameContainerOptions, StartContainerOptions,
 };
 
 /// A container, in few words.
@@ -27,7 +28,12 @@ fn client() -> Docker {
 /// The instances of an API, or of all, in the order of their names; what is stopped is among them.
 pub fn instances(owner: &str, api: Option<&str>) -> Vec<Container> {
     let api = api.map_or_else(|| "dev.skep.api".to_owned(), |api| format!("dev.skep.api={api}"));
-    let labels = vec![format!("dev.skep.owner={owner}"), api];
+    labelled(&[&format!("dev.skep.owner={owner}"), &api])
+}
+
+/// The containers with all of these labels, in the order of their names; what is stopped is among them.
+pub fn labelled(labels: &[&str]) -> Vec<Container> {
+    let labels = labels.iter().map(|&label| label.to_owned()).collect();
     let options = ListContainersOptions {
         all: true,
         filters: Some([("label".to_owned(), labels)].into()),
@@ -47,6 +53,36 @@ pub fn instances(owner: &str, api: Option<&str>) -> Vec<Container> {
 /// What the engine knows of a container; `None` where it is gone.
 pub fn inspect(id: &str) -> Option<ContainerInspectResponse> {
     block_on(async { client().inspect_container(id, None::<InspectContainerOptions>).await.ok() })
+}
+
+/// The names of all networks of skep, whoever they are of.
+pub fn networks() -> Vec<String> {
+    let options = None::<bollard::query_parameters::ListNetworksOptions>;
+    let found = block_on(async { client().list_networks(options).await.unwrap() });
+    found.into_iter().filter_map(|network| network.name).filter(|name| name.starts_with("skep-")).collect()
+}
+
+/// The id of an image to make containers of: whichever skep stands on here.
+pub fn base_image() -> String {
+    let options = bollard::query_parameters::ListImagesOptions::default();
+    let images = block_on(async { client().list_images(Some(options)).await.unwrap() });
+    let is_base = |tag: &String| tag.starts_with("skep/runtime:");
+    images.into_iter().find(|image| image.repo_tags.iter().any(is_base)).expect("a runtime image is there").id
+}
+
+/// Makes an image of a container, with labels and without a tag; gives its id.
+pub fn commit_untagged(container: &str, labels: &[(&str, &str)]) -> String {
+    let options = bollard::query_parameters::CommitContainerOptions {
+        container: Some(container.to_owned()),
+        ..Default::default()
+    };
+    let labels = labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let config = bollard::models::ContainerConfig { labels: Some(labels), ..Default::default() };
+    block_on(async { client().commit_container(options, config).await.unwrap().id })
+}
+
+pub fn has_image(id: &str) -> bool {
+    block_on(async { client().inspect_image(id).await.is_ok() })
 }
 
 /// As `docker kill`.
@@ -76,4 +112,43 @@ pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
         client.start_container(&id, None::<StartContainerOptions>).await.unwrap();
         id
     })
+}
+
+/// As `docker pause`.
+pub fn pause(id: &str) {
+    block_on(async { client().pause_container(id).await.unwrap() });
+}
+
+/// As `docker rename`.
+pub fn rename(id: &str, name: &str) {
+    let options = RenameContainerOptions { name: name.to_owned() };
+    block_on(async { client().rename_container(id, options).await.unwrap() });
+}
+
+/// As `docker update`, in bytes and microseconds of the processor in each period.
+pub fn limit(id: &str, memory: i64, cpu_quota: i64) {
+    let body = ContainerUpdateBody {
+        memory: Some(memory),
+        memory_swap: Some(memory),
+        cpu_quota: Some(cpu_quota),
+        ..ContainerUpdateBody::default()
+    };
+    block_on(async { client().update_container(id, body).await.unwrap() });
+}
+
+/// As `docker network disconnect --force`.
+pub fn disconnect(network: &str, id: &str) {
+    let request = NetworkDisconnectRequest { container: id.to_owned(), force: Some(true) };
+    block_on(async { client().disconnect_network(network, request).await.unwrap() });
+}
+
+/// As `docker network rm`.
+pub fn remove_network(network: &str) {
+    block_on(async { client().remove_network(network).await.unwrap() });
+}
+
+/// As `docker rmi --force`.
+pub fn remove_image(image: &str) {
+    let options = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+    block_on(async { client().remove_image(image, Some(options), None).await.unwrap() });
 }

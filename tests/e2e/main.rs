@@ -7,13 +7,16 @@
 
 mod apps;
 mod engine;
+mod holds;
 mod http;
 mod websocket;
 mod world;
 
 mod applying;
 mod commands;
+mod daemons;
 mod deletes;
+mod doctor;
 mod gateway;
 mod healing;
 mod own_apis;

@@ -73,3 +73,28 @@ fn containers_outlive_the_daemon_and_the_next_one_takes_them_over() {
     world.expect_rest("other", "synced", "healthy");
     assert_eq!((world.instances("hello"), world.instances("other")), before);
 }
+
+#[test]
+fn a_newer_change_supersedes_the_one_in_flight() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.expect_rest("hello", "synced", "healthy");
+    world.interrupt();
+    // An index that nobody answers for: what is asked of it takes minutes to fail.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &format!("{settings}build: {{ index_url: \"http://169.254.1.1/simple\" }}\n"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.write("apis/hello/requirements.txt", "itsdangerous\n");
+    world.until("the install is in flight", || {
+        world.status("hello")["message"].as_str().unwrap_or_default().contains("installing")
+    });
+    thread::sleep(std::time::Duration::from_secs(1));
+    std::fs::remove_file(world.root().join("apis/hello/requirements.txt")).unwrap();
+    world.code("hello", &saying("two"));
+    world.expect_answer("hello", "/", "two");
+    assert!(world.log().contains("given up for a newer change"), "{}", world.log());
+    world.expect_rest("hello", "synced", "healthy");
+}

@@ -20,7 +20,7 @@ use crate::http::{Reply, Request};
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Callers need no key unless a scenario says so, and nobody waits long for an old instance.
-const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
+pub const SETTINGS: &str = "defaults:\n  route: { public: true }\n  deploy: { drain: 5s }\n";
 
 /// How many worlds there have been.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -36,6 +36,20 @@ pub struct World {
 struct Daemon {
     process: Child,
     address: SocketAddr,
+}
+
+/// One more daemon on the same installation.
+pub struct Beside {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        self.process.wait().ok();
+    }
 }
 
 /// How a command ended, and what it printed.
@@ -121,10 +135,7 @@ impl World {
 
     /// Runs `skep` to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
-        let output = self.command(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap_or(-1);
-        Ran { code, out: text(output.stdout), err: text(output.stderr) }
+        Ran::of(self.command(arguments).output().unwrap())
     }
 
     /// Starts the daemon, and waits until it has said where it listens.
@@ -141,6 +152,21 @@ impl World {
             (holder["pid"] == pid).then(|| holder["address"].as_str().unwrap().parse().unwrap())
         });
         *daemon = Some(Daemon { process, address });
+    }
+
+    /// Starts one more daemon on this installation, which listens elsewhere. Ends with manners when it is dropped.
+    #[track_caller]
+    pub fn serve_beside(&self) -> Beside {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(format!("beside-{number}.log"));
+        let log = fs::File::options().create(true).append(true).open(&path).unwrap();
+        let process = self.command(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let address = self.wait("the second daemon listens", || {
+            let log = fs::read_to_string(&path).unwrap();
+            let rest = log.split("APIs of").last()?.split("on http://").nth(1)?;
+            rest.split_whitespace().next()?.parse().ok()
+        });
+        Beside { process, address }
     }
 
     /// Ends the daemon as Ctrl-C does.
@@ -236,6 +262,11 @@ impl World {
         self.instances(id).into_iter().map(|container| container.id).collect()
     }
 
+    /// The containers in which images of this world are being made, or were.
+    pub fn build_containers(&self) -> Vec<Container> {
+        engine::labelled(&[&format!("dev.skep.owner={}", self.owner()), "dev.skep.role=build"])
+    }
+
     /// What marks this world's containers.
     pub fn owner(&self) -> String {
         fs::read_to_string(self.state().join("installation")).unwrap_or_default().trim().to_owned()
@@ -288,6 +319,13 @@ impl Drop for World {
 }
 
 impl Ran {
+    /// Of a process that has ended.
+    pub fn of(output: std::process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap_or(-1);
+        Self { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
     /// The same, or a panic that shows what it printed.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {

@@ -12,7 +12,7 @@ use skep::world::instance::InstanceName;
 use crate::world::{Served, World, engine, get, settings};
 
 #[tokio::test]
-async fn starting_twice_is_one_container_and_another_spec_replaces_it() {
+async fn starting_twice_is_one_container_and_another_spec_replaces_one_that_has_ended() {
     let world = World::get();
     let mut job = world.job("twice", Egress::Internet).await;
     let (one, two) = tokio::join!(world.docker.start(&job), world.docker.start(&job));
@@ -31,9 +31,39 @@ async fn starting_twice_is_one_container_and_another_spec_replaces_it() {
 
     job.run.resources.memory = Size::mib(300);
     world.docker.start(&job).await.unwrap();
+    assert_eq!(world.only(&job.api).await.container, first.container, "somebody may be sending callers to it");
+    engine().stop_container(&first.container, None).await.unwrap();
+    world.docker.start(&job).await.unwrap();
     let other = world.only(&job.api).await;
     assert_ne!(other.container, first.container);
     assert_ne!(other.spec, first.spec);
+}
+
+#[tokio::test]
+async fn what_a_hand_has_changed_is_seen_and_put_right_in_place() {
+    let world = World::get();
+    let job = world.job("repaired", Egress::Internet).await;
+    world.docker.start(&job).await.unwrap();
+    let made = world.only(&job.api).await;
+    assert_eq!(made.altered, None);
+    let id = &*made.container;
+
+    engine().pause_container(id).await.unwrap();
+    assert_eq!(world.only(&job.api).await.run, Run::Paused);
+    assert!(world.docker.repair(&made.container).await.unwrap());
+    assert!(matches!(world.only(&job.api).await.run, Run::Running { .. }));
+
+    let options = bollard::query_parameters::RenameContainerOptions { name: format!("{}-elsewhere", job.name) };
+    engine().rename_container(id, options).await.unwrap();
+    assert!(world.only(&job.api).await.altered.unwrap().contains("renamed"));
+    assert!(world.docker.repair(&made.container).await.unwrap());
+
+    let body = bollard::models::ContainerUpdateBody { pids_limit: Some(7), ..Default::default() };
+    engine().update_container(id, body).await.unwrap();
+    assert!(world.only(&job.api).await.altered.unwrap().contains("process limit to 7"));
+    assert!(world.docker.repair(&made.container).await.unwrap());
+    let now = world.only(&job.api).await;
+    assert_eq!((now.altered, now.name, now.container), (None, made.name, made.container));
 }
 
 #[tokio::test]

@@ -16,11 +16,21 @@ use skep::records::{KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
 
-use self::suite::{at, event, id, record, saying, suite};
+use self::suite::{at, event, id, leading, pruning, record, saying, suite};
 
 #[tokio::test]
 async fn sqlite_in_memory_does_what_records_must() {
     suite(&Sqlite::in_memory().unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_keeps_holds_and_fences_off_who_was_overtaken() {
+    leading(&Sqlite::in_memory().unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_throws_away_what_is_old_and_nothing_else() {
+    pruning(&Sqlite::in_memory().unwrap()).await;
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skep::reconcile::status::{Health, Status, Sync};
-use skep::records::{KeyScope, NewEvent, NewKey, Records, RecordsError};
+use skep::records::{Keep, KeyScope, NewEvent, NewKey, Records, RecordsError};
 use skep::tree::{ApiId, Digest, File, Requirement, Requirements, Revision, Spec};
-use skep::world::{Failure, FailureKind, Record, Served};
+use skep::world::{Failure, FailureKind, Hold, Record, Served};
 
 /// An id.
 pub fn id(name: &str) -> ApiId {
@@ -59,6 +59,7 @@ pub fn record(name: &str) -> Record {
         },
         served: Some(served("0123456789ab", at(1))),
         failures: vec![failure("0a9876543210"), failure("ba9876543210")],
+        hold: None,
         created: at(0),
         updated: at(2),
     }
@@ -220,4 +221,88 @@ async fn removals(records: &dyn Records) {
     assert_eq!(records.confirmed_removals().await.unwrap(), [id("a"), id("b")]);
     records.forget(&id("a")).await.unwrap();
     assert_eq!(records.confirmed_removals().await.unwrap(), [id("b")]);
+}
+
+/// What a person holds, and which of several daemons may write.
+pub async fn leading(records: &dyn Records) {
+    let row = record("held");
+    records.put(&row).await.unwrap();
+    let hold = Hold {
+        on: Some(Digest::of(b"content")),
+        serve: Some(Box::new(served("ab12ab12ab12", at(1)))),
+        by: "ada".to_owned(),
+        why: "wrong colours".to_owned(),
+        at: at(4),
+        until: Some(at(99)),
+    };
+    records.put_hold(&row.id, &hold).await.unwrap();
+    // Whoever writes the row whole does not write the hold.
+    records.put(&Record { hold: None, updated: at(60), status: saying(1), ..row.clone() }).await.unwrap();
+    assert_eq!(records.get(&row.id).await.unwrap().unwrap().hold, Some(hold.clone()));
+    assert_eq!(records.all().await.unwrap()[&row.id].hold, Some(hold));
+    assert!(records.release(&row.id).await.unwrap() && !records.release(&row.id).await.unwrap());
+
+    let lease = records.lease().await.unwrap();
+    let first = records.claim(&lease, "one").await.unwrap().unwrap();
+    assert_eq!(records.claim(&lease, "two").await.unwrap(), None, "it is not as it was seen any more");
+    records.fence(Some(first));
+    records.announce("c1").await.unwrap();
+    assert!(records.renew(first).await.unwrap());
+    let second = records.claim(&records.lease().await.unwrap(), "two").await.unwrap().unwrap();
+    assert_eq!(second, first + 1);
+    assert!(!records.renew(first).await.unwrap());
+    for refused in [
+        records.put(&row).await,
+        records.forget(&row.id).await,
+        records.announce("c2").await,
+        records.left("c1").await,
+        records.add_event(&event(None, "late")).await.map(drop),
+        records.put_revision(&row.id, &served("ab12ab12ab12", at(1))).await,
+    ] {
+        assert!(matches!(refused, Err(RecordsError::Fenced)), "{refused:?}");
+    }
+    // What people write is never refused.
+    records.add_key(&NewKey::generate("late", KeyScope::All, at(5)).key).await.unwrap();
+    records.fence(Some(second));
+
+    records.follow("three").await.unwrap();
+    records.follow("three").await.unwrap();
+    assert_eq!(records.followers().await.unwrap(), BTreeMap::from([("three".to_owned(), 2)]));
+    records.let_go("c1", "three").await.unwrap();
+    records.let_go("never-announced", "three").await.unwrap();
+    let leaving = records.leaving().await.unwrap();
+    assert_eq!(leaving.into_iter().collect::<Vec<_>>(), [("c1".to_owned(), ["three".to_owned()].into())]);
+    records.left("c1").await.unwrap();
+    assert!(records.leaving().await.unwrap().is_empty());
+    records.dismiss("three").await.unwrap();
+    assert!(records.followers().await.unwrap().is_empty());
+    records.resign(second).await.unwrap();
+    assert_eq!(records.lease().await.unwrap().holder, None);
+    records.fence(None);
+    records.forget(&row.id).await.unwrap();
+}
+
+/// What is old goes, and what something needs stays.
+pub async fn pruning(records: &dyn Records) {
+    let api = id("pruned");
+    let blob = |name: &str| (Digest::of(name.as_bytes()), Arc::<[u8]>::from(name.as_bytes()));
+    let names = ["1".repeat(12), "2".repeat(12), "3".repeat(12)];
+    let blobs: Vec<_> = names.iter().map(|name| blob(name)).chain([blob("nobody's")]).collect();
+    records.put_blobs(&blobs).await.unwrap();
+    records.put(&Record { served: Some(served(&names[2], at(30))), ..record("pruned") }).await.unwrap();
+    for (second, name) in names.iter().enumerate() {
+        records.put_revision(&api, &served(name, at(10 + i64::try_from(second).unwrap()))).await.unwrap();
+    }
+    let keep = Keep { revisions: 2, events_since: at(-1_000), blobs_since: at(-1_000) };
+    let pruned = records.prune(&keep).await.unwrap();
+    assert_eq!((pruned.revisions, pruned.blobs), (1, 0), "what was just asked to be kept stays");
+    let later = Keep { blobs_since: Timestamp::MAX, ..keep };
+    records.prune(&later).await.unwrap();
+    let mut there = Vec::new();
+    for (digest, _) in &blobs {
+        there.push(records.blob(digest).await.unwrap().is_some());
+    }
+    assert_eq!(there, [false, true, true, false]);
+    assert_eq!(records.revisions(&api).await.unwrap().len(), 2);
+    records.forget(&api).await.unwrap();
 }

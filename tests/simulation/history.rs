@@ -10,6 +10,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use skep::engine::Engine;
 use skep::gateway::Routes;
+use skep::reconcile::desired::Ground;
 use skep::reconcile::turn::{Clock, Going};
 use skep::reconcile::{Action, Desired, Outcome, World, plan};
 use skep::records::Records;
@@ -17,7 +18,8 @@ use skep::tree::{Api, ApiId, Broken, Digest, Folder, Requirement, Requirements, 
 use skep::world::instance::InstanceName;
 use skep::world::{Answer, Record, Run};
 
-use super::parts::{BEHAVIOURS, Faults, SimClock, SimEngine, SimReadings, SimRecords, is_good};
+use super::parts::{BEHAVIOURS, Faults, SimClock, SimEngine, SimReadings, is_good};
+use super::records::SimRecords;
 
 const OWNER: &str = "0123456789ab";
 
@@ -44,7 +46,7 @@ impl History {
         let clock = Arc::new(SimClock::new());
         let faults = Arc::new(Faults::new(seed));
         let engine = Arc::new(SimEngine::new(Arc::clone(&faults), Arc::clone(&clock)));
-        let records = Arc::new(SimRecords { faults: Some(Arc::clone(&faults)), ..SimRecords::default() });
+        let records = Arc::new(SimRecords::new(Arc::default(), Arc::clone(&faults)));
         let world = boot(&engine, &records, &clock);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let random = SmallRng::seed_from_u64(seed);
@@ -152,14 +154,14 @@ impl History {
     fn essence_of_the_world(&self, id: &ApiId) -> String {
         let host = self.engine.host.lock().unwrap();
         let containers: Vec<_> = host.containers.values().map(|c| (c.job.name.clone(), c.id.clone())).collect();
-        let rows = self.records.rows.lock().unwrap();
+        let rows = &self.records.tables.lock().unwrap().rows;
         let row = rows.get(id).map(|row| (row.status.clone(), row.served.clone().map(|served| served.revision)));
         format!("{containers:?} {row:?} {:?}", self.engine.routes.lock().unwrap().seen(id))
     }
 
     fn ids(&self) -> Vec<ApiId> {
         let mut ids: Vec<ApiId> = self.tree.keys().cloned().collect();
-        ids.extend(self.records.rows.lock().unwrap().keys().cloned());
+        ids.extend(self.records.tables.lock().unwrap().rows.keys().cloned());
         ids.extend(self.engine.host.lock().unwrap().containers.values().map(|c| c.job.api.clone()));
         ids.sort();
         ids.dedup();
@@ -174,13 +176,13 @@ impl History {
     }
 
     fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
-        let served = record.and_then(|record| record.served.as_ref());
-        Desired::of(id, self.tree.get(id), served, &Digest::of(b"base"), OWNER)
+        let ground = Ground { base: &Digest::of(b"base"), owner: OWNER, at: self.clock.now() };
+        Desired::of(id, self.tree.get(id), record, &ground)
     }
 
     /// The healthy instances of what served last.
     fn servable(&self, id: &ApiId) -> usize {
-        let rows = self.records.rows.lock().unwrap();
+        let rows = &self.records.tables.lock().unwrap().rows;
         let Some(served) = rows.get(id).and_then(|row| row.served.as_ref()) else { return 0 };
         let host = self.engine.host.lock().unwrap();
         let of_served = host.containers.values().filter(|c| c.job.api == *id && c.job.revision == served.revision);
@@ -194,7 +196,8 @@ impl History {
         self.turns += 1;
         let (healthy, servable) = (self.engine.healthy_routed(id), self.servable(id));
         let outcome = {
-            let turn = self.world.turn(id, |record| self.desired(id, record));
+            let woken = tokio::sync::Notify::new();
+            let turn = self.world.turn(id, |record| self.desired(id, record), &woken);
             self.runtime.block_on(turn)
         };
         self.say(|| format!("turn {id}: {outcome:?}"));
@@ -202,7 +205,7 @@ impl History {
             None => true,
             Some(Folder::Sound(api)) => api.spec.suspend,
             Some(Folder::Broken(_)) => {
-                let rows = self.records.rows.lock().unwrap();
+                let rows = &self.records.tables.lock().unwrap().rows;
                 rows.get(id).and_then(|row| row.served.as_ref()).is_some_and(|served| served.spec.suspend)
             }
         };
@@ -264,7 +267,7 @@ impl History {
             }
             11 => {
                 self.say(|| format!("row of {id} gone"));
-                self.records.rows.lock().unwrap().remove(&id);
+                self.records.tables.lock().unwrap().rows.remove(&id);
             }
             12 => {
                 self.say(|| "daemon crashes".to_owned());
@@ -284,7 +287,7 @@ impl History {
         let mut host = self.engine.host.lock().unwrap();
         let names: Vec<InstanceName> = host.containers.keys().cloned().collect();
         let Some(name) = names.choose(&mut self.random) else { return };
-        let what = self.random.random_range(0..5);
+        let what = self.random.random_range(0..6);
         if self.is_loud {
             println!("meddle with {name}: {what}");
         }
@@ -297,6 +300,10 @@ impl History {
             1 => Run::Exited { code: 137, out_of_memory: false },
             2 => Run::Paused,
             3 => Run::Running { address: None, since: container.started },
+            4 => {
+                container.altered = true;
+                return;
+            }
             _ => Run::Exited { code: 137, out_of_memory: true },
         };
     }
@@ -381,11 +388,14 @@ fn essence(action: &Action) -> String {
         Action::Start { revision, number } => format!("start {revision} {number}"),
         Action::AwaitReady { instance, .. } => format!("await {instance}"),
         Action::Drain { instance, .. } => format!("drain {instance}"),
+        Action::Repair { instance, .. } => format!("repair {instance}"),
         Action::Remove { instance, .. } => format!("remove {instance}"),
         Action::RecordServed { revision } => format!("record served {revision}"),
         Action::Install { image } => format!("install {image}"),
         Action::Build { image } => format!("build {image}"),
         Action::Unroute => "unroute".to_owned(),
+        Action::Release { .. } => "release".to_owned(),
+        Action::LetGo { instance, .. } => format!("let go {instance}"),
         Action::Forget => "forget".to_owned(),
     }
 }

@@ -10,6 +10,7 @@
 
 mod history;
 mod parts;
+mod records;
 
 use history::History;
 

@@ -15,10 +15,9 @@ use skep::engine::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, Lo
 use skep::gateway::Routes;
 use skep::reconcile::Readings;
 use skep::reconcile::turn::Clock;
-use skep::records::{Event, Key, NewEvent, Records, RecordsError};
 use skep::tree::{ApiId, Digest, Health};
 use skep::world::instance::{ContainerId, InstanceName};
-use skep::world::{Answer, Instance, Readiness, Record, Run, Served};
+use skep::world::{Answer, Instance, Readiness, Run};
 
 /// What an app does, read from its environment variable `BEHAVIOUR`.
 pub const BEHAVIOURS: [&str; 6] = ["good", "slow", "never-ready", "crash", "out-of-memory", "bad-requirement"];
@@ -72,7 +71,7 @@ impl Faults {
     }
 
     /// Does `effect`, unless a fault comes before it; says nothing of it where one comes after.
-    fn call<T>(&self, effect: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    pub async fn call<T>(&self, effect: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
         let lost = || EngineError::Timeout(Duration::from_secs(1), "answer");
         if self.strikes() {
             return Err(lost());
@@ -89,6 +88,9 @@ pub struct Container {
     pub id: ContainerId,
     pub run: Run,
     pub started: Timestamp,
+    /// Its own for as long as it is there.
+    pub address: SocketAddr,
+    pub altered: bool,
 }
 
 impl Container {
@@ -153,7 +155,7 @@ impl SimEngine {
     /// The healthy instances that the route of an API has.
     pub fn healthy_routed(&self, id: &ApiId) -> usize {
         match self.routes.lock().unwrap().seen(id).map(|route| route.answer) {
-            Some(Answer::Forward { containers, .. }) => containers.iter().filter(|c| self.is_ready(c)).count(),
+            Some(Answer::Forward { containers, .. }) => containers.keys().filter(|c| self.is_ready(c)).count(),
             _ => 0,
         }
     }
@@ -166,77 +168,103 @@ impl Engine for SimEngine {
     }
 
     async fn instances(&self, api: Option<&ApiId>) -> Result<Vec<Instance>, EngineError> {
-        self.faults.call(|| {
-            let mut host = self.host.lock().unwrap();
-            self.settle(&mut host);
-            let wanted = host.containers.values().filter(|c| api.is_none_or(|api| c.job.api == *api));
-            Ok(wanted
-                .map(|container| Instance {
-                    name: container.job.name.clone(),
-                    container: Arc::clone(&container.id),
-                    api: container.job.api.clone(),
-                    revision: container.job.revision.clone(),
-                    number: container.job.number,
-                    spec: None,
-                    run: container.run.clone(),
-                    created: container.started,
-                    readiness: Readiness::Unknown,
-                    in_flight: 0,
-                    draining_since: None,
-                })
-                .collect())
-        })
+        self.faults
+            .call(|| {
+                let mut host = self.host.lock().unwrap();
+                self.settle(&mut host);
+                let wanted = host.containers.values().filter(|c| api.is_none_or(|api| c.job.api == *api));
+                Ok(wanted
+                    .map(|container| Instance {
+                        name: container.job.name.clone(),
+                        container: Arc::clone(&container.id),
+                        api: container.job.api.clone(),
+                        revision: container.job.revision.clone(),
+                        number: container.job.number,
+                        spec: None,
+                        run: container.run.clone(),
+                        altered: container.altered.then(|| "somebody changed its memory limit".to_owned()),
+                        beyond_repair: false,
+                        created: container.started,
+                        readiness: Readiness::Unknown,
+                        leaving: false,
+                        in_flight: 0,
+                        draining_since: None,
+                    })
+                    .collect())
+            })
+            .await
     }
 
     async fn images(&self) -> Result<BTreeSet<ImageTag>, EngineError> {
-        self.faults.call(|| Ok(self.host.lock().unwrap().images.clone()))
+        self.faults.call(|| Ok(self.host.lock().unwrap().images.clone())).await
     }
 
     async fn has_image(&self, tag: &ImageTag) -> Result<bool, EngineError> {
-        self.faults.call(|| Ok(self.host.lock().unwrap().images.contains(tag)))
+        self.faults.call(|| Ok(self.host.lock().unwrap().images.contains(tag))).await
     }
 
     async fn install(&self, job: &Install, _: &Progress) -> Result<(), EngineError> {
-        self.faults.call(|| {
-            if job.requirements.0.iter().any(|requirement| requirement.0 == "bad-requirement") {
-                let output = vec!["not found".to_owned()];
-                return Err(EngineError::Failed { message: "bad-requirement: not found".to_owned(), output });
-            }
-            let mut host = self.host.lock().unwrap();
-            host.effects += u64::from(host.images.insert(job.tag.clone()));
-            Ok(())
-        })
+        self.faults
+            .call(|| {
+                if job.requirements.0.iter().any(|requirement| requirement.0 == "bad-requirement") {
+                    let output = vec!["not found".to_owned()];
+                    return Err(EngineError::Failed { message: "bad-requirement: not found".to_owned(), output });
+                }
+                let mut host = self.host.lock().unwrap();
+                host.effects += u64::from(host.images.insert(job.tag.clone()));
+                Ok(())
+            })
+            .await
     }
 
     async fn build(&self, job: &Build, _: &Progress) -> Result<(), EngineError> {
-        self.faults.call(|| {
-            let mut host = self.host.lock().unwrap();
-            if !host.images.contains(&job.dependencies) {
-                return Err(EngineError::Refused { action: "build", cause: "no such image".to_owned() });
-            }
-            host.effects += u64::from(host.images.insert(job.tag.clone()));
-            Ok(())
-        })
+        self.faults
+            .call(|| {
+                let mut host = self.host.lock().unwrap();
+                if !host.images.contains(&job.dependencies) {
+                    return Err(EngineError::Refused { action: "build", cause: "no such image".to_owned() });
+                }
+                host.effects += u64::from(host.images.insert(job.tag.clone()));
+                Ok(())
+            })
+            .await
     }
 
     async fn start(&self, job: &Start) -> Result<(), EngineError> {
-        self.faults.call(|| {
-            let mut host = self.host.lock().unwrap();
-            if !host.images.contains(&job.image) {
-                return Err(EngineError::Refused { action: "create", cause: "no such image".to_owned() });
-            }
-            if host.containers.contains_key(&job.name) {
-                return Ok(());
-            }
-            host.next += 1;
-            host.effects += 1;
-            let (number, started) = (host.next, self.clock.now());
-            let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(number).unwrap()));
-            let run = Run::Running { address: Some(address), since: started };
-            let container = Container { job: job.clone(), id: format!("c{number}").into(), run, started };
-            host.containers.insert(job.name.clone(), container);
-            Ok(())
-        })
+        self.faults
+            .call(|| {
+                let mut host = self.host.lock().unwrap();
+                if !host.images.contains(&job.image) {
+                    return Err(EngineError::Refused { action: "create", cause: "no such image".to_owned() });
+                }
+                if host.containers.contains_key(&job.name) {
+                    return Ok(());
+                }
+                host.next += 1;
+                host.effects += 1;
+                let (number, started) = (host.next, self.clock.now());
+                let address = SocketAddr::from(([10, 0, 0, 1], u16::try_from(number).unwrap()));
+                let run = Run::Running { address: Some(address), since: started };
+                let id = format!("c{number}").into();
+                let container = Container { job: job.clone(), id, run, started, address, altered: false };
+                host.containers.insert(job.name.clone(), container);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.faults
+            .call(|| {
+                let mut host = self.host.lock().unwrap();
+                let Some(found) = host.containers.values_mut().find(|c| c.id == *container) else { return Ok(true) };
+                found.altered = false;
+                if matches!(found.run, Run::Paused | Run::Running { address: None, .. }) {
+                    found.run = Run::Running { address: Some(found.address), since: found.started };
+                }
+                Ok(true)
+            })
+            .await
     }
 
     async fn remove(&self, container: &ContainerId, _: Duration) -> Result<(), EngineError> {
@@ -246,19 +274,42 @@ impl Engine for SimEngine {
         };
         let Some(api) = api else { return Ok(()) };
         let is_routed = match self.routes.lock().unwrap().seen(&api).map(|route| route.answer) {
-            Some(Answer::Forward { containers, .. }) => containers.contains(container),
+            Some(Answer::Forward { containers, .. }) => containers.contains_key(container),
             _ => false,
         };
         let is_healthy = self.is_ready(container);
-        self.faults.call(|| {
-            let mut host = self.host.lock().unwrap();
-            if is_routed && is_healthy {
-                host.broken = Some(format!("removed {container} of {api} while it was routed and healthy"));
-            }
-            host.containers.retain(|_, c| c.id != *container);
-            host.effects += 1;
-            Ok(())
-        })
+        self.faults
+            .call(|| {
+                let mut host = self.host.lock().unwrap();
+                if is_routed && is_healthy {
+                    host.broken = Some(format!("removed {container} of {api} while it was routed and healthy"));
+                }
+                host.containers.retain(|_, c| c.id != *container);
+                host.effects += 1;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
+        self.faults
+            .call(|| {
+                self.host.lock().unwrap().images.remove(tag);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn tidy(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn free_disk(&self) -> Result<Option<u64>, EngineError> {
+        Ok(None)
+    }
+
+    async fn make_room(&self) -> Result<(), EngineError> {
+        Ok(())
     }
 
     async fn logs(
@@ -314,78 +365,5 @@ impl Readings for SimReadings {
         // Longer than asked, so that waiting for what never gets ready takes few turns.
         self.clock.advance(limit * 8);
         self.readiness(container)
-    }
-}
-
-/// Records made of maps. They outlive every daemon.
-#[derive(Default)]
-pub struct SimRecords {
-    pub rows: Mutex<BTreeMap<ApiId, Record>>,
-    pub faults: Option<Arc<Faults>>,
-}
-
-impl SimRecords {
-    fn call<T>(&self, effect: impl FnOnce() -> T) -> Result<T, RecordsError> {
-        let faults = self.faults.as_ref().expect("set before use");
-        let lost = |_| RecordsError::Failed { action: "answer", cause: "gone away".to_owned() };
-        faults.call(|| Ok(effect())).map_err(lost)
-    }
-}
-
-#[async_trait]
-impl Records for SimRecords {
-    async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
-        self.call(|| self.rows.lock().unwrap().get(id).cloned())
-    }
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
-        self.call(|| self.rows.lock().unwrap().iter().map(|(id, row)| (id.clone(), Ok(row.clone()))).collect())
-    }
-    async fn version(&self) -> Result<u64, RecordsError> {
-        self.call(|| 0)
-    }
-    async fn put(&self, record: &Record) -> Result<(), RecordsError> {
-        self.call(|| drop(self.rows.lock().unwrap().insert(record.id.clone(), record.clone())))
-    }
-    async fn forget(&self, id: &ApiId) -> Result<(), RecordsError> {
-        self.call(|| drop(self.rows.lock().unwrap().remove(id)))
-    }
-    async fn put_revision(&self, _: &ApiId, _: &Served) -> Result<(), RecordsError> {
-        self.call(|| ())
-    }
-    async fn revisions(&self, _: &ApiId) -> Result<Vec<Served>, RecordsError> {
-        self.call(Vec::new)
-    }
-    async fn put_blobs(&self, _: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
-        self.call(|| ())
-    }
-    async fn blob(&self, _: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
-        self.call(|| None)
-    }
-    async fn add_event(&self, _: &NewEvent) -> Result<u64, RecordsError> {
-        self.call(|| 1)
-    }
-    async fn events(&self, _: Option<&ApiId>, _: u64, _: usize) -> Result<Vec<Event>, RecordsError> {
-        self.call(Vec::new)
-    }
-    async fn last_events(&self, _: Option<&ApiId>, _: usize) -> Result<Vec<Event>, RecordsError> {
-        self.call(Vec::new)
-    }
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
-        self.call(Vec::new)
-    }
-    async fn add_key(&self, _: &Key) -> Result<(), RecordsError> {
-        self.call(|| ())
-    }
-    async fn revoke_key(&self, _: &str, _: Timestamp) -> Result<bool, RecordsError> {
-        self.call(|| false)
-    }
-    async fn confirm_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
-        self.call(|| ())
-    }
-    async fn withdraw_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
-        self.call(|| ())
-    }
-    async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
-        self.call(Vec::new)
     }
 }

@@ -1,6 +1,7 @@
 //! Building puts an API's files on top of a dependency image: one layer, in the fastest way that the engine offers.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bollard::query_parameters::BuildImageOptions;
 use bytes::Bytes;
@@ -12,10 +13,14 @@ use super::call::Fault;
 use super::labels;
 use super::workshop::{Workshop, clean_config};
 use crate::engine::{Build, EngineError, Progress};
+use crate::lend::lend;
 
 /// Where the files stand in the archive, and in the image. The Dockerfile stands beside them, so that no file of an API
 /// can be taken for it.
 const FOLDER: &str = "app";
+
+/// A build that takes longer than this lets others begin.
+const SLOW: Duration = Duration::from_secs(20);
 
 /// What came of asking the builder.
 enum Built {
@@ -37,8 +42,6 @@ impl Docker {
         };
         let lock = self.lock_of(&job.tag);
         let _making = lock.lock().await;
-        // Fails only once the semaphore is closed, which nobody does.
-        let _permit = self.shared.builds.acquire().await.ok();
         let limit = self.shared.build.timeout.0;
         // By id: a name that is not there would be asked for at a public registry.
         let id = below.id.as_deref().unwrap_or_default();
@@ -49,6 +52,7 @@ impl Docker {
             }
             self.build_by_recipe(job, id, progress).await
         };
+        let build = lend(&self.shared.builds, SLOW, build);
         let Ok(built) = tokio::time::timeout(limit, build).await else {
             return Err(EngineError::Timeout(limit, "build an image"));
         };

@@ -1,9 +1,14 @@
 //! A container is how an instance exists on the engine: created from one value, known by its labels.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, HealthConfig, PortBinding};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    NetworkingConfig, PortBinding,
+};
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, StopContainerOptions,
 };
@@ -12,6 +17,7 @@ use serde_json::Value;
 use super::Docker;
 use super::call::{Fault, QUICK, WORK};
 use super::hardening::{Kind, Limits, USER, host_config};
+use super::labels::LimitsGiven;
 use super::network::Network;
 use super::{labels, ports, runtime};
 use crate::engine::{EngineError, Start};
@@ -49,7 +55,7 @@ impl Docker {
             let network = self.network(job.run.egress).await?;
             self.guard(&network, job.run.egress).await?;
             if let Attempt::Started = self.try_start(job, &network).await? {
-                self.set_apart(&network);
+                Self::set_apart(&network);
                 return Ok(());
             }
         }
@@ -64,6 +70,21 @@ impl Docker {
         let spec = digest(&body)?;
         let labels = body.labels.get_or_insert_default();
         labels.insert(labels::SPEC.to_owned(), spec.to_string());
+        let host = body.host_config.as_ref();
+        let given = LimitsGiven {
+            memory: host.and_then(|host| host.memory).unwrap_or_default(),
+            cpu_quota: host.and_then(|host| host.cpu_quota).unwrap_or_default(),
+            cpu_period: host.and_then(|host| host.cpu_period).unwrap_or_default(),
+            pids: host.and_then(|host| host.pids_limit).unwrap_or_default(),
+        };
+        let labels = body.labels.get_or_insert_default();
+        labels.insert(labels::LIMITS.to_owned(), given.to_string());
+        labels.insert(labels::NETWORK.to_owned(), network.name.clone());
+        if let Some(address) = self.free_address(network).await? {
+            labels.insert(labels::ADDRESS.to_owned(), address.to_string());
+            let ends = HashMap::from([(network.name.clone(), end_at(address))]);
+            body.networking_config = Some(NetworkingConfig { endpoints_config: Some(ends) });
+        }
         let mut port = None;
         let created = if self.is_published(network, job.run.egress)? {
             // Held until the container is there, whose label then says that the port is taken.
@@ -118,10 +139,13 @@ impl Docker {
             self.shared.ports.lock().await.insert(port);
             return Ok(Attempt::Again);
         }
-        if fault.says(&["marked for removal", "removal of container"]) {
+        // Its address is taken, by somebody who does not say so on a label: the next attempt has another.
+        let is_taken = fault.says(&["address already in use"]);
+        if is_taken || fault.says(&["marked for removal", "removal of container"]) {
             return Ok(Attempt::Again);
         }
-        if fault.is_missing() && fault.says(&["network"]) {
+        let is_another = fault.says(&["user configured subnet", "no configured subnet"]);
+        if is_another || (fault.is_missing() && fault.says(&["network"])) {
             self.forget_networks().await;
             return Ok(Attempt::Again);
         }
@@ -144,6 +168,10 @@ impl Docker {
         let is_removing = found.state.as_ref().is_some_and(|state| state.dead == Some(true));
         if made_of == Some(&spec.to_string()) && !is_removing {
             return self.run(id, None).await;
+        }
+        if found.state.as_ref().is_some_and(|state| state.running == Some(true)) && !is_removing {
+            // Somebody made it a moment ago, and may be sending callers to it: the next look at the world decides.
+            return Ok(Attempt::Started);
         }
         self.force_remove(id).await?;
         Ok(Attempt::Again)
@@ -269,6 +297,26 @@ impl Docker {
         }
     }
 
+    /// An address that nobody has, and that nobody had a short while ago; `None` where the engine gives them out.
+    pub(super) async fn free_address(&self, network: &Network) -> Result<Option<Ipv4Addr>, EngineError> {
+        let Some(subnet) = network.subnet else { return Ok(None) };
+        let filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ADDRESS, "")]);
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        let containers = self.call("list containers", QUICK, list).await?;
+        let taken = containers.iter().filter_map(|one| one.labels.as_ref()?.get(labels::ADDRESS)?.parse().ok());
+        let taken: BTreeSet<Ipv4Addr> = taken.collect();
+        let mut cursor = self.shared.cursor.lock().unwrap_or_else(PoisonError::into_inner);
+        match cursor.next(subnet, &taken) {
+            Some(address) => Ok(Some(address)),
+            None => Err(EngineError::Unsupported(format!(
+                "all addresses of the network {} are taken; give the engine larger pools (`default-address-pools` in \
+                 /etc/docker/daemon.json), or remove APIs",
+                network.name
+            ))),
+        }
+    }
+
     /// The ports of all containers that skep made here, whichever installation, and those that the host refused.
     async fn taken_ports(&self, refused: &BTreeSet<u16>) -> Result<BTreeSet<u16>, EngineError> {
         let filters = labels::filter(&[(labels::PORT, "")]);
@@ -279,6 +327,12 @@ impl Docker {
             containers.iter().filter_map(|container| container.labels.as_ref()?.get(labels::PORT)?.parse().ok());
         Ok(labelled.chain(refused.iter().copied()).collect())
     }
+}
+
+/// The end of a container on a network, at that address.
+pub(super) fn end_at(address: Ipv4Addr) -> EndpointSettings {
+    let ipam = EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..EndpointIpamConfig::default() };
+    EndpointSettings { ipam_config: Some(ipam), ..EndpointSettings::default() }
 }
 
 /// The app's variables: ours, then the API's over them, and its id last.

@@ -19,8 +19,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What changes what skep knows of a container. Others, such as the start of a command in it, do not.
-const ACTIONS: [&str; 11] =
-    ["start", "die", "oom", "kill", "stop", "pause", "unpause", "destroy", "rename", "update", "disconnect"];
+const ACTIONS: [&str; 13] = [
+    "start",
+    "die",
+    "oom",
+    "kill",
+    "stop",
+    "pause",
+    "unpause",
+    "destroy",
+    "rename",
+    "update",
+    "disconnect",
+    // Of images: somebody took a name away, or the image as a whole.
+    "untag",
+    "delete",
+];
 
 /// Where the stream stands.
 struct Watch {
@@ -72,7 +86,7 @@ impl Docker {
     /// Opens the stream, once the engine answers at all: opening alone says nothing.
     async fn open_events(&self) -> Option<BoxStream<'static, Result<EventMessage, Error>>> {
         let filters = HashMap::from([
-            ("type".to_owned(), vec!["container".to_owned(), "network".to_owned()]),
+            ("type".to_owned(), ["container", "network", "image"].map(str::to_owned).to_vec()),
             ("event".to_owned(), ACTIONS.map(str::to_owned).to_vec()),
         ]);
         let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
@@ -87,6 +101,11 @@ impl Docker {
         let attributes = actor.attributes.unwrap_or_default();
         if event.typ == Some(EventMessageTypeEnum::CONTAINER) {
             return self.hint(&attributes);
+        }
+        if event.typ == Some(EventMessageTypeEnum::IMAGE) {
+            // Its labels come with it, where the engine still has them at that moment; which API it is of they do not say.
+            let owner = attributes.get(labels::OWNER);
+            return owner.is_none_or(|owner| *owner == self.owner()).then_some(Hint::Everything);
         }
         if !attributes.get("name").is_some_and(|name| name.starts_with(&self.network_prefix())) {
             return None;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rules::Rules;
 
 use super::Docker;
+use super::examine::FirewallFacts;
 use super::network::Network;
 use crate::engine::EngineError;
 use crate::tree::Egress;
@@ -77,8 +78,26 @@ impl Docker {
         }
     }
 
+    /// Looks at the rules, and repairs nothing.
+    ///
+    /// # Errors
+    /// Why they cannot be seen.
+    pub async fn examine_firewall(&self) -> Result<FirewallFacts, String> {
+        let (listed, rules) = (program::list().await?, self.rules());
+        let change = rules.repair(&listed).unwrap_or_default();
+        let missing = change.lines().filter(|line| line.starts_with("-A") || line.starts_with("-I"));
+        let chains = listed.lines().filter_map(|line| line.strip_prefix("-N "));
+        // The second chain of an installation is told of with its first.
+        let chains = chains.filter(|chain| chain.starts_with("SKEP-") && !chain.ends_with("-AWAY"));
+        Ok(FirewallFacts {
+            missing: missing.map(str::to_owned).collect(),
+            wanted: rules.count(),
+            chains: chains.map(str::to_owned).collect(),
+        })
+    }
+
     /// After a container has started: sets its port on the bridge apart from the others.
-    pub(super) fn set_apart(&self, network: &Network) {
+    pub(super) fn set_apart(network: &Network) {
         bridge::isolate_ports(&network.interface);
     }
 

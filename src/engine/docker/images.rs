@@ -14,7 +14,7 @@ impl Docker {
     ///
     /// # Errors
     /// Where the tag is not of this installation, or the engine refuses, as it does while a container uses the image.
-    pub async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
+    pub(super) async fn remove_tag(&self, tag: &ImageTag) -> Result<(), EngineError> {
         if !tag.0.starts_with(&self.image_prefix()) {
             return Err(EngineError::Unsupported(format!("the image {tag} is not of this installation")));
         }

@@ -1,6 +1,6 @@
 //! Installing puts requirements on top of the runtime image. The result is shared by all APIs that ask for the same.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Docker;
 use super::archive::Archive;
@@ -9,6 +9,10 @@ use super::installer::{explain, is_out_of_reach};
 use super::workshop::{Workshop, clean_config};
 use super::{labels, runtime};
 use crate::engine::{EngineError, Install, Progress};
+use crate::lend::lend;
+
+/// An install that takes longer than this lets others begin.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// Where the requirements are put. They stay in the image, for whoever looks into it later.
 const REQUIREMENTS: &str = "opt/skep/requirements.txt";
@@ -33,14 +37,16 @@ impl Docker {
             return Ok(());
         }
         let runtime = self.runtime(progress).await?;
-        // Fails only once the semaphore is closed, which nobody does.
-        let _permit = self.shared.installs.acquire().await.ok();
         let text: String = job.requirements.0.iter().map(|requirement| format!("{}\n", requirement.0)).collect();
         let files = Archive::new().file(REQUIREMENTS, 0o444, text.as_bytes())?.finish()?;
-        let workshop = Workshop::open(self, &runtime.tag.0, Some(runtime::CACHE), files).await?;
-        let installed = self.install_in(&workshop, job, progress).await;
-        workshop.close().await;
-        installed
+        let work = async {
+            let workshop = Workshop::open(self, &runtime.tag.0, Some(runtime::CACHE), files).await?;
+            let installed = self.install_in(&workshop, job, progress).await;
+            workshop.close().await;
+            installed
+        };
+        // Boxed, so that whoever waits for it stays small.
+        lend(&self.shared.installs, SLOW, Box::pin(work)).await
     }
 
     async fn install_in(&self, workshop: &Workshop, job: &Install, progress: &Progress) -> Result<(), EngineError> {

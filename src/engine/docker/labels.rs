@@ -2,6 +2,8 @@
 //! what is its own.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::net::Ipv4Addr;
 
 use crate::engine::Start;
 use crate::tree::{ApiId, Digest, Revision};
@@ -18,6 +20,13 @@ pub(super) const NUMBER: &str = "dev.skep.number";
 pub(super) const SPEC: &str = "dev.skep.spec";
 /// The loopback port that a container is published on, where it is.
 pub(super) const PORT: &str = "dev.skep.port";
+/// The network that an instance is on.
+pub(super) const NETWORK: &str = "dev.skep.network";
+/// The address that an instance was given there.
+pub(super) const ADDRESS: &str = "dev.skep.address";
+/// The limits that an instance was given: bytes of memory, microseconds of the processor in each period
+/// and microseconds of the period, processes.
+pub(super) const LIMITS: &str = "dev.skep.limits";
 /// What a thing that is no instance is for: `build`, `dependencies`, `code`, `base`, `runtime`.
 pub(super) const ROLE: &str = "dev.skep.role";
 
@@ -44,6 +53,36 @@ pub(super) struct Labels {
     pub(super) number: u16,
     pub(super) spec: Option<Digest>,
     pub(super) port: Option<u16>,
+    pub(super) network: Option<String>,
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) limits: Option<LimitsGiven>,
+}
+
+/// The limits that a container was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LimitsGiven {
+    /// Bytes.
+    pub(super) memory: i64,
+    /// Microseconds of each period in which it may run.
+    pub(super) cpu_quota: i64,
+    /// Microseconds.
+    pub(super) cpu_period: i64,
+    /// Processes and threads.
+    pub(super) pids: i64,
+}
+
+impl LimitsGiven {
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(' ').map(|number| number.parse().ok());
+        let mut next = || numbers.next()?;
+        Some(Self { memory: next()?, cpu_quota: next()?, cpu_period: next()?, pids: next()? })
+    }
+}
+
+impl fmt::Display for LimitsGiven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.memory, self.cpu_quota, self.cpu_period, self.pids)
+    }
 }
 
 /// Reads the labels of an instance.
@@ -60,6 +99,9 @@ pub(super) fn read(labels: &HashMap<String, String>) -> Result<Labels, String> {
         number: number.parse().map_err(|_| format!("its label {NUMBER} is {number:?}, which is no number"))?,
         spec: labels.get(SPEC).and_then(|spec| spec.parse().ok()),
         port: labels.get(PORT).and_then(|port| port.parse().ok()),
+        network: labels.get(NETWORK).cloned(),
+        address: labels.get(ADDRESS).and_then(|address| address.parse().ok()),
+        limits: labels.get(LIMITS).and_then(|limits| LimitsGiven::parse(limits)),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Works with engines from 20.10 (API 1.41) on: no API version is sent, and every field of an answer may be missing.
 //! Nothing that lacks this installation's owner label is ever changed.
 
+mod addresses;
 mod archive;
 mod base;
 mod bootstrap;
@@ -11,7 +12,19 @@ mod call;
 mod container;
 mod dismantle;
 mod events;
+pub mod examine;
 mod firewall;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+#[allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::naive_bytecount,
+    reason = "to panic is what these functions are for"
+)]
+pub mod fuzzing;
 mod hardening;
 mod images;
 mod install;
@@ -22,12 +35,15 @@ mod load;
 mod logs;
 mod network;
 pub mod ports;
+mod repair;
 mod runtime;
 mod seccomp;
 mod text;
+mod tidy;
 mod workshop;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -62,9 +78,15 @@ struct Shared {
     engine: EngineSettings,
     /// The runtime image, once it is known to be there.
     runtime: tokio::sync::Mutex<Option<runtime::Runtime>>,
-    /// The networks that were seen to be there.
-    networks: tokio::sync::Mutex<BTreeSet<String>>,
+    /// The networks that were seen to be there, and what of each is for instances.
+    networks: tokio::sync::Mutex<HashMap<String, Option<addresses::Subnet>>>,
+    /// Goes round the addresses of all networks.
+    cursor: Mutex<addresses::Cursor>,
+    /// Where the full look goes on to look closely.
+    closely: AtomicUsize,
     firewall: tokio::sync::Mutex<firewall::Seen>,
+    /// Where the engine keeps its images, as it says.
+    folder: OnceLock<String>,
     /// Held while a loopback port is chosen and taken.
     ports: tokio::sync::Mutex<BTreeSet<u16>>,
     /// One lock for each image that is being made.
@@ -102,7 +124,10 @@ impl Docker {
                 engine: settings.engine.clone(),
                 runtime: tokio::sync::Mutex::default(),
                 networks: tokio::sync::Mutex::default(),
+                cursor: Mutex::new(addresses::Cursor::anywhere()),
+                closely: AtomicUsize::new(0),
                 firewall: tokio::sync::Mutex::default(),
+                folder: OnceLock::new(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
                 installs: Semaphore::new(concurrency),
@@ -191,8 +216,28 @@ impl Engine for Docker {
         self.start_instance(job).await
     }
 
+    async fn repair(&self, container: &ContainerId) -> Result<bool, EngineError> {
+        self.repair_instance(container).await
+    }
+
     async fn remove(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
         self.remove_instance(container, grace).await
+    }
+
+    async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
+        self.remove_tag(tag).await
+    }
+
+    async fn tidy(&self) -> Result<(), EngineError> {
+        self.tidy_up().await
+    }
+
+    async fn free_disk(&self) -> Result<Option<u64>, EngineError> {
+        self.free_bytes().await
+    }
+
+    async fn make_room(&self) -> Result<(), EngineError> {
+        self.drop_cache().await
     }
 
     async fn logs(

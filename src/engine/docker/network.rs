@@ -4,14 +4,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
 
 use super::Docker;
+use super::addresses::Subnet;
 use super::call::{Fault, QUICK, WORK};
 use super::labels;
 use crate::engine::EngineError;
 use crate::tree::Egress;
+
+/// How often a network is made anew where others are at it too.
+const ATTEMPTS: u32 = 5;
 
 /// One bridge of this installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +25,16 @@ pub(super) struct Network {
     /// The host's interface, 15 characters at most; firewall rules match it.
     pub(super) interface: String,
     egress: Egress,
+    /// Its addresses; `None` where the engine alone gives them out.
+    pub(super) subnet: Option<Subnet>,
 }
 
 impl Network {
+    /// What instances on it may reach.
+    pub(super) fn egress(&self) -> Egress {
+        self.egress
+    }
+
     /// Whether this process sees the bridge. It does not where the engine is remote, rootless or in a virtual machine,
     /// or where skep itself is in a container: then the host cannot dial instances, and its firewall cannot hold them.
     pub(super) fn is_visible(&self) -> bool {
@@ -44,12 +55,16 @@ impl Docker {
 
     /// The network of that egress, made where it is not there.
     pub(super) async fn network(&self, egress: Egress) -> Result<Network, EngineError> {
-        let network = self.name_network(egress);
+        let mut network = self.name_network(egress);
         let mut seen = self.shared.networks.lock().await;
-        if !seen.contains(&network.name) {
-            self.ensure_network(&network).await?;
-            seen.insert(network.name.clone());
-        }
+        network.subnet = match seen.get(&network.name) {
+            Some(subnet) => *subnet,
+            None => {
+                let subnet = self.ensure_network(&network).await?;
+                seen.insert(network.name.clone(), subnet);
+                subnet
+            }
+        };
         Ok(network)
     }
 
@@ -68,7 +83,7 @@ impl Docker {
         [Egress::Internet, Egress::None].map(|egress| self.name_network(egress))
     }
 
-    fn name_network(&self, egress: Egress) -> Network {
+    pub(super) fn name_network(&self, egress: Egress) -> Network {
         let (word, letter) = match egress {
             Egress::Internet => ("internet", 'i'),
             Egress::None => ("none", 'n'),
@@ -77,13 +92,37 @@ impl Docker {
             name: format!("{}{word}", self.network_prefix()),
             interface: format!("{}{letter}", self.interface_prefix()),
             egress,
+            subnet: None,
         }
     }
 
-    async fn ensure_network(&self, network: &Network) -> Result<(), EngineError> {
-        if self.has_network(network).await? {
-            return Ok(());
+    /// Makes the network where it is not there.
+    ///
+    /// Which addresses are free only the engine knows, so it is asked by making a network without a word about them; the
+    /// one that stays names them, since an address can be chosen only on a network whose addresses were.
+    async fn ensure_network(&self, network: &Network) -> Result<Option<Subnet>, EngineError> {
+        for _ in 0..ATTEMPTS {
+            if let Some(found) = self.find_network(network).await? {
+                return Ok(found);
+            }
+            let Some(asked) = self.make_network(network, None).await? else { continue };
+            let subnet = self.inspect_subnet(&asked).await?;
+            let Some(subnet) = subnet else { continue };
+            self.remove_network(&asked).await?;
+            // Where another process was quicker with these addresses, the next attempt has others.
+            self.make_network(network, Some(subnet)).await?;
         }
+        match self.find_network(network).await? {
+            Some(found) => Ok(found),
+            None => Err(EngineError::Refused {
+                action: "create a network",
+                cause: format!("{} was in the way of itself {ATTEMPTS} times; is another skep at work?", network.name),
+            }),
+        }
+    }
+
+    /// Makes a network, and gives its id; `None` where somebody was quicker with its name or its addresses.
+    async fn make_network(&self, network: &Network, subnet: Option<Subnet>) -> Result<Option<String>, EngineError> {
         let request = NetworkCreateRequest {
             name: network.name.clone(),
             driver: Some("bridge".to_owned()),
@@ -91,25 +130,44 @@ impl Docker {
             enable_ipv6: Some(false),
             options: Some(options(network)),
             labels: Some(labels::of_role(self.owner(), "network")),
+            ipam: subnet.map(|subnet| Ipam {
+                config: Some(vec![IpamConfig {
+                    subnet: Some(subnet.text()),
+                    ip_range: Some(subnet.engine_part()),
+                    gateway: Some(subnet.gateway()),
+                    ..IpamConfig::default()
+                }]),
+                ..Ipam::default()
+            }),
             ..NetworkCreateRequest::default()
         };
-        let made =
-            self.call("create a network", WORK, |client| async move { client.create_network(request).await }).await;
-        match made {
-            Ok(_) => Ok(()),
-            // Another process of this installation may have been quicker.
-            Err(fault) if fault.status().is_some() => {
-                if self.has_network(network).await? {
-                    Ok(())
-                } else {
-                    Err(explain(fault))
-                }
-            }
+        let create = |client: bollard::Docker| async move { client.create_network(request).await };
+        match self.call("create a network", WORK, create).await {
+            Ok(made) => Ok(Some(made.id)),
+            Err(fault) if fault.says(&["already exists", "overlaps", "conflicts with"]) => Ok(None),
+            Err(fault) => Err(explain(fault)),
+        }
+    }
+
+    async fn inspect_subnet(&self, id: &str) -> Result<Option<Subnet>, EngineError> {
+        let inspect = |client: bollard::Docker| async move { client.inspect_network(id, None).await };
+        match self.call("look at a network", QUICK, inspect).await {
+            Ok(found) => Ok(found.ipam.and_then(|ipam| subnet(&ipam))),
+            Err(fault) if fault.is_missing() => Ok(None),
             Err(fault) => Err(fault.into()),
         }
     }
 
-    async fn has_network(&self, network: &Network) -> Result<bool, EngineError> {
+    async fn remove_network(&self, id: &str) -> Result<(), EngineError> {
+        let remove = |client: bollard::Docker| async move { client.remove_network(id).await };
+        match self.call("remove a network", WORK, remove).await {
+            Err(fault) if !fault.is_missing() => Err(fault.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What of the network is for instances; the outer `None` where it is not there.
+    async fn find_network(&self, network: &Network) -> Result<Option<Option<Subnet>>, EngineError> {
         // The engine's filter matches parts of names.
         let filters = HashMap::from([("name".to_owned(), vec![network.name.clone()])]);
         let options = ListNetworksOptions { filters: Some(filters) };
@@ -117,7 +175,7 @@ impl Docker {
             .call("list networks", QUICK, |client| async move { client.list_networks(Some(options)).await })
             .await?;
         let Some(found) = networks.into_iter().find(|found| found.name.as_ref() == Some(&network.name)) else {
-            return Ok(false);
+            return Ok(None);
         };
         let owner = found.labels.as_ref().and_then(|labels| labels.get(labels::OWNER));
         if owner.map(String::as_str) != Some(self.owner()) {
@@ -132,8 +190,23 @@ impl Docker {
                 network.name
             )));
         }
-        Ok(true)
+        let ipam = found.ipam.unwrap_or_default();
+        let is_divided = ipam.config.iter().flatten().any(|config| config.ip_range.is_some());
+        if !is_divided && let Some(id) = &found.id {
+            // As a crash between two steps leaves it, or an earlier version made it. While something is on it the engine
+            // keeps it, and goes on giving out its addresses.
+            let id = id.as_str();
+            let remove = |client: bollard::Docker| async move { client.remove_network(id).await };
+            if self.call("remove a network", WORK, remove).await.is_ok() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(subnet(&ipam).filter(|_| is_divided)))
     }
+}
+
+fn subnet(ipam: &Ipam) -> Option<Subnet> {
+    ipam.config.iter().flatten().find_map(|config| Subnet::parse(config.subnet.as_deref()?))
 }
 
 fn options(network: &Network) -> HashMap<String, String> {

@@ -24,7 +24,7 @@ pub(super) const UV: &str = "/opt/skep/tools/bin/uv";
 pub(super) const CACHE: &str = "/opt/skep/cache";
 
 /// Certificates that were handed in.
-const CERTIFICATES: &str = "/opt/skep/ca.pem";
+pub(super) const CERTIFICATES: &str = "/opt/skep/ca.pem";
 
 /// The version of what follows. It is part of every revision, so raising it makes every API anew: do so where what is
 /// in the image changes for apps, and not for a comment.
@@ -56,10 +56,17 @@ pub(super) struct Runtime {
 }
 
 /// Certificates that go into the image.
-struct Certificates {
-    bytes: Vec<u8>,
+pub(super) struct Certificates {
+    pub(super) bytes: Vec<u8>,
     /// They come on top of the image's own; else they replace them.
-    is_extra: bool,
+    pub(super) is_extra: bool,
+}
+
+/// What is in the runtime image that `base` and these certificates make, and what that image is called.
+pub(super) fn identify(base: &ImageInspect, certificates: Option<&Certificates>) -> (Digest, ImageTag) {
+    let certificates = certificates.map(|found| (found.is_extra, Digest::of(&found.bytes)));
+    let digest = Digest::of_value(&(content(base), RECIPE, certificates));
+    (digest, ImageTag(format!("skep/runtime:{}", digest.short()).into()))
 }
 
 impl Docker {
@@ -75,9 +82,7 @@ impl Docker {
         }
         let (image, name) = self.base_image(progress).await?;
         let certificates = self.certificates()?;
-        let certificates_digest = certificates.as_ref().map(|found| (found.is_extra, Digest::of(&found.bytes)));
-        let digest = Digest::of_value(&(content(&image), RECIPE, certificates_digest));
-        let tag = ImageTag(format!("skep/runtime:{}", digest.short()).into());
+        let (digest, tag) = identify(&image, certificates.as_ref());
         if self.inspect_image(&tag.0).await?.is_none() {
             progress.line(&format!("preparing {name} for apps"));
             self.make_runtime(&image, &tag, certificates, progress).await?;
@@ -160,7 +165,7 @@ impl Docker {
     }
 
     /// The certificates that the settings ask for.
-    fn certificates(&self) -> Result<Option<Certificates>, EngineError> {
+    pub(super) fn certificates(&self) -> Result<Option<Certificates>, EngineError> {
         const HOST: &str = "/etc/ssl/certs/ca-certificates.crt";
         let read = |path: &Path| {
             std::fs::read(path).map_err(|error| EngineError::Failed {

@@ -7,10 +7,13 @@ use super::trouble::Trouble;
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_begin.sql"), include_str!("migrations/0002_keep.sql")];
+
+/// The schema that this binary knows.
+pub const KNOWN: usize = MIGRATIONS.len();
 
 /// Marks the file as ours for `file` and for ourselves: `skep` in ASCII.
-const APPLICATION_ID: i64 = 0x736b_6570;
+pub const APPLICATION_ID: i64 = 0x736b_6570;
 
 /// Brings the schema up to what this binary knows.
 ///

@@ -1,11 +1,14 @@
 //! Records in one SQLite file, which several processes may use at once: the daemon, and `skep keys create` beside it.
 
+mod events;
+pub mod examine;
+mod lease;
 mod migrations;
 mod row;
 mod trouble;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,9 +18,9 @@ use rusqlite::{OptionalExtension, ToSql, Transaction, params};
 
 use self::trouble::Trouble;
 use self::worker::{Access, Worker};
-use super::{Event, Key, NewEvent, Records, RecordsError};
-use crate::tree::{ApiId, Digest, Revision};
-use crate::world::{Record, Served};
+use super::{Event, Keep, Key, Lease, NewEvent, Pruned, Records, RecordsError};
+use crate::tree::{ApiId, Digest};
+use crate::world::{Hold, Record, Served};
 
 /// Records in one SQLite file. Cheap to clone; clones share one connection.
 #[derive(Debug, Clone)]
@@ -75,7 +78,7 @@ impl Records for Sqlite {
         let job = move |t: &Transaction<'_>| {
             // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.
             if let Ok(Some(there)) = find(t, &record.id)
-                && record == (Record { updated: record.updated, ..there })
+                && record == (Record { updated: record.updated, hold: record.hold.clone(), ..there })
             {
                 return Ok(());
             }
@@ -101,6 +104,7 @@ impl Records for Sqlite {
         let job = move |t: &Transaction<'_>| {
             t.execute("DELETE FROM apis WHERE id = ?1", [id.as_str()])?;
             t.execute("DELETE FROM removals WHERE api = ?1", [id.as_str()])?;
+            t.execute("DELETE FROM holds WHERE api = ?1", [id.as_str()])?;
             Ok(())
         };
         self.worker.run(Access::Write, "remove the row of an API", job).await
@@ -130,9 +134,11 @@ impl Records for Sqlite {
     async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
         let blobs = blobs.to_vec();
         let job = move |t: &Transaction<'_>| {
-            let mut insert = t.prepare_cached("INSERT OR IGNORE INTO blobs (digest, bytes) VALUES (?1, ?2)")?;
+            const SQL: &str = "INSERT INTO blobs (digest, bytes, kept_at) VALUES (?1, ?2, ?3)
+                ON CONFLICT DO UPDATE SET kept_at = excluded.kept_at";
+            let (mut insert, now) = (t.prepare_cached(SQL)?, row::time(Timestamp::now()));
             for (digest, bytes) in &blobs {
-                insert.execute(params![digest.to_string(), &bytes[..]])?;
+                insert.execute(params![digest.to_string(), &bytes[..], now])?;
             }
             Ok(())
         };
@@ -156,55 +162,19 @@ impl Records for Sqlite {
     }
 
     async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError> {
-        const SQL: &str = "INSERT INTO events (at, api, revision, kind, message) VALUES (?1, ?2, ?3, ?4, ?5)";
         let event = event.clone();
-        let job = move |t: &Transaction<'_>| {
-            let api = event.api.as_ref().map(ApiId::as_str);
-            let revision = event.revision.as_ref().map(Revision::as_str);
-            t.prepare_cached(SQL)?.execute(params![row::time(event.at), api, revision, event.kind, event.message])?;
-            // Numbers begin at 1 and count up, so that the sign is never lost.
-            Ok(t.last_insert_rowid().unsigned_abs())
-        };
-        self.worker.run(Access::Write, "write an event", job).await
+        self.worker.run(Access::Write, "write an event", move |t| events::add(t, &event)).await
     }
 
     async fn events(&self, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, RecordsError> {
         let api = api.cloned();
-        let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
-        let job = move |t: &Transaction<'_>| {
-            let columns = row::EVENT;
-            match &api {
-                None => {
-                    let sql = format!("SELECT {columns} FROM events WHERE number > ?1 ORDER BY number LIMIT ?2");
-                    list(t, &sql, &[&after, &limit], row::event)
-                }
-                Some(api) => {
-                    let sql =
-                        format!("SELECT {columns} FROM events WHERE api = ?3 AND number > ?1 ORDER BY number LIMIT ?2");
-                    list(t, &sql, &[&after, &limit, &api.as_str()], row::event)
-                }
-            }
-        };
+        let job = move |t: &Transaction<'_>| events::after(t, api.as_ref(), after, limit);
         self.worker.run(Access::Read, "read events", job).await
     }
 
     async fn last_events(&self, api: Option<&ApiId>, count: usize) -> Result<Vec<Event>, RecordsError> {
-        let (api, count) = (api.cloned(), i64::try_from(count).unwrap_or(i64::MAX));
-        let job = move |t: &Transaction<'_>| {
-            let columns = row::EVENT;
-            let mut events = match &api {
-                None => {
-                    let sql = format!("SELECT {columns} FROM events ORDER BY number DESC LIMIT ?1");
-                    list(t, &sql, &[&count], row::event)?
-                }
-                Some(api) => {
-                    let sql = format!("SELECT {columns} FROM events WHERE api = ?2 ORDER BY number DESC LIMIT ?1");
-                    list(t, &sql, &[&count, &api.as_str()], row::event)?
-                }
-            };
-            events.reverse();
-            Ok(events)
-        };
+        let api = api.cloned();
+        let job = move |t: &Transaction<'_>| events::last(t, api.as_ref(), count);
         self.worker.run(Access::Read, "read events", job).await
     }
 
@@ -271,11 +241,86 @@ impl Records for Sqlite {
         self.worker.run(Access::Read, "read the confirmed removals", job).await
     }
 
+    async fn put_hold(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError> {
+        let (id, hold) = (id.clone(), hold.clone());
+        let job = move |t: &Transaction<'_>| {
+            const SQL: &str = "INSERT INTO holds (api, hold) VALUES (?1, ?2)
+                ON CONFLICT DO UPDATE SET hold = excluded.hold";
+            t.execute(SQL, [id.as_str(), &row::json(&hold)?])?;
+            Ok(())
+        };
+        self.worker.run(Access::WriteThrough, "hold an API", job).await
+    }
+
+    async fn release(&self, id: &ApiId) -> Result<bool, RecordsError> {
+        let id = id.clone();
+        let job = move |t: &Transaction<'_>| Ok(t.execute("DELETE FROM holds WHERE api = ?1", [id.as_str()])? > 0);
+        self.worker.run(Access::WriteThrough, "release an API", job).await
+    }
+
+    async fn lease(&self) -> Result<Lease, RecordsError> {
+        self.worker.run(Access::Read, "read the lease", lease::read).await
+    }
+
+    async fn claim(&self, seen: &Lease, holder: &str) -> Result<Option<u64>, RecordsError> {
+        let (seen, holder) = (seen.clone(), holder.to_owned());
+        let job = move |t: &Transaction<'_>| lease::claim(t, &seen, &holder);
+        self.worker.run(Access::WriteThrough, "take the lease", job).await
+    }
+
+    async fn renew(&self, epoch: u64) -> Result<bool, RecordsError> {
+        self.worker.run(Access::Beat, "renew the lease", move |t| lease::renew(t, epoch)).await
+    }
+
+    async fn resign(&self, epoch: u64) -> Result<(), RecordsError> {
+        self.worker.run(Access::Beat, "give back the lease", move |t| lease::resign(t, epoch)).await
+    }
+
+    fn fence(&self, epoch: Option<u64>) {
+        self.worker.fence(epoch.unwrap_or_default());
+    }
+
+    async fn follow(&self, daemon: &str) -> Result<(), RecordsError> {
+        let daemon = daemon.to_owned();
+        self.worker.run(Access::Beat, "follow", move |t| lease::follow(t, &daemon)).await
+    }
+
+    async fn followers(&self) -> Result<BTreeMap<String, u64>, RecordsError> {
+        self.worker.run(Access::Read, "read the followers", lease::followers).await
+    }
+
+    async fn dismiss(&self, daemon: &str) -> Result<(), RecordsError> {
+        let daemon = daemon.to_owned();
+        self.worker.run(Access::Beat, "forget a follower", move |t| lease::dismiss(t, &daemon)).await
+    }
+
+    async fn announce(&self, container: &str) -> Result<(), RecordsError> {
+        let container = container.to_owned();
+        self.worker.run(Access::Write, "announce a removal", move |t| lease::announce(t, &container)).await
+    }
+
+    async fn leaving(&self) -> Result<BTreeMap<String, BTreeSet<String>>, RecordsError> {
+        self.worker.run(Access::Read, "read what is leaving", lease::leaving).await
+    }
+
+    async fn let_go(&self, container: &str, daemon: &str) -> Result<(), RecordsError> {
+        let (container, daemon) = (container.to_owned(), daemon.to_owned());
+        let job = move |t: &Transaction<'_>| lease::let_go(t, &container, &daemon);
+        self.worker.run(Access::Beat, "let go of a container", job).await
+    }
+
+    async fn left(&self, container: &str) -> Result<(), RecordsError> {
+        let container = container.to_owned();
+        self.worker.run(Access::Write, "forget a container", move |t| lease::left(t, &container)).await
+    }
+
+    async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {
+        let keep = *keep;
+        self.worker.run(Access::Write, "throw away what is old", move |t| lease::prune(t, &keep)).await
+    }
+
     async fn version(&self) -> Result<u64, RecordsError> {
-        // Counts commits by other connections, which is what the trait promises; needs no table and reads one page.
-        let job = |t: &Transaction<'_>| Ok(t.pragma_query_value(None, "data_version", |r| r.get::<_, i64>(0))?);
-        let version = self.worker.run(Access::Read, "look for changes", job).await?;
-        Ok(version.unsigned_abs())
+        self.worker.version().await
     }
 }
 

@@ -13,7 +13,8 @@ use crate::tree::{ApiId, Revision};
 use crate::world::{Record, Served};
 
 /// The columns that [`record`] reads.
-pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at";
+pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at,
+    (SELECT hold FROM holds WHERE holds.api = apis.id)";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -54,6 +55,7 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
     let id: String = row.get(0)?;
     let at = At { table: "apis", row: &id };
     let served: Option<String> = row.get(5)?;
+    let hold: Option<String> = row.get(9)?;
     Ok(Record {
         id: at.api("id", &id)?,
         status: Status {
@@ -64,6 +66,7 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
         },
         served: served.map(|text| at.json("served", &text)).transpose()?,
         failures: at.json("failures", &row.get::<_, String>(6)?)?,
+        hold: hold.map(|text| At { table: "holds", row: &id }.json("hold", &text)).transpose()?,
         created: at.time("created_at", &row.get::<_, String>(7)?)?,
         updated: at.time("updated_at", &row.get::<_, String>(8)?)?,
     })

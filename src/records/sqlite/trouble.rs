@@ -10,6 +10,9 @@ pub enum Trouble {
     /// A statement failed.
     #[error("{}", explain(.0))]
     Sql(#[from] rusqlite::Error),
+    /// Another daemon has taken over.
+    #[error("fenced")]
+    Fenced,
     /// A column holds what skep does not write; the text names table, row and column.
     #[error("{0}")]
     Corrupt(String),
@@ -20,6 +23,7 @@ impl Trouble {
     pub fn while_trying(self, action: &'static str) -> RecordsError {
         match self {
             Self::Sql(error) => RecordsError::Failed { action, cause: explain(&error) },
+            Self::Fenced => RecordsError::Fenced,
             Self::Corrupt(what) => RecordsError::Corrupt(what),
         }
     }

@@ -8,19 +8,21 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::lease;
 use super::migrations::migrate;
 use super::trouble::Trouble;
 use crate::records::RecordsError;
 
 /// How long a job waits for another process to end its transaction. Ours take milliseconds.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Between two tries at what SQLite does not wait for by itself.
 const BUSY_PAUSE: Duration = Duration::from_millis(10);
@@ -31,6 +33,17 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Worker {
     jobs: mpsc::Sender<Job>,
+    /// The epoch that the lease must be of; nought where anything goes.
+    fence: Arc<AtomicU64>,
+    /// What [`Worker::version`] said last, and what it stands for.
+    seen: Arc<Mutex<Seen>>,
+}
+
+/// What the database was last seen to be: the engine's count of others' commits, and our own of changes.
+#[derive(Debug, Default)]
+struct Seen {
+    commits: Option<i64>,
+    version: i64,
 }
 
 /// What a job does to the database, and how sure a caller must be of it.
@@ -44,6 +57,8 @@ pub enum Access {
     Write,
     /// It outlives a power cut. For what only a person knows: a revoked key must stay revoked.
     WriteThrough,
+    /// As [`Access::Write`], for what also a daemon writes that does not reconcile.
+    Beat,
 }
 
 impl Worker {
@@ -78,7 +93,7 @@ impl Worker {
             .name("records".to_owned())
             .spawn(move || queue.into_iter().for_each(|job| job(&mut connection)))
             .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, fence: Arc::default(), seen: Arc::default() })
     }
 
     /// Runs `job` in one transaction, which is committed where it succeeds and undone where it fails.
@@ -90,8 +105,10 @@ impl Worker {
     ) -> Result<T, RecordsError> {
         let gone = || RecordsError::Failed { action, cause: "the thread that holds them has ended".to_owned() };
         let (reply, answer) = oneshot::channel();
+        let fence = Arc::clone(&self.fence);
         let job = move |connection: &mut Connection| {
-            let outcome = transact(connection, access, job).map_err(|trouble| trouble.while_trying(action));
+            let fence = if access == Access::Write { fence.load(Ordering::SeqCst) } else { 0 };
+            let outcome = transact(connection, access, fence, job).map_err(|trouble| trouble.while_trying(action));
             // Nobody may be waiting any more; what was asked is done all the same.
             let _ = reply.send(outcome);
         };
@@ -100,22 +117,47 @@ impl Worker {
     }
 }
 
+impl Worker {
+    /// See [`crate::records::Records::fence`].
+    pub fn fence(&self, epoch: u64) {
+        self.fence.store(epoch, Ordering::SeqCst);
+    }
+
+    /// See [`crate::records::Records::version`]. Reads one page where nobody else has written since.
+    pub async fn version(&self) -> Result<u64, RecordsError> {
+        let seen = Arc::clone(&self.seen);
+        let job = move |t: &Transaction<'_>| {
+            let commits: i64 = t.pragma_query_value(None, "data_version", |r| r.get(0))?;
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.commits != Some(commits) {
+                // Signs of life are commits too, and say nothing: changes are counted apart.
+                seen.version = t.query_row("SELECT count FROM changes", [], |r| r.get(0))?;
+                seen.commits = Some(commits);
+            }
+            Ok(seen.version.unsigned_abs())
+        };
+        self.run(Access::Read, "look for changes", job).await
+    }
+}
+
 fn transact<T>(
     connection: &mut Connection,
     access: Access,
+    fence: u64,
     job: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>,
 ) -> Result<T, Trouble> {
     let (behavior, synchronous) = match access {
         Access::Read => (TransactionBehavior::Deferred, None),
         // Immediate: the wait for another process is at the beginning, where SQLite can wait; a transaction that
         // began by reading would fail at its first write instead.
-        Access::Write => (TransactionBehavior::Immediate, Some("NORMAL")),
+        Access::Write | Access::Beat => (TransactionBehavior::Immediate, Some("NORMAL")),
         Access::WriteThrough => (TransactionBehavior::Immediate, Some("FULL")),
     };
     if let Some(level) = synchronous {
         connection.pragma_update(None, "synchronous", level)?;
     }
     let transaction = connection.transaction_with_behavior(behavior)?;
+    lease::check(&transaction, fence)?;
     let outcome = job(&transaction)?;
     transaction.commit()?;
     Ok(outcome)

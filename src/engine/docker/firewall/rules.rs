@@ -67,6 +67,11 @@ impl Rules {
         rules.iter().map(|rule| format!("-A {} {rule}", self.away())).collect()
     }
 
+    /// How many rules there are, with the two that lead to them.
+    pub(super) fn count(&self) -> usize {
+        self.to_host().len() + self.to_elsewhere().len() + 2
+    }
+
     fn away(&self) -> String {
         format!("{}-AWAY", self.chain)
     }

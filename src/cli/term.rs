@@ -1,0 +1,130 @@
+//! A term is the time in which this daemon reconciles. Before and after it, it serves callers and stands by.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Surface;
+use crate::installation::{Holder, Installation, Lock};
+use crate::reconcile::follow::Follower;
+use crate::reconcile::leadership::{keep_leading, stand_by};
+use crate::reconcile::{Controller, World};
+use crate::records::Records;
+use crate::settings::Settings;
+
+/// How often one that leads without the lock looks whether its holder, who was asleep, has given it back.
+const LOCK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What terms are made of.
+pub struct Terms {
+    /// The state folder, whose lock tells that no other process of this host is at work.
+    pub installation: Installation,
+    /// What is written into the lock.
+    pub holder: Holder,
+    /// Read anew with every change of the tree.
+    pub settings: Arc<Settings>,
+    /// Where the lease is.
+    pub records: Arc<dyn Records>,
+    /// What is reconciled.
+    pub world: Arc<World>,
+    /// What reconciles it.
+    pub controller: Arc<Controller>,
+    /// Told whether it may be asked to apply.
+    pub surface: Arc<Surface>,
+    /// Told when the first term, if there is one, has looked at everything once.
+    pub begun: Arc<Notify>,
+}
+
+impl Terms {
+    /// Stands by, reconciles, stands by again, until `stop`.
+    pub async fn run(self, lock: Option<Lock>, stop: CancellationToken) {
+        let lock = Mutex::new(lock);
+        let mut has_lost = false;
+        loop {
+            let daemon = self.world.daemon.clone();
+            let epoch = tokio::select! {
+                () = stop.cancelled() => break,
+                epoch = stand_by(&*self.records, &daemon, has_lost, || self.take(&lock)) => epoch,
+            };
+            self.lead(epoch, &lock, &stop).await;
+            if stop.is_cancelled() {
+                // Nobody has to wait for it to run out.
+                let _ = self.records.resign(epoch).await;
+                break;
+            }
+            tracing::warn!("another daemon has taken over; this one goes on serving, and stands by");
+            *guard(&lock) = None;
+            has_lost = true;
+            self.surface.set_to_follow(Arc::clone(&self.controller));
+            if let Err(error) = self.controller.look().await {
+                tracing::warn!("cannot look at the world: {error}");
+            }
+        }
+        let _ = self.records.dismiss(&self.world.daemon).await;
+    }
+
+    /// One term.
+    async fn lead(&self, epoch: u64, lock: &Mutex<Option<Lock>>, stop: &CancellationToken) {
+        self.records.fence(Some(epoch));
+        self.world.role.lead();
+        tracing::info!(epoch, "this daemon reconciles");
+        self.sign(lock);
+        let term = stop.child_token();
+        let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
+            Ok((follower, ask)) => {
+                self.surface.set_to_lead(Arc::clone(&self.controller), ask.clone());
+                let followed = tokio::spawn(follower.run(term.clone()));
+                ask.look().await;
+                Some(followed)
+            }
+            Err(error) => {
+                tracing::error!("{error}");
+                None
+            }
+        };
+        self.begun.notify_one();
+        let lock_again = async {
+            loop {
+                tokio::time::sleep(LOCK_AGAIN).await;
+                if guard(lock).is_none() && self.take(lock) {
+                    self.sign(lock);
+                }
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = keep_leading(Arc::clone(&self.records), &self.world.role, epoch) => self.world.role.follow(),
+            () = lock_again => {}
+        }
+        term.cancel();
+        if let Some(followed) = followed {
+            let _ = followed.await;
+        }
+    }
+
+    /// Takes the lock where nobody has it; `true` where it is ours.
+    fn take(&self, lock: &Mutex<Option<Lock>>) -> bool {
+        let mut lock = guard(lock);
+        if lock.is_none() {
+            *lock = self.installation.try_lock().ok().flatten();
+        }
+        lock.is_some()
+    }
+
+    /// Writes down who is at work, for commands that want to ask.
+    fn sign(&self, lock: &Mutex<Option<Lock>>) {
+        let signed = match &mut *guard(lock) {
+            Some(lock) => lock.write(&self.holder),
+            None => self.installation.sign(&self.holder),
+        };
+        if let Err(error) = signed {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+fn guard(lock: &Mutex<Option<Lock>>) -> std::sync::MutexGuard<'_, Option<Lock>> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,78 @@
+//! An aim is what the controller wants of an API at this moment: from the tree where it reconciles, else from the records.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::controller::Controller;
+use super::desired::{Basis, Desired, Goal, Ground};
+use super::goals::{Grounds, goals};
+use super::look::Look;
+use super::turn::{TurnError, lock};
+use crate::tree::ApiId;
+use crate::world::Record;
+
+impl Controller {
+    /// What should be of every API, after a look.
+    #[must_use]
+    pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
+        if !self.world.role.leads() {
+            let (running, routed) = (look.running(), self.world.routes.table());
+            let ids: BTreeSet<&ApiId> = look.records.keys().chain(&running).chain(routed.keys()).collect();
+            return ids.into_iter().map(|id| (id.clone(), self.follow(id, look.records.get(id)))).collect();
+        }
+        let tree = self.tree();
+        let goals = goals(&Grounds {
+            tree: tree.as_deref().map_err(String::as_str),
+            records: &look.records,
+            running: &look.running(),
+            confirmed: &look.confirmed,
+            recent: &look.recent,
+            base: &self.base.digest,
+            at: self.world.clock.now(),
+            owner: &self.world.owner,
+            policy: &lock(&self.policy).clone(),
+        });
+        *lock(&self.has_waiting) = goals.values().any(|desired| matches!(desired.basis, Basis::RemovalWaits(_)));
+        let may_go = goals.iter().filter(|(_, desired)| matches!(desired.goal, Goal::Remove));
+        *lock(&self.removable) = may_go.map(|(id, _)| id.clone()).collect();
+        goals
+    }
+
+    /// What should be of one API, from the tree as it is now.
+    pub(super) fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
+        if !self.world.role.leads() {
+            return self.follow(id, record);
+        }
+        let keep = |basis| Desired::keep(id, record, &self.world.owner, basis);
+        let tree = match self.tree() {
+            Ok(tree) => tree,
+            Err(why) => return keep(Basis::Unreadable(why)),
+        };
+        let folder = tree.folders.get(id);
+        if folder.is_none() && !lock(&self.removable).contains(id) {
+            return keep(Basis::RemovalHeld("its folder is gone; whether it may go is being looked at".to_owned()));
+        }
+        let ground = Ground { base: &self.base.digest, owner: &self.world.owner, at: self.world.clock.now() };
+        Desired::of(id, folder, record, &ground)
+    }
+
+    /// That an API serves what the records say is in force.
+    fn follow(&self, id: &ApiId, record: Option<&Record>) -> Desired {
+        // A hold is the concern of whoever reconciles: what it brings about is in force once it serves.
+        let record = record.map(|record| Record { hold: None, ..record.clone() });
+        Desired::keep(id, record.as_ref(), &self.world.owner, Basis::Following)
+    }
+
+    /// A word that an API may go was about the folder that was gone then. Once it is back, the word is spent.
+    pub(super) async fn withdraw_confirmations(&self, look: &Look) -> Result<(), TurnError> {
+        let Ok(tree) = self.tree() else { return Ok(()) };
+        let is_spent = |id: &&ApiId| {
+            let is_there = look.records.contains_key(*id) || look.instances.contains_key(*id);
+            tree.folders.contains_key(*id) || !is_there
+        };
+        let spent: Vec<ApiId> = look.confirmed.iter().filter(is_spent).cloned().collect();
+        if !spent.is_empty() {
+            self.world.records.withdraw_removal(&spent).await?;
+        }
+        Ok(())
+    }
+}

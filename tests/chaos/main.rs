@@ -1,0 +1,250 @@
+//! Faults, on a real engine: what skep does on its worst day.
+//!
+//! A program of its own rather than a set of tests, since all of it happens in one [arena](arena) and ends in one table.
+//! `cargo test` runs a sample of a few minutes; `make chaos` runs all of it. `docs/reliability.md` holds a run.
+
+#![allow(clippy::print_stdout, reason = "a table is what this is for")]
+
+mod arena;
+mod engine;
+mod engines;
+mod hands;
+mod host;
+mod http;
+mod load;
+mod matrix;
+mod proxy;
+mod rolling;
+mod scene;
+mod seed;
+mod site;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use engine::Engine;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use seed::Seed;
+use site::Site;
+use table::Row;
+
+/// Injects faults into skep, its engine and its host, and prints what came of it.
+#[derive(Debug, Clone, Parser)]
+struct Args {
+    /// Only parts with one of these in their names.
+    only: Vec<String>,
+    /// Everything. Without this, a sample that takes a few minutes.
+    #[arg(long)]
+    all: bool,
+    /// Draws what a sample consists of, and the order of runs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Rolling changes under load.
+    #[arg(long)]
+    changes: Option<u32>,
+    /// Requests meanwhile, at least.
+    #[arg(long)]
+    requests: Option<u64>,
+    /// Write the table to this file as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Write the table to this file as Markdown.
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// Say what comes of each run.
+    #[arg(long)]
+    verbose: bool,
+    // What the test runner of Rust takes, so that `cargo test -- --nocapture` means no harm here.
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    #[arg(long, short, hide = true)]
+    quiet: bool,
+    #[arg(long, hide = true)]
+    exact: bool,
+    #[arg(long, hide = true)]
+    list: bool,
+    #[arg(long, hide = true)]
+    ignored: bool,
+    #[arg(long, hide = true)]
+    include_ignored: bool,
+    #[arg(long, hide = true)]
+    test_threads: Option<usize>,
+    #[arg(long, hide = true)]
+    skip: Vec<String>,
+    #[arg(long, hide = true)]
+    format: Option<String>,
+    #[arg(long, hide = true)]
+    color: Option<String>,
+}
+
+/// The parts, in the order in which they run.
+const PARTS: [&str; 15] = [
+    "matrix-change",
+    "matrix-swap",
+    "matrix-install",
+    "hands",
+    "engine-restart",
+    "engine-frozen",
+    "disk-full",
+    "tree-rewritten",
+    "queue-overflow",
+    "clock",
+    "descriptors",
+    "port",
+    "ended",
+    "two-daemons",
+    "rolling",
+];
+
+fn main() -> ExitCode {
+    start().unwrap_or_else(|error| {
+        println!("chaos: error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start() -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some(arena::INIT) => return arena::init(&words[1..]),
+        Some(arena::WORK) => return block_on(work(&words[1..])),
+        _ => {}
+    }
+    let args = Args::parse();
+    if args.list || parts(&args).is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    block_on(async { arena::enter(&Seed::make().await?, &words).await })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}
+
+fn parts(args: &Args) -> Vec<&'static str> {
+    let is_wanted = |part: &&str| args.only.is_empty() || args.only.iter().any(|only| part.contains(only.as_str()));
+    PARTS
+        .into_iter()
+        .filter(is_wanted)
+        .filter(|part| !args.skip.iter().any(|skip| part.contains(skip.as_str())))
+        .collect()
+}
+
+/// Where faults happen, and what all parts share.
+pub struct Arena {
+    engine: Arc<Engine>,
+    index: PathBuf,
+    /// The installation whose requirements the others inherit.
+    donor: String,
+    stories: PathBuf,
+    args: Args,
+    begun: Instant,
+}
+
+impl Arena {
+    /// A new installation.
+    pub async fn site(&self) -> anyhow::Result<Site> {
+        let site = Site::open(&self.engine, &self.index)?;
+        site.inherit(&self.donor).await?;
+        Ok(site)
+    }
+
+    /// The same sequence for the same seed.
+    pub fn chance(&self) -> StdRng {
+        StdRng::seed_from_u64(self.args.seed)
+    }
+
+    /// Says how it goes.
+    pub fn say(&self, text: &str) {
+        if self.args.verbose || text.contains("WRONG") {
+            println!("chaos: {:>4.0} s: {text}", self.begun.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Keeps a story for whoever wants to know why. Gives its file.
+    pub fn tell(&self, title: &str, story: &str) -> anyhow::Result<PathBuf> {
+        fs::create_dir_all(&self.stories)?;
+        let count = fs::read_dir(&self.stories)?.count();
+        let file = self.stories.join(format!("{count}.log"));
+        fs::write(&file, format!("{title}\n{story}"))?;
+        Ok(file)
+    }
+}
+
+/// What happens inside the arena.
+async fn work(words: &[String]) -> anyhow::Result<ExitCode> {
+    let [folder, cgroup, seed, words @ ..] = words else {
+        anyhow::bail!("an arena has a folder, a control group and a seed")
+    };
+    let args = Args::parse_from([String::new()].iter().chain(words));
+    let begun = Instant::now();
+    let seed = Seed::at(Path::new(seed));
+    let engine = Arc::new(Engine::open(Path::new(folder), cgroup, &seed).await?);
+    let index = seed.folder().join("index");
+    let stories = Path::new(env!("CARGO_TARGET_TMPDIR")).join("chaos-stories");
+    fs::remove_dir_all(&stories).or_else(|error| if stories.exists() { Err(error) } else { Ok(()) })?;
+
+    let donor = Site::open(&engine, &index)?;
+    let (code, said) = donor.run(&["apply"]).await?;
+    anyhow::ensure!(code == 0, "the arena's engine runs nothing: {said}\n{}", engine.log());
+    let arena = Arena { engine, index, donor: donor.owner().to_owned(), stories, args, begun };
+    let arena = Arc::new(arena);
+    println!("chaos: the arena was ready after {:.1} s", begun.elapsed().as_secs_f64());
+
+    let mut rows = Vec::new();
+    for part in parts(&arena.args) {
+        let begun = Instant::now();
+        let found = run_part(&arena, part).await;
+        let found = found.unwrap_or_else(|error| {
+            let mut row = Row::new(part);
+            row.bad(format!("{error:#}"));
+            vec![row]
+        });
+        println!("chaos: {part}: {:.0} s", begun.elapsed().as_secs_f64());
+        rows.extend(found);
+    }
+    println!("\n{}", table::text(&rows));
+    println!("{:.1} minutes; seed {}", begun.elapsed().as_secs_f64() / 60.0, arena.args.seed);
+    if let Some(path) = &arena.args.json {
+        fs::write(path, serde_json::to_vec_pretty(&rows)?)?;
+    }
+    if let Some(path) = &arena.args.markdown {
+        fs::write(path, table::markdown(&rows))?;
+    }
+    Ok(if rows.iter().all(Row::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn run_part(arena: &Arc<Arena>, part: &str) -> anyhow::Result<Vec<Row>> {
+    /// Runs of the matrix in a sample, for each scenario.
+    const SAMPLE: usize = 12;
+    let all = arena.args.all;
+    let limit = (!all).then_some(SAMPLE);
+    let tries = |many: usize| if all { many } else { 1 };
+    match part {
+        "hands" => hands::run(arena, tries(3)).await,
+        "engine-restart" => engines::restarts(arena, tries(3)).await,
+        "engine-frozen" => engines::frozen(arena, tries(2)).await,
+        "disk-full" => engines::full(arena, tries(3)).await,
+        "tree-rewritten" => host::rewritten(arena, tries(2)).await,
+        "queue-overflow" => host::overflow(arena, tries(3)).await,
+        "clock" => host::clock(arena, tries(1)).await,
+        "descriptors" => host::descriptors(arena, tries(3)).await,
+        "port" => host::port(arena, tries(3)).await,
+        "ended" => host::ended(arena, if all { 20 } else { 3 }).await,
+        "two-daemons" => host::two(arena, tries(2)).await,
+        "rolling" => {
+            let (changes, requests) = if all { (100, 200_000) } else { (4, 0) };
+            rolling::run(arena, arena.args.changes.unwrap_or(changes), arena.args.requests.unwrap_or(requests)).await
+        }
+        "matrix-change" => matrix::run(arena, matrix::Scenario::Change, limit).await,
+        "matrix-swap" => matrix::run(arena, matrix::Scenario::Swap, limit).await,
+        "matrix-install" => matrix::run(arena, matrix::Scenario::Install, limit).await,
+        _ => Err(anyhow::anyhow!("no such part: {part}")),
+    }
+}

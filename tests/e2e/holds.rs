@@ -1,0 +1,87 @@
+//! What somebody asks to be left as it is, and how it goes on.
+
+use crate::apps::saying;
+use crate::world::World;
+
+#[test]
+fn a_rollback_serves_the_earlier_revision_over_restarts_until_the_next_push() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.expect_rest("hello", "synced", "healthy");
+    world.code("hello", &saying("two"));
+    world.expect_answer("hello", "/", "two");
+    world.expect_rest("hello", "synced", "healthy");
+
+    let ran = world.run(&["rollback", "hello", "--why", "two is wrong", "--by", "ada"]).expect(0);
+    assert!(ran.out.contains("rolled back to") && ran.out.contains("ada"), "{}", ran.out);
+    world.expect_answer("hello", "/", "one");
+    let status = world.expect_rest("hello", "held", "healthy");
+    assert!(status["message"].as_str().unwrap().contains("two is wrong"), "{status}");
+    let plan = world.run(&["plan"]).expect(0).out;
+    assert!(plan.contains("rolled back to") && plan.contains("ada"), "{plan}");
+
+    world.crash();
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.expect_rest("hello", "held", "healthy");
+
+    world.code("hello", &saying("three"));
+    world.expect_answer("hello", "/", "three");
+    world.expect_rest("hello", "synced", "healthy");
+    let listed = world.run(&["rollback", "hello", "--list"]).expect(0).out;
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+}
+
+#[test]
+fn what_is_held_is_healed_and_not_changed_until_it_is_released() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.run(&["apply"]).expect(0);
+    world.run(&["hold", "nobody"]).expect(1);
+    world.run(&["hold", "hello", "--until", "2h"]).expect(0);
+    // Held before the change was deployed: it is the next good push, and goes ahead.
+    world.code("hello", &saying("two"));
+    world.run(&["hold", "hello", "--why", "not before Monday"]).expect(0);
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    let before = world.containers("hello");
+    crate::engine::kill(&before[0]);
+    world.until("the held one is healed", || {
+        let now = world.instances("hello");
+        now.len() == 1 && now[0].is_running && now[0].id != before[0]
+    });
+    world.expect_answer("hello", "/", "one");
+    let status = world.expect_rest("hello", "held", "healthy");
+    assert!(status["message"].as_str().unwrap().contains("not before Monday"), "{status}");
+    world.run(&["release", "hello"]).expect(0);
+    world.expect_answer("hello", "/", "two");
+    world.run(&["release", "hello"]).expect(1);
+}
+
+#[test]
+fn a_renamed_api_is_created_before_it_is_removed() {
+    let world = World::new();
+    world.code("old-name", &saying("one"));
+    world.serve();
+    world.expect_answer("old-name", "/", "one");
+    world.expect_rest("old-name", "synced", "healthy");
+    std::fs::rename(world.root().join("apis/old-name"), world.root().join("apis/new-name")).unwrap();
+    world.until("the new name answers", || {
+        // At every moment one of them does.
+        let old = world.get("old-name", "/").status;
+        let new = world.get("new-name", "/").status;
+        assert!(old == 200 || new == 200 || world.get("new-name", "/").status == 200, "neither answers: {old}, {new}");
+        new == 200
+    });
+    world.until("the old one is gone", || world.instances("old-name").is_empty());
+    world.expect_rest("new-name", "synced", "healthy");
+
+    // The same without a daemon, in one go.
+    world.interrupt();
+    std::fs::rename(world.root().join("apis/new-name"), world.root().join("apis/newest-name")).unwrap();
+    let ran = world.run(&["apply"]).expect(0);
+    assert!(ran.out.contains("newest-name"), "{}", ran.out);
+    assert!(world.instances("new-name").is_empty() && world.instances("newest-name").len() == 1);
+}
