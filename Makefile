@@ -4,7 +4,8 @@ SHELL := /bin/bash
 # Where rustup and the distribution put programs that a bare login does not find.
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := help
-.PHONY: help run setup build check test lint fuzz bench chaos hostile schema ci clean
+SEEDS ?= 100000
+.PHONY: help run setup build check test lint fuzz bench chaos hostile simulate schema ci clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -27,6 +28,9 @@ check: build ## Check skep.yaml and apis/, without an engine
 test: ## Run all tests, those against a real engine included
 	@scripts/setup test
 	@exec scripts/with-engine cargo test --locked
+
+simulate: ## Play SEEDS=100000 histories of users, faults and daemons in memory; one alone with SKEP_SEED=…
+	@SKEP_SEEDS=$(SEEDS) cargo test --release --locked --test simulation -- --nocapture
 
 lint: ## Check formatting, lints, licences and advisories
 	@scripts/setup lint

@@ -41,7 +41,8 @@ fn main() -> anyhow::Result<()> {
     if let [_, part, gateway] = &arguments[..]
         && part == "callers"
     {
-        return call(gateway.parse()?);
+        call(gateway.parse()?);
+        return Ok(());
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let mut site = Site::new(SETTINGS)?;
@@ -119,20 +120,16 @@ fn load(gateway: SocketAddr) -> anyhow::Result<Seen> {
 }
 
 /// The callers: a line for each answer, in µs, or an error.
-#[expect(clippy::unnecessary_wraps, reason = "one of several programs in one, which may fail")]
-fn call(gateway: SocketAddr) -> anyhow::Result<()> {
+fn call(gateway: SocketAddr) {
     let seen = bombs::load(gateway, NEIGHBOUR, LENGTH);
     let mut text: String = seen.spans.iter().map(|span| format!("{}\n", span.as_micros())).collect();
     text.extend(seen.errors.iter().map(|error| format!("{error}\n")));
     print!("{text}");
-    Ok(())
 }
 
 fn series(seen: &Seen) -> Series {
     let mut series = Series::default();
-    for span in &seen.spans {
-        series.add(*span);
-    }
+    seen.spans.iter().for_each(|span| series.add(*span));
     series
 }
 

@@ -44,8 +44,8 @@ fn offset(source: Source<'_>, line: u32, column: u32) -> usize {
     let lines: Vec<&str> = if source.text.is_empty() { vec![""] } else { lines.collect() };
     let start: usize = lines[..line as usize - 1].iter().map(|line| line.len()).sum();
     let text = lines[line as usize - 1];
-    let columns = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-    start + columns.clone().nth(column as usize - 1).expect("the column is in the line")
+    let mut columns = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+    start + columns.nth(column as usize - 1).expect("the column is in the line")
 }
 
 /// The carets stand below what they point at.

@@ -1,6 +1,6 @@
 //! Settled settings, written down as somebody could have written them.
 
-use crate::settings::{CaBundle, Dial, Settings};
+use crate::settings::{BuildSettings, CaBundle, Dial, EngineSettings, Policy, Settings};
 use crate::tree::{Egress, Probe, Spec};
 
 /// An `api.yaml` that says all that the spec does.
@@ -9,67 +9,84 @@ pub(super) fn manifest(spec: &Spec) -> String {
     format!("name: {name}\ndescription: {description}\n{}", common(spec, "\n"))
 }
 
-/// A `skep.yaml` that says all that the settings do, but for what belongs to the host.
+/// A `skep.yaml` that says all that the settings do, but for what belongs to the host. All fields are named, so that a
+/// new one cannot be forgotten.
 pub(super) fn settings(settings: &Settings) -> String {
-    let Settings { build, policy, engine, .. } = settings;
-    let ca_bundle = match &build.ca_bundle {
+    let Settings { build, policy, engine, look_every, defaults, .. } = settings;
+    let BuildSettings { base_image, ca_bundle, index_url, concurrency, timeout, memory, cpu } = build;
+    let Policy {
+        max_deletes,
+        max_deletes_percent,
+        max_file,
+        max_folder,
+        max_files,
+        keep_revisions,
+        keep_events,
+        min_free_disk,
+    } = policy;
+    let EngineSettings { host: _, dial, ports: (first, last) } = engine;
+    let ca_bundle = match ca_bundle {
         CaBundle::Auto => text("auto"),
         CaBundle::Image => text("none"),
         CaBundle::File(path) => text(path.to_str().expect("it was read from text")),
     };
-    let index_url = build.index_url.as_ref().map(|url| format!(", index_url: {}", text(url))).unwrap_or_default();
-    let dial = match engine.dial {
+    let index_url = index_url.as_ref().map(|url| format!(", index_url: {}", text(url))).unwrap_or_default();
+    let base_image = text(base_image);
+    let dial = match dial {
         Dial::Auto => "auto",
         Dial::Address => "address",
         Dial::Loopback => "loopback",
     };
-    let defaults = common(&settings.defaults, ", ");
+    let defaults = common(defaults, ", ");
     let defaults = defaults.trim_end_matches([',', ' ']);
     format!(
         "defaults: {{ {defaults} }}\n\
-         build: {{ base_image: {}, ca_bundle: {ca_bundle}, concurrency: {}, timeout: {}, memory: {}, cpu: {}{index_url} }}\n\
-         policy: {{ max_deletes: {{ count: {}, percent: {} }}, max_file: {}, max_folder: {}, max_files: {} }}\n\
-         engine: {{ dial: {dial}, ports: {{ first: {}, last: {} }} }}\n\
-         look_every: {}\n",
-        text(&build.base_image),
-        build.concurrency,
-        build.timeout,
-        build.memory,
-        build.cpu,
-        policy.max_deletes,
-        policy.max_deletes_percent,
-        policy.max_file,
-        policy.max_folder,
-        policy.max_files,
-        engine.ports.0,
-        engine.ports.1,
-        settings.look_every,
+         build: {{ base_image: {base_image}, ca_bundle: {ca_bundle}, concurrency: {concurrency}, timeout: {timeout}, \
+         memory: {memory}, cpu: {cpu}{index_url} }}\n\
+         policy: {{ max_deletes: {{ count: {max_deletes}, percent: {max_deletes_percent} }}, max_file: {max_file}, \
+         max_folder: {max_folder}, max_files: {max_files}, min_free_disk: {min_free_disk}, \
+         keep: {{ revisions: {keep_revisions}, events: {keep_events} }} }}\n\
+         engine: {{ dial: {dial}, ports: {{ first: {first}, last: {last} }} }}\n\
+         look_every: {look_every}\n",
     )
 }
 
 /// The keys that `api.yaml` and the defaults of `skep.yaml` share.
 fn common(spec: &Spec, between: &str) -> String {
-    let Spec { resources, health, route, .. } = spec;
+    let Spec {
+        name: _,
+        description: _,
+        app,
+        resources,
+        replicas,
+        health,
+        route,
+        rate_limit,
+        env,
+        egress,
+        drain,
+        suspend,
+    } = spec;
     let probe = match health.probe {
         Probe::Http => "http",
         Probe::Tcp => "tcp",
     };
-    let egress = match spec.egress {
+    let egress = match egress {
         Egress::Internet => "internet",
         Egress::None => "none",
     };
-    let limit = spec.rate_limit.map_or_else(
+    let limit = rate_limit.map_or_else(
         || "none".to_owned(),
         |limit| format!("{{ requests: {}, per: {}, burst: {} }}", limit.requests, limit.per, limit.burst),
     );
-    let env: Vec<String> = spec.env.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
+    let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
     let lines = [
-        format!("app: {}", text(&spec.app)),
+        format!("app: {}", text(app)),
         format!(
             "resources: {{ cpu: {}, memory: {}, pids: {}, tmp: {} }}",
             resources.cpu, resources.memory, resources.pids, resources.tmp
         ),
-        format!("replicas: {}", spec.replicas),
+        format!("replicas: {replicas}"),
         format!(
             "health: {{ probe: {probe}, path: {}, interval: {}, timeout: {}, grace: {} }}",
             text(&health.path),
@@ -81,8 +98,8 @@ fn common(spec: &Spec, between: &str) -> String {
         format!("rate_limit: {limit}"),
         format!("env: {{ {} }}", env.join(", ")),
         format!("egress: {egress}"),
-        format!("deploy: {{ drain: {} }}", spec.drain),
-        format!("suspend: {}", spec.suspend),
+        format!("deploy: {{ drain: {drain} }}"),
+        format!("suspend: {suspend}"),
     ];
     lines.into_iter().map(|line| line + between).collect()
 }

@@ -50,13 +50,20 @@ pub async fn enter(seed: &Seed, arguments: &[String]) -> anyhow::Result<ExitCode
     let alive = arena.stdin.take();
     let status = tokio::select! {
         status = arena.wait() => status?,
-        _ = tokio::signal::ctrl_c() => {
+        () = told_to_stop() => {
             drop(alive);
             arena.wait().await?;
             bail!("interrupted");
         }
     };
     Ok(ExitCode::from(u8::try_from(status.code().unwrap_or(1)).unwrap_or(1)))
+}
+
+/// Returns at Ctrl-C, or SIGTERM.
+async fn told_to_stop() {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let Ok(mut terminate) = terminate else { return std::future::pending().await };
+    tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = terminate.recv() => {} }
 }
 
 /// Where `ip`, `iptables` and `dockerd` are, also for those whose own path leaves out `sbin`.

@@ -24,7 +24,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use engine::Engine;
@@ -33,6 +34,7 @@ use rand::rngs::StdRng;
 use seed::Seed;
 use site::Site;
 use table::Row;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Injects faults into skep, its engine and its host, and prints what came of it.
 #[derive(Debug, Clone, Parser)]
@@ -83,23 +85,15 @@ struct Args {
     color: Option<String>,
 }
 
-/// The parts, in the order in which they run.
-const PARTS: [&str; 15] = [
-    "matrix-change",
-    "matrix-swap",
-    "matrix-install",
-    "hands",
-    "engine-restart",
-    "engine-frozen",
-    "disk-full",
-    "tree-rewritten",
-    "queue-overflow",
-    "clock",
-    "descriptors",
-    "port",
-    "ended",
-    "two-daemons",
-    "rolling",
+/// The parts. Those of a line run one after the other, at the same time as those of its other line: one waits for deadlines
+/// most of the time. Lines wait for those before them, since what happens to the engine happens to all.
+const PARTS: [[&[&str]; 2]; 3] = [
+    [&["matrix-change", "matrix-swap", "matrix-install"], &[]],
+    [
+        &["hands", "tree-rewritten", "queue-overflow", "clock", "descriptors", "port", "ended", "two-daemons"],
+        &["matrix-silence"],
+    ],
+    [&["engine-restart", "engine-frozen", "disk-full", "rolling"], &[]],
 ];
 
 fn main() -> ExitCode {
@@ -117,7 +111,7 @@ fn start() -> anyhow::Result<ExitCode> {
         _ => {}
     }
     let args = Args::parse();
-    if args.list || parts(&args).is_empty() {
+    if args.list || PARTS.iter().flatten().copied().flatten().all(|part| !args.wants(part)) {
         return Ok(ExitCode::SUCCESS);
     }
     block_on(async { arena::enter(&Seed::make().await?, &words).await })
@@ -127,13 +121,11 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
 }
 
-fn parts(args: &Args) -> Vec<&'static str> {
-    let is_wanted = |part: &&str| args.only.is_empty() || args.only.iter().any(|only| part.contains(only.as_str()));
-    PARTS
-        .into_iter()
-        .filter(is_wanted)
-        .filter(|part| !args.skip.iter().any(|skip| part.contains(skip.as_str())))
-        .collect()
+impl Args {
+    fn wants(&self, part: &str) -> bool {
+        let is_named = |names: &[String]| names.iter().any(|name| part.contains(name.as_str()));
+        (self.only.is_empty() || is_named(&self.only)) && !is_named(&self.skip)
+    }
 }
 
 /// Where faults happen, and what all parts share.
@@ -143,6 +135,9 @@ pub struct Arena {
     /// The installation whose requirements the others inherit.
     donor: String,
     stories: PathBuf,
+    told: AtomicUsize,
+    /// How many runs there have been.
+    runs: AtomicUsize,
     args: Args,
     begun: Instant,
 }
@@ -162,16 +157,25 @@ impl Arena {
 
     /// Says how it goes.
     pub fn say(&self, text: &str) {
-        if self.args.verbose || text.contains("WRONG") {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        if self.args.verbose {
             println!("chaos: {:>4.0} s: {text}", self.begun.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Says from time to time that it goes on.
+    async fn hum(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let runs = self.runs.load(Ordering::Relaxed);
+            println!("chaos: {:>4.0} s: {runs} runs so far", self.begun.elapsed().as_secs_f64());
         }
     }
 
     /// Keeps a story for whoever wants to know why. Gives its file.
     pub fn tell(&self, title: &str, story: &str) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&self.stories)?;
-        let count = fs::read_dir(&self.stories)?.count();
-        let file = self.stories.join(format!("{count}.log"));
+        let file = self.stories.join(format!("{}.log", self.told.fetch_add(1, Ordering::Relaxed)));
         fs::write(&file, format!("{title}\n{story}"))?;
         Ok(file)
     }
@@ -193,22 +197,19 @@ async fn work(words: &[String]) -> anyhow::Result<ExitCode> {
     let donor = Site::open(&engine, &index)?;
     let (code, said) = donor.run(&["apply"]).await?;
     anyhow::ensure!(code == 0, "the arena's engine runs nothing: {said}\n{}", engine.log());
-    let arena = Arena { engine, index, donor: donor.owner().to_owned(), stories, args, begun };
-    let arena = Arc::new(arena);
+    let donor = donor.owner().to_owned();
+    let (told, runs) = (AtomicUsize::default(), AtomicUsize::default());
+    let arena = Arc::new(Arena { engine, index, donor, stories, told, runs, args, begun });
     println!("chaos: the arena was ready after {:.1} s", begun.elapsed().as_secs_f64());
 
+    let humming = Arc::clone(&arena);
+    let humming = AbortOnDropHandle::new(tokio::spawn(async move { humming.hum().await }));
     let mut rows = Vec::new();
-    for part in parts(&arena.args) {
-        let begun = Instant::now();
-        let found = run_part(&arena, part).await;
-        let found = found.unwrap_or_else(|error| {
-            let mut row = Row::new(part);
-            row.bad(format!("{error:#}"));
-            vec![row]
-        });
-        println!("chaos: {part}: {:.0} s", begun.elapsed().as_secs_f64());
-        rows.extend(found);
+    for [line, other] in PARTS {
+        let (first, second) = tokio::join!(run_line(&arena, line), run_line(&arena, other));
+        rows.extend(first.into_iter().chain(second));
     }
+    drop(humming);
     println!("\n{}", table::text(&rows));
     println!("{:.1} minutes; seed {}", begun.elapsed().as_secs_f64() / 60.0, arena.args.seed);
     if let Some(path) = &arena.args.json {
@@ -220,6 +221,24 @@ async fn work(words: &[String]) -> anyhow::Result<ExitCode> {
     Ok(if rows.iter().all(Row::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Some parts, one after the other. What goes wrong with one is a row of its own.
+async fn run_line(arena: &Arc<Arena>, line: &[&str]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for part in line.iter().filter(|part| arena.args.wants(part)) {
+        let begun = Instant::now();
+        let found = run_part(arena, part).await.unwrap_or_else(|error| {
+            let mut row = Row::new(*part);
+            row.bad(format!("{error:#}"));
+            vec![row]
+        });
+        let wrong = found.iter().filter(|row| !row.is_good()).count();
+        let (took, all) = (begun.elapsed().as_secs_f64(), arena.begun.elapsed().as_secs_f64());
+        println!("chaos: {all:>4.0} s: {part}: {} rows, {wrong} of them wrong, in {took:.0} s", found.len());
+        rows.extend(found);
+    }
+    rows
+}
+
 async fn run_part(arena: &Arc<Arena>, part: &str) -> anyhow::Result<Vec<Row>> {
     /// Runs of the matrix in a sample, for each scenario.
     const SAMPLE: usize = 12;
@@ -227,7 +246,17 @@ async fn run_part(arena: &Arc<Arena>, part: &str) -> anyhow::Result<Vec<Row>> {
     let limit = (!all).then_some(SAMPLE);
     let tries = |many: usize| if all { many } else { 1 };
     match part {
-        "hands" => hands::run(arena, tries(3)).await,
+        "matrix-silence" => {
+            let limit = (!all).then_some(2);
+            let run = |scenario| matrix::silence(arena, scenario, limit);
+            let (change, swap, install) = tokio::try_join!(
+                run(matrix::Scenario::Change),
+                run(matrix::Scenario::Swap),
+                run(matrix::Scenario::Install)
+            )?;
+            Ok([change, swap, install].concat())
+        }
+        "hands" => hands::run(arena, tries(2)).await,
         "engine-restart" => engines::restarts(arena, tries(3)).await,
         "engine-frozen" => engines::frozen(arena, tries(2)).await,
         "disk-full" => engines::full(arena, tries(3)).await,

@@ -44,6 +44,11 @@ impl Address {
     pub fn has_effect(&self) -> bool {
         !self.call.starts_with("GET ") && !self.call.starts_with("HEAD ")
     }
+
+    /// Whether it divides a history. What is cleaned up from time to time comes when it comes.
+    fn divides(&self) -> bool {
+        self.has_effect() && self.call != "DELETE /images/{}"
+    }
 }
 
 impl fmt::Display for Address {
@@ -182,7 +187,7 @@ impl State {
         let occurrence = record.seen.entry(call.clone()).or_default();
         *occurrence += 1;
         let address = Address { after: record.effects, occurrence: *occurrence, call };
-        if address.has_effect() {
+        if address.divides() {
             record.effects += 1;
             record.seen.clear();
         }

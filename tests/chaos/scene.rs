@@ -60,7 +60,7 @@ impl Scene {
 
     /// Waits for rest, and writes down how long that took since `from`. The callers of the other API must not notice.
     pub async fn settle(&self, arena: &Arena, row: &mut Row, from: Instant) -> anyhow::Result<()> {
-        self.settle_excused(arena, row, from).await?;
+        self.settle_with(arena, row, from).await?;
         let failed = self.callers.failed_since(self.begun);
         if let Some(first) = failed.first() {
             row.wrong.push(format!("{} requests to another API failed: {}", failed.len(), first.what));
@@ -71,6 +71,12 @@ impl Scene {
 
     /// As [`Scene::settle`], where callers cannot but notice.
     pub async fn settle_excused(&self, arena: &Arena, row: &mut Row, from: Instant) -> anyhow::Result<()> {
+        self.settle_with(arena, row, from).await?;
+        row.excused += self.callers.failed_since(self.begun).len();
+        Ok(())
+    }
+
+    async fn settle_with(&self, arena: &Arena, row: &mut Row, from: Instant) -> anyhow::Result<()> {
         match self.site.settled(&self.wanted, PATIENCE).await {
             Ok((at, rest)) if rest.leftovers.is_empty() => row.good(at.saturating_duration_since(from)),
             Ok((_, rest)) => {

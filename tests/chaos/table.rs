@@ -20,6 +20,8 @@ pub struct Row {
     pub requests: usize,
     /// … and how many of them failed.
     pub failed: usize,
+    /// Those that nobody could have served, as with their containers gone. They are not among the failed.
+    pub excused: usize,
     /// What a reader should know of these figures.
     pub note: String,
     /// What went wrong, one line each.
@@ -51,6 +53,16 @@ impl Row {
 
     pub fn is_good(&self) -> bool {
         self.converged == self.tries && self.failed == 0 && self.wrong.is_empty()
+    }
+
+    /// The note, and what else is not in the columns.
+    fn remark(&self) -> Option<String> {
+        let excused = match self.excused {
+            0 => String::new(),
+            count => format!("{count} requests failed that nobody could have served"),
+        };
+        let parts: Vec<_> = [self.note.as_str(), &excused].into_iter().filter(|part| !part.is_empty()).collect();
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -97,8 +109,8 @@ pub fn text(rows: &[Row]) -> String {
         let mark = if row.is_good() { "" } else { "  <--" };
         text += &format!("{}{mark}\n", line(cells));
     }
-    for row in rows.iter().filter(|row| !row.note.is_empty()) {
-        text += &format!("\n{}: {}", row.fault, row.note);
+    for (row, remark) in rows.iter().filter_map(|row| row.remark().map(|remark| (row, remark))) {
+        text += &format!("\n{}: {remark}", row.fault);
     }
     for row in rows {
         for wrong in row.wrong.iter().take(5) {
@@ -114,8 +126,9 @@ pub fn markdown(rows: &[Row]) -> String {
     for row in rows {
         text += &format!("| {} |\n", row.cells().join(" | "));
     }
-    for row in rows.iter().filter(|row| !row.note.is_empty()) {
-        text += &format!("\n{}: {}\n", row.fault, row.note);
+    text += "\n";
+    for (row, remark) in rows.iter().filter_map(|row| row.remark().map(|remark| (row, remark))) {
+        text += &format!("- {}: {remark}\n", row.fault);
     }
     text
 }

@@ -221,8 +221,9 @@ async fn what_a_crash_left_behind_is_swept_and_what_works_is_left() {
     let world = World::get();
     let image = world.image().await;
     let other = World::alone(settings(Dial::Auto));
-    let make = async |command: &[&str]| {
-        let labels = [("dev.skep.owner", other.owner.as_str()), ("dev.skep.role", "build")];
+    let make = async |command: &[&str], maker: &str| {
+        let owner = other.owner.as_str();
+        let labels = [("dev.skep.owner", owner), ("dev.skep.role", "build"), ("dev.skep.maker", maker)];
         let body = ContainerCreateBody {
             image: Some(image.to_string()),
             entrypoint: Some(command.iter().map(|&word| word.to_owned()).collect()),
@@ -234,9 +235,19 @@ async fn what_a_crash_left_behind_is_swept_and_what_works_is_left() {
         engine().start_container(&id, None).await.unwrap();
         id
     };
-    let ended = make(&["true"]).await;
-    let working = make(&["sleep", "60"]).await;
+    let parent = format!("{}.{}", std::os::unix::process::parent_id(), started(std::os::unix::process::parent_id()));
+    let ended = make(&["true"], &parent).await;
+    let working = make(&["sleep", "60"], &parent).await;
+    // A process that is no more, and this one, which knows nothing of it.
+    make(&["sleep", "60"], "1.0").await;
+    make(&["sleep", "60"], &format!("{}.{}", std::process::id(), started(std::process::id()))).await;
     engine().wait_container(&ended, None).next().await;
     other.docker.sweep().await.unwrap();
     assert_eq!(other.build_containers().await, [working]);
+}
+
+/// When a process of this host started: the 22nd field of its `stat`.
+fn started(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned()
 }

@@ -45,7 +45,7 @@ pub struct Cloud {
     name: String,
     table: String,
     rules: Vec<Vec<String>>,
-    server: Child,
+    servers: Vec<Child>,
 }
 
 impl Cloud {
@@ -76,20 +76,28 @@ impl Cloud {
         for rule in &rules {
             ip(&[&["rule", "add"], &rule.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
         }
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &name, "python3", "-c", SERVER]);
+        let mut cloud = Self { name, table, rules, servers: Vec::new() };
         // Datagrams are answered from the address that they were sent to.
-        command.args(METADATA).arg(MIRROR).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut server = command.spawn().unwrap();
+        cloud.serve(&[&["-c", SERVER], &METADATA[..], &[MIRROR]].concat());
+        cloud
+    }
+
+    /// Runs a Python program there, and waits until it says that it is ready.
+    pub fn serve(&mut self, arguments: &[&str]) {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "python3"]).args(arguments);
+        let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         crate::world::read_until(server.stdout.as_mut().unwrap(), "ready");
-        Self { name, table, rules, server }
+        self.servers.push(server);
     }
 }
 
 impl Drop for Cloud {
     fn drop(&mut self) {
-        self.server.kill().ok();
-        self.server.wait().ok();
+        for server in &mut self.servers {
+            server.kill().ok();
+            server.wait().ok();
+        }
         for rule in &self.rules {
             Command::new("ip").args(["rule", "del"]).args(rule).status().ok();
         }

@@ -12,7 +12,7 @@ const LENGTH: Duration = Duration::from_secs(5);
 /// What the daemon may have in memory meanwhile, in bytes: far less than any of the bombs sends.
 const MEMORY: u64 = 200 << 20;
 
-const NEIGHBOUR: &str = r#"
+pub const NEIGHBOUR: &str = r#"
 async def app(scope, receive, send):
     if scope["type"] != "http":
         raise RuntimeError("only HTTP")
@@ -69,7 +69,7 @@ fn go_off(is_wanted: impl Fn(&Bomb) -> bool) {
 }
 
 /// Bytes of a process that are in memory.
-fn resident(pid: u32) -> u64 {
+pub fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10

@@ -50,7 +50,7 @@ pub struct Host {
 impl Scene {
     pub fn open() -> Self {
         let mut world = World::new();
-        world.listen = "0.0.0.0:0".to_owned();
+        "0.0.0.0:0".clone_into(&mut world.listen);
         for (id, egress) in TRIERS.into_iter().chain(NEIGHBOURS).zip(["internet", "none", "internet", "none"]) {
             world.code(id, PROBE);
             world.settings(id, &format!("egress: {egress}\n"));
@@ -154,12 +154,14 @@ impl Scene {
     }
 }
 
+/// How many hosts there have been.
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
 impl Host {
     fn open() -> Self {
         let [service, database, engine] = [0, 5432, 2375].map(|port| echo(listener(port)));
         let six = TcpListener::bind("[::]:0").map_or(0, echo);
         let datagrams = UdpSocket::bind("0.0.0.0:0").unwrap();
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
         let local = format!("skep-hostile-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let listener = UnixListener::bind_addr(&LocalAddress::from_abstract_name(&local).unwrap()).unwrap();
         std::thread::spawn(move || while listener.accept().is_ok() {});

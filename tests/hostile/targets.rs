@@ -45,8 +45,8 @@ fn elsewhere() -> String {
         .chain(listed)
         .filter_map(|path| std::fs::read_to_string(path).ok());
     let lines: Vec<String> = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
-    let used = lines.iter().filter(|line| !line.trim_start().starts_with('#'));
-    let host = used.filter_map(|line| line.split_once("http://")?.1.split('/').next()).next();
+    let mut used = lines.iter().filter(|line| !line.trim_start().starts_with('#'));
+    let host = used.find_map(|line| line.split_once("http://")?.1.split('/').next());
     host.unwrap_or("example.com").trim().to_owned()
 }
 

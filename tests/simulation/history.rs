@@ -1,56 +1,60 @@
-//! A history is one seed's sequence of pushes, faults and crashes, played against the real reconciler.
+//! A history is a list of events, played against the real reconciler. It ends with all faults over, all daemons awake and
+//! at rest, and a look at whether everything is as it should be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use skep::engine::Engine;
-use skep::gateway::Routes;
-use skep::reconcile::desired::Ground;
-use skep::reconcile::turn::{Clock, Going};
-use skep::reconcile::{Action, Desired, Outcome, World, plan};
-use skep::records::Records;
-use skep::tree::{Api, ApiId, Broken, Digest, Folder, Requirement, Requirements, Spec};
+use skep::gateway::{Route, RouteState, Upstream};
+use skep::reconcile::turn::Clock;
+use skep::reconcile::{Next, Outcome};
+use skep::tree::{Api, ApiId, Broken, Digest, File, Folder, RateLimit, Requirement, Requirements, Seconds, Spec, Tree};
 use skep::world::instance::InstanceName;
-use skep::world::{Answer, Record, Run};
+use skep::world::{Hold, Run, Served};
 
-use super::parts::{BEHAVIOURS, Faults, SimClock, SimEngine, SimReadings, is_good};
-use super::records::SimRecords;
-
-const OWNER: &str = "0123456789ab";
+use super::daemon::{Daemon, Done, Task, is_fenced};
+use super::event::{App, Edit, Event, IDS, Kind, Meddling};
+use super::faults::{Faults, SimClock};
+use super::parts::{DRAIN, GRACE, Request, SimEngine};
+use super::records::Tables;
 
 /// Turns after which an API that has not come to rest is going round in circles.
 const TURNS: usize = 600;
 
+/// Polls after which whatever is being waited for does not come.
+const POLLS: usize = 20_000;
+
 pub struct History {
-    random: SmallRng,
-    clock: Arc<SimClock>,
-    faults: Arc<Faults>,
-    engine: Arc<SimEngine>,
-    records: Arc<SimRecords>,
-    world: World,
-    tree: BTreeMap<ApiId, Folder>,
-    runtime: tokio::runtime::Runtime,
+    pub clock: Arc<SimClock>,
+    pub faults: Arc<Faults>,
+    pub engine: Arc<SimEngine>,
+    pub tables: Arc<Mutex<Tables>>,
+    pub tree: Arc<Tree>,
+    pub daemons: [Option<Daemon>; 2],
+    /// What daemons that are gone had sent.
+    late: Vec<Task>,
+    boots: u32,
     is_loud: bool,
-    turns: u64,
+    pub turns: u64,
 }
 
-type Verdict<T> = Result<T, String>;
+pub type Verdict<T> = Result<T, String>;
 
 impl History {
-    pub fn new(seed: u64) -> Self {
+    pub fn new() -> Self {
         let clock = Arc::new(SimClock::new());
-        let faults = Arc::new(Faults::new(seed));
-        let engine = Arc::new(SimEngine::new(Arc::clone(&faults), Arc::clone(&clock)));
-        let records = Arc::new(SimRecords::new(Arc::default(), Arc::clone(&faults)));
-        let world = boot(&engine, &records, &clock);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let random = SmallRng::seed_from_u64(seed);
-        Self { random, clock, faults, engine, records, world, tree: BTreeMap::new(), runtime, is_loud: false, turns: 0 }
+        let faults = Arc::new(Faults::new(Arc::clone(&clock)));
+        let tables = Arc::new(Mutex::new(Tables::default()));
+        let engine = Arc::new(SimEngine::new(Arc::clone(&faults), Arc::clone(&clock), Arc::clone(&tables)));
+        let tree = Arc::new(Tree { folders: BTreeMap::new(), findings: Vec::new() });
+        let (daemons, late) = ([None, None], Vec::new());
+        Self { clock, faults, engine, tables, tree, daemons, late, boots: 0, is_loud: false, turns: 0 }
     }
 
     pub fn loud(mut self) -> Self {
@@ -58,344 +62,495 @@ impl History {
         self
     }
 
-    fn say(&self, text: impl FnOnce() -> String) {
+    pub fn say(&self, text: impl FnOnce() -> String) {
         if self.is_loud {
-            println!("{} {}", self.clock.now(), text());
+            println!("{:.3} {}", self.clock.now(), text());
         }
     }
 
-    /// Plays pushes and faults, lets the faults end, and looks whether the laws hold.
-    pub fn play(mut self) -> Verdict<u64> {
-        for _ in 0..self.random.random_range(5..60) {
-            self.happen();
-            let count = self.random.random_range(0..8);
-            for _ in 0..count {
-                let ids = self.ids();
-                if let Some(id) = ids.choose(&mut self.random) {
-                    self.turn(id)?;
-                }
+    /// Plays the events, lets the faults end, and looks whether all is well.
+    pub fn play(&mut self, kind: Kind, events: &[Event]) -> Verdict<()> {
+        for event in events {
+            if kind == Kind::Calm && event.is_wanted() {
+                self.come_to_rest()?;
             }
+            self.happen(event)?;
         }
-        self.faults.set(0);
-        self.converge()?;
-        self.look_at_the_end()?;
-        Ok(self.turns)
+        self.come_to_rest()?;
+        self.look_at_the_end()
     }
 
-    /// A plan made at some moment without faults is, action by action, what turns then do.
-    pub fn compare_plan_with_apply(mut self) -> Verdict<()> {
-        for _ in 0..self.random.random_range(1..25) {
-            self.happen();
-            self.faults.set(0);
-            if self.random.random_bool(0.5) {
-                let ids = self.ids();
-                if let Some(id) = ids.choose(&mut self.random) {
-                    self.turn(id)?;
+    /// Every API that anybody knows.
+    pub fn ids(&self) -> BTreeSet<ApiId> {
+        let mut ids: BTreeSet<ApiId> = self.tree.folders.keys().cloned().collect();
+        ids.extend(self.tables.lock().unwrap().rows.keys().cloned());
+        ids.extend(self.engine.host.lock().unwrap().containers.values().map(|c| c.job.api.clone()));
+        ids
+    }
+
+    pub fn happen(&mut self, event: &Event) -> Verdict<()> {
+        self.say(|| format!("— {event}"));
+        match event {
+            Event::Push { id, app, is_heard } => self.push(*id, *app, *is_heard),
+            Event::Limits { id, requests } => {
+                self.change(*id, |spec| {
+                    spec.rate_limit = Some(RateLimit { requests: *requests, per: Seconds::new(1), burst: *requests });
+                });
+            }
+            Event::Scale { id, replicas } => self.change(*id, |spec| spec.replicas = *replicas),
+            Event::RemoveFolder { id } => self.edit_tree(true, |folders| drop(folders.remove(&api_id(*id)))),
+            Event::BreakFolder { id } => {
+                let id = api_id(*id);
+                let broken = Folder::Broken(Arc::new(Broken { id: id.clone(), findings: Vec::new() }));
+                self.edit_tree(true, |folders| drop(folders.insert(id, broken)));
+            }
+            Event::Rename { from, to } => self.edit_tree(true, |folders| {
+                if let Some(Folder::Sound(api)) = folders.remove(&api_id(*from)) {
+                    let renamed = Api { id: api_id(*to), ..Api::clone(&api) };
+                    folders.insert(api_id(*to), Folder::Sound(Arc::new(renamed)));
+                }
+            }),
+            Event::Hold { id } => self.hold(&api_id(*id), None),
+            Event::Release { id } => drop(self.tables.lock().unwrap().holds.remove(&api_id(*id))),
+            Event::Rollback { id, back } => {
+                let revisions = self.tables.lock().unwrap().revisions.get(&api_id(*id)).cloned().unwrap_or_default();
+                if let Some(served) = revisions.into_iter().nth(*back) {
+                    self.hold(&api_id(*id), Some(Box::new(served)));
                 }
             }
-        }
-        for id in self.ids() {
-            let look = self.runtime.block_on(self.world.look()).map_err(|error| error.to_string())?;
-            // A bad revision does not go as planned, which no plan can know.
-            if !self.behaviour(&id).is_none_or(|behaviour| is_good(&behaviour)) {
-                continue;
+            Event::EditRow { id, edit } => self.edit_row(&api_id(*id), *edit),
+            Event::Meddle { nth, meddling } => self.meddle(*nth, *meddling),
+            Event::ImagesGone => self.engine.host.lock().unwrap().images.clear(),
+            Event::CleanUp => self.begin(|daemon| daemon.leads().then(|| daemon.clean_up())),
+            Event::Request { id, daemon } => self.request(&api_id(*id), *daemon),
+            Event::RequestsEnd => {
+                self.engine.host.lock().unwrap().gateways.iter_mut().flatten().for_each(|g| g.requests.clear());
             }
-            let desired = self.desired(&id, look.records.get(&id));
-            let mut observed = self.world.observed(&look, &desired);
-            // The first look of all sets the probes going; the plan speaks of a world that is being probed.
-            observed = {
-                let _ = observed;
-                self.world.observed(&look, &desired)
+            Event::Pass { seconds } => self.clock.advance(Duration::from_secs(*seconds)),
+            Event::Boot { daemon } => self.boot(*daemon),
+            Event::Crash { daemon, is_late } => self.crash(*daemon, *is_late),
+            Event::Pause { daemon } => self.wake(*daemon, false),
+            Event::Resume { daemon } => self.wake(*daemon, true),
+            Event::TakeOver { daemon } => {
+                if self.is_awake(*daemon)
+                    && let Some(daemon) = self.daemons[*daemon].as_mut().filter(|daemon| !daemon.leads())
+                {
+                    daemon.take_over(&self.tables);
+                }
+            }
+            Event::Fault { after, count, fault } => self.faults.plan(*after, *count, *fault),
+            Event::StaleLists { count } => self.engine.host.lock().unwrap().remember(*count),
+            Event::Calls { count, order } => return self.work_by_calls(*count, *order),
+            Event::Turns { count, order } => return self.work_by_turns(*count, *order),
+            Event::Rest => return self.come_to_rest(),
+        }
+        Ok(())
+    }
+
+    fn edit_tree(&mut self, is_heard: bool, edit: impl FnOnce(&mut BTreeMap<ApiId, Folder>)) {
+        edit(&mut Arc::make_mut(&mut self.tree).folders);
+        for (number, daemon) in self.daemons.iter().enumerate() {
+            if let Some(daemon) = daemon.as_ref().filter(|_| is_heard && self.is_awake(number)) {
+                daemon.read(&self.tree);
+                daemon.tasks.iter().for_each(|task| task.woken.notify_one());
+            }
+        }
+    }
+
+    fn push(&mut self, id: usize, app: App, is_heard: bool) {
+        let api = sound(&api_id(id), app);
+        let bytes: Arc<[u8]> = source(app).into_bytes().into();
+        self.tables.lock().unwrap().blobs.insert(Digest::of(&bytes), bytes);
+        self.edit_tree(is_heard, |folders| drop(folders.insert(api.id.clone(), Folder::Sound(Arc::new(api)))));
+    }
+
+    fn change(&mut self, id: usize, change: impl FnOnce(&mut Spec)) {
+        self.edit_tree(true, |folders| {
+            if let Some(Folder::Sound(api)) = folders.get_mut(&api_id(id)) {
+                change(&mut Arc::make_mut(api).spec);
+            }
+        });
+    }
+
+    /// As `skep hold` and `skep rollback` do it.
+    fn hold(&self, id: &ApiId, serve: Option<Box<Served>>) {
+        let mut tables = self.tables.lock().unwrap();
+        if tables.rows.contains_key(id) {
+            let on = match self.tree.folders.get(id) {
+                Some(Folder::Sound(api)) => Some(api.content()),
+                _ => None,
             };
-            let (planned, waits) = plan::unfold(&desired, &observed);
-            if waits.is_some() {
-                continue;
+            let (by, at) = ("somebody".to_owned(), self.clock.now());
+            tables.holds.insert(id.clone(), Hold { on, serve, by, why: String::new(), at, until: None });
+        }
+    }
+
+    fn edit_row(&self, id: &ApiId, edit: Edit) {
+        let mut tables = self.tables.lock().unwrap();
+        if edit == Edit::Delete {
+            tables.rows.remove(id);
+            return;
+        }
+        let Some(row) = tables.rows.get_mut(id) else { return };
+        match edit {
+            Edit::Status => "an edit".clone_into(&mut row.status.message),
+            Edit::ForgetServed => row.served = None,
+            Edit::ForgetFailures => row.failures.clear(),
+            Edit::Delete => {}
+        }
+    }
+
+    fn meddle(&self, nth: usize, meddling: Meddling) {
+        let mut host = self.engine.host.lock().unwrap();
+        let names: Vec<InstanceName> = host.containers.keys().cloned().collect();
+        let Some(name) = (!names.is_empty()).then(|| &names[nth % names.len()]) else { return };
+        if meddling == Meddling::Remove {
+            host.containers.remove(name);
+            return;
+        }
+        let container = host.containers.get_mut(name).unwrap();
+        container.run = match meddling {
+            Meddling::Kill => Run::Exited { code: 137, out_of_memory: false },
+            Meddling::OutOfMemory => Run::Exited { code: 137, out_of_memory: true },
+            Meddling::Pause => Run::Paused,
+            Meddling::Disconnect => Run::Running { address: None, since: container.started },
+            Meddling::Alter | Meddling::Remove => {
+                container.altered = true;
+                return;
             }
-            let mut news = self.world.news.subscribe();
-            self.settle_one(&id)?;
-            let mut done = Vec::new();
-            while let Ok(news) = news.try_recv() {
-                if let Going::Step { action: Some(action), .. } = news.what {
-                    done.push(essence(&action));
-                }
+        };
+    }
+
+    fn request(&self, id: &ApiId, daemon: usize) {
+        let (mut host, opened) = (self.engine.host.lock().unwrap(), self.clock.now());
+        let Some(gateway) = host.gateways[daemon].as_mut().filter(|gateway| gateway.is_awake) else { return };
+        if let Some(in_flight) = gateway.routes.upstreams(id).first().and_then(Upstream::begin) {
+            gateway.requests.push(Request { in_flight, opened });
+        }
+    }
+
+    fn boot(&mut self, number: usize) {
+        self.crash(number, false);
+        self.boots += 1;
+        let mut daemon = Daemon::boot(number, &self.engine, format!("daemon-{number}-{}", self.boots));
+        if self.is_awake(1 - number) {
+            daemon.step_down(&self.tables);
+        } else {
+            daemon.take_over(&self.tables);
+        }
+        daemon.read(&self.tree);
+        self.daemons[number] = Some(daemon);
+    }
+
+    fn crash(&mut self, number: usize, is_late: bool) {
+        self.engine.host.lock().unwrap().gateways[number] = None;
+        if let Some(daemon) = self.daemons[number].take() {
+            self.late.extend(daemon.tasks.into_iter().filter(|task| is_late && task.is_on_its_way));
+        }
+    }
+
+    fn wake(&mut self, number: usize, is_awake: bool) {
+        if let Some(gateway) = &mut self.engine.host.lock().unwrap().gateways[number] {
+            gateway.is_awake = is_awake;
+        }
+    }
+
+    fn is_awake(&self, number: usize) -> bool {
+        self.engine.host.lock().unwrap().gateways[number].as_ref().is_some_and(|gateway| gateway.is_awake)
+    }
+
+    fn awake(&self) -> Vec<usize> {
+        (0..2).filter(|number| self.is_awake(*number)).collect()
+    }
+
+    /// Begins something on every daemon that is awake.
+    fn begin(&mut self, task: impl Fn(&Daemon) -> Option<Task>) {
+        for number in self.awake() {
+            if let Some(daemon) = &mut self.daemons[number] {
+                daemon.tasks.extend(task(daemon));
             }
-            // One planned wait may take several slices of waiting.
-            done.dedup();
-            let planned: Vec<String> = planned.iter().map(|step| essence(&step.action)).collect();
-            if planned != done {
-                return Err(format!("{id}: planned\n  {}\ndone\n  {}", planned.join("\n  "), done.join("\n  ")));
+        }
+    }
+
+    fn work_by_calls(&mut self, count: u32, order: u64) -> Verdict<()> {
+        self.clock.step(true);
+        let mut random = SmallRng::seed_from_u64(order);
+        for _ in 0..count {
+            if !self.late.is_empty() && random.random_bool(0.2) {
+                let task = self.late.swap_remove(random.random_range(0..self.late.len()));
+                self.arrive(task);
+            }
+            let Some(number) = self.awake().choose(&mut random).copied() else { return Ok(()) };
+            if random.random_bool(0.15) || self.daemons[number].as_ref().is_some_and(|d| d.tasks.is_empty()) {
+                self.begin_by_chance(number, &mut random);
+            }
+            let tasks = self.daemons[number].as_ref().map_or(0, |daemon| daemon.tasks.len());
+            if tasks > 0 {
+                let before = self.clock.progress();
+                self.poll(number, random.random_range(0..tasks))?;
+                let is_idle = self.clock.progress() == before;
+                self.clock.advance(Duration::from_millis(if is_idle { 200 } else { 1 }));
             }
         }
         Ok(())
     }
 
-    /// A good revision, then a bad one, then the good one again: as if nothing had been.
-    pub fn there_and_back(mut self) -> Verdict<()> {
-        let id = ApiId::new("a").unwrap();
-        let replicas = self.random.random_range(1..4);
-        let bad = BEHAVIOURS[self.random.random_range(2..BEHAVIOURS.len())];
-        let push = |history: &mut Self, behaviour: &str| {
-            history.tree.insert(id.clone(), sound(&id, 1, behaviour, replicas, false));
+    /// A hint comes, or the time for a look at everything.
+    fn begin_by_chance(&mut self, number: usize, random: &mut SmallRng) {
+        let ids = Vec::from_iter(self.ids());
+        let Some(daemon) = &mut self.daemons[number] else { return };
+        if random.random_bool(0.15) {
+            daemon.read(&self.tree);
+            if daemon.tasks.iter().all(|task| task.id.is_some()) && may_look(daemon) {
+                daemon.tasks.push(daemon.look());
+            }
+        } else if let Some(id) = ids.choose(random) {
+            // Each API has one worker at most.
+            if daemon.tasks.iter().all(|task| task.id.as_ref() != Some(id)) {
+                daemon.tasks.push(daemon.turn(id));
+            }
+        }
+    }
+
+    fn work_by_turns(&mut self, count: u32, order: u64) -> Verdict<()> {
+        self.clock.step(false);
+        let mut random = SmallRng::seed_from_u64(order);
+        for _ in 0..count {
+            let Some(number) = self.awake().choose(&mut random).copied() else { return Ok(()) };
+            self.begin_by_chance(number, &mut random);
+            self.finish(number)?;
+        }
+        Ok(())
+    }
+
+    /// Polls what a daemon is in the middle of until all of it is done.
+    fn finish(&mut self, number: usize) -> Verdict<()> {
+        for _ in 0..POLLS {
+            let tasks = self.daemons[number].as_ref().map_or(0, |daemon| daemon.tasks.len());
+            if tasks == 0 {
+                return Ok(());
+            }
+            for task in (0..tasks).rev() {
+                self.poll(number, task)?;
+            }
+        }
+        Err(format!("daemon {number} waits for ever"))
+    }
+
+    /// Polls one task of a daemon once, with the laws watched over.
+    fn poll(&mut self, number: usize, nth: usize) -> Verdict<Option<Done>> {
+        let Some(mut task) = self.daemons[number].as_mut().map(|daemon| daemon.tasks.swap_remove(nth)) else {
+            return Ok(None);
         };
-        push(&mut self, "good");
-        self.converge()?;
-        let before = self.essence_of_the_world(&id);
-        push(&mut self, bad);
-        self.converge()?;
-        if self.engine.healthy_routed(&id) != usize::from(replicas) {
-            return Err(format!("a {bad} revision took the good one down"));
-        }
-        push(&mut self, "good");
-        self.converge()?;
-        let after = self.essence_of_the_world(&id);
-        if before == after { Ok(()) } else { Err(format!("{bad}: {before}\nbecame\n{after}")) }
-    }
-
-    fn essence_of_the_world(&self, id: &ApiId) -> String {
-        let host = self.engine.host.lock().unwrap();
-        let containers: Vec<_> = host.containers.values().map(|c| (c.job.name.clone(), c.id.clone())).collect();
-        let rows = &self.records.tables.lock().unwrap().rows;
-        let row = rows.get(id).map(|row| (row.status.clone(), row.served.clone().map(|served| served.revision)));
-        format!("{containers:?} {row:?} {:?}", self.engine.routes.lock().unwrap().seen(id))
-    }
-
-    fn ids(&self) -> Vec<ApiId> {
-        let mut ids: Vec<ApiId> = self.tree.keys().cloned().collect();
-        ids.extend(self.records.tables.lock().unwrap().rows.keys().cloned());
-        ids.extend(self.engine.host.lock().unwrap().containers.values().map(|c| c.job.api.clone()));
-        ids.sort();
-        ids.dedup();
-        ids
-    }
-
-    fn behaviour(&self, id: &ApiId) -> Option<String> {
-        match self.tree.get(id)? {
-            Folder::Sound(api) => api.spec.env.get("BEHAVIOUR").cloned(),
-            Folder::Broken(_) => None,
-        }
-    }
-
-    fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
-        let ground = Ground { base: &Digest::of(b"base"), owner: OWNER, at: self.clock.now() };
-        Desired::of(id, self.tree.get(id), record, &ground)
-    }
-
-    /// The healthy instances of what served last.
-    fn servable(&self, id: &ApiId) -> usize {
-        let rows = &self.records.tables.lock().unwrap().rows;
-        let Some(served) = rows.get(id).and_then(|row| row.served.as_ref()) else { return 0 };
-        let host = self.engine.host.lock().unwrap();
-        let of_served = host.containers.values().filter(|c| c.job.api == *id && c.job.revision == served.revision);
-        let ids: Vec<_> = of_served.map(|container| Arc::clone(&container.id)).collect();
-        drop(host);
-        ids.iter().filter(|container| self.engine.is_ready(container)).count()
-    }
-
-    /// One turn, with the service law watched over.
-    fn turn(&mut self, id: &ApiId) -> Verdict<Option<Outcome>> {
-        self.turns += 1;
-        let (healthy, servable) = (self.engine.healthy_routed(id), self.servable(id));
-        let outcome = {
-            let woken = tokio::sync::Notify::new();
-            let turn = self.world.turn(id, |record| self.desired(id, record), &woken);
-            self.runtime.block_on(turn)
+        let routes = {
+            let mut host = self.engine.host.lock().unwrap();
+            host.current = number;
+            host.gateways[number].as_ref().map(|gateway| Arc::clone(&gateway.routes))
         };
-        self.say(|| format!("turn {id}: {outcome:?}"));
-        let may_stop = match self.tree.get(id) {
-            None => true,
-            Some(Folder::Sound(api)) => api.spec.suspend,
-            Some(Folder::Broken(_)) => {
-                let rows = &self.records.tables.lock().unwrap().rows;
-                rows.get(id).and_then(|row| row.served.as_ref()).is_some_and(|served| served.spec.suspend)
+        let route = |task: &Task| routes.as_ref()?.get(task.id.as_ref()?.as_str());
+        let before = route(&task);
+        let polled = task.poll();
+        task.is_on_its_way = self.faults.is_on_its_way();
+        let after = route(&task);
+        self.watch_over_poll(&task, before.as_deref(), after.as_deref())?;
+        match polled {
+            Poll::Pending => {
+                if let Some(daemon) = &mut self.daemons[number] {
+                    daemon.tasks.push(task);
+                }
+                Ok(None)
             }
-        };
-        if healthy > 0 && self.engine.healthy_routed(id) == 0 && !may_stop {
-            return Err(format!("a turn left {id} without a healthy routed instance: {outcome:?}"));
-        }
-        // Also where the route is lost for the moment, as it is in a daemon that has just started.
-        if servable > 0 && self.servable(id) == 0 && !may_stop {
-            return Err(format!("a turn left {id} without a healthy instance of what served last: {outcome:?}"));
-        }
-        match self.engine.host.lock().unwrap().broken.take() {
-            Some(broken) if !may_stop => Err(broken),
-            _ => Ok(outcome.ok()),
+            Poll::Ready(done) => {
+                self.turns += 1;
+                if let Some(id) = &task.id {
+                    self.say(|| format!("  daemon {number}, {id}: {done:?}"));
+                }
+                if let (true, Some(daemon)) = (is_fenced(&done), &mut self.daemons[number]) {
+                    daemon.step_down(&self.tables);
+                }
+                Ok(Some(done))
+            }
         }
     }
 
-    /// Turns for one API until it rests with nothing more to wait for.
-    fn settle_one(&mut self, id: &ApiId) -> Verdict<()> {
-        for _ in 0..TURNS {
-            match self.turn(id)? {
-                Some(Outcome::Settled(_) | Outcome::Wait(None, _)) => return Ok(()),
-                Some(Outcome::Wait(Some(until), _)) => self.clock.advance_to(until),
-                Some(Outcome::Again) | None => self.clock.advance(Duration::from_millis(20)),
-            }
-        }
-        let world = self.essence_of_the_world(id);
-        Err(format!("{id} does not come to rest after {TURNS} turns: {world}"))
-    }
-
-    fn converge(&mut self) -> Verdict<()> {
-        self.ids().iter().try_for_each(|id| self.settle_one(id))
-    }
-
-    /// Something happens: a push, a hand on the world, a fault, a crash.
-    fn happen(&mut self) {
-        let id = ApiId::new(["a", "b", "c"].choose(&mut self.random).unwrap()).unwrap();
-        match self.random.random_range(0..16) {
-            0..6 => {
-                let behaviour =
-                    if self.random.random_bool(0.6) { "good" } else { BEHAVIOURS.choose(&mut self.random).unwrap() };
-                let version = self.random.random_range(0..3);
-                let replicas = self.random.random_range(1..4);
-                let suspend = self.random.random_bool(0.1);
-                self.say(|| format!("push {id} version {version} {behaviour} ×{replicas} suspend={suspend}"));
-                self.tree.insert(id.clone(), sound(&id, version, behaviour, replicas, suspend));
-            }
-            6 => {
-                self.say(|| format!("remove folder {id}"));
-                self.tree.remove(&id);
-            }
-            7 => {
-                self.say(|| format!("break folder {id}"));
-                self.tree.insert(id.clone(), Folder::Broken(Arc::new(Broken { id, findings: Vec::new() })));
-            }
-            8 | 9 => self.meddle(),
-            10 => {
-                self.say(|| "all images gone".to_owned());
-                self.engine.host.lock().unwrap().images.clear();
-            }
-            11 => {
-                self.say(|| format!("row of {id} gone"));
-                self.records.tables.lock().unwrap().rows.remove(&id);
-            }
-            12 => {
-                self.say(|| "daemon crashes".to_owned());
-                self.world = boot(&self.engine, &self.records, &self.clock);
-            }
-            13 | 14 => {
-                let rate = *[0, 20, 200].choose(&mut self.random).unwrap();
-                self.say(|| format!("faults: {rate} of 1000"));
-                self.faults.set(rate);
-            }
-            _ => self.clock.advance(Duration::from_secs(self.random.random_range(1..900))),
-        }
-    }
-
-    /// Somebody's hand on a container.
-    fn meddle(&mut self) {
+    fn watch_over_poll(&self, task: &Task, before: Option<&Route>, after: Option<&Route>) -> Verdict<()> {
+        let may_stop = task.may_stop.load(Ordering::Relaxed);
         let mut host = self.engine.host.lock().unwrap();
-        let names: Vec<InstanceName> = host.containers.keys().cloned().collect();
-        let Some(name) = names.choose(&mut self.random) else { return };
-        let what = self.random.random_range(0..6);
-        if self.is_loud {
-            println!("meddle with {name}: {what}");
+        if let Some(broken) = host.broken.take().filter(|_| !may_stop) {
+            return Err(broken);
         }
-        if what == 0 {
-            host.containers.remove(name);
-            return;
+        if may_stop || before.map(std::ptr::from_ref) == after.map(std::ptr::from_ref) {
+            return Ok(());
         }
-        let container = host.containers.get_mut(name).unwrap();
-        container.run = match what {
-            1 => Run::Exited { code: 137, out_of_memory: false },
-            2 => Run::Paused,
-            3 => Run::Running { address: None, since: container.started },
-            4 => {
-                container.altered = true;
-                return;
-            }
-            _ => Run::Exited { code: 137, out_of_memory: true },
+        let tables = self.tables.lock().unwrap();
+        let healthy = |route: Option<&Route>| {
+            let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = route else { return 0 };
+            let staying = upstreams.iter().map(|upstream| &upstream.container);
+            host.healthy(staying.filter(|id| !tables.leaving.contains_key(&***id)), self.clock.now())
         };
+        if healthy(before) > 0 && healthy(after) == 0 {
+            return Err(format!("a turn of {:?} left its route without a healthy instance", task.id));
+        }
+        Ok(())
     }
 
-    /// What must be so once nothing fails any more.
-    fn look_at_the_end(&mut self) -> Verdict<()> {
-        let look = self.runtime.block_on(self.world.look()).map_err(|error| error.to_string())?;
-        for (id, folder) in &self.tree {
-            let desired = self.desired(id, look.records.get(id));
-            let observed = self.world.observed(&look, &desired);
-            if let Some(rest) = plan::plan_api(&desired, &observed)
-                && !rest.steps.is_empty()
-            {
-                return Err(format!("{id} rests, and its plan is not empty: {:?}", rest.steps));
+    /// What a daemon had sent before its end arrives.
+    fn arrive(&mut self, mut task: Task) {
+        self.engine.host.lock().unwrap().current = usize::MAX;
+        for _ in 0..10 {
+            if !task.is_on_its_way || task.poll().is_ready() {
+                break;
             }
-            let Folder::Sound(api) = folder else { continue };
-            let behaviour = api.spec.env.get("BEHAVIOUR").map_or("good", String::as_str);
-            let running = look.instances.get(id).map_or(0, Vec::len);
-            let answer = observed.route.map(|route| route.answer);
-            if api.spec.suspend {
-                if running != 0 || answer != Some(Answer::Suspended) {
-                    return Err(format!("{id} is suspended, and {running} instances are there: {answer:?}"));
-                }
-            } else if is_good(behaviour) {
-                let revision = api.revision(&Digest::of(b"base"));
-                let Some(Answer::Forward { revision: routed, containers }) = answer else {
-                    return Err(format!("{id} is good, and its route is {answer:?}"));
-                };
-                let replicas = usize::from(api.spec.replicas);
-                if routed != revision || containers.len() != replicas || running != replicas {
-                    return Err(format!(
-                        "{id}: {routed} ×{} of {running}, not {revision} ×{replicas}",
-                        containers.len()
-                    ));
+            task.is_on_its_way = self.faults.is_on_its_way();
+        }
+        self.engine.host.lock().unwrap().broken = None;
+    }
+
+    /// The faults end, all daemons wake up, and each has turns until there is nothing left to do.
+    pub fn come_to_rest(&mut self) -> Verdict<()> {
+        self.faults.end();
+        self.engine.host.lock().unwrap().stale = None;
+        self.clock.step(false);
+        for task in std::mem::take(&mut self.late) {
+            self.arrive(task);
+        }
+        for number in 0..2 {
+            self.wake(number, true);
+            self.finish(number)?;
+        }
+        self.agree_on_a_leader();
+        for _ in 0..20 {
+            self.turn_until_rest()?;
+            if !self.look_for_work()? {
+                self.engine.host.lock().unwrap().gateways.iter_mut().flatten().for_each(|g| g.requests.clear());
+                return Ok(());
+            }
+        }
+        Err("each look finds something to do that the turns before it have not done".to_owned())
+    }
+
+    fn agree_on_a_leader(&mut self) {
+        let epoch = self.tables.lock().unwrap().lease().epoch;
+        for daemon in self.daemons.iter_mut().flatten().filter(|daemon| daemon.leads() && daemon.epoch != epoch) {
+            daemon.step_down(&self.tables);
+        }
+        if self.daemons.iter().flatten().all(|daemon| !daemon.leads()) {
+            match self.daemons.iter_mut().flatten().next() {
+                Some(daemon) => daemon.take_over(&self.tables),
+                None => self.boot(0),
+            }
+        }
+        let names: Vec<String> = self.daemons.iter().flatten().map(|daemon| daemon.world.daemon.clone()).collect();
+        self.tables.lock().unwrap().followers.retain(|daemon, _| names.contains(daemon));
+    }
+
+    fn turn_until_rest(&mut self) -> Verdict<()> {
+        let ids = self.ids();
+        let numbers: Vec<usize> = (0..2).filter(|number| self.daemons[*number].is_some()).collect();
+        let mut due: BTreeSet<(ApiId, usize)> =
+            ids.iter().flat_map(|id| numbers.iter().map(|number| (id.clone(), *number))).collect();
+        let mut later: BTreeMap<(ApiId, usize), jiff::Timestamp> = BTreeMap::new();
+        for _ in 0..=TURNS * ids.len() {
+            let Some((id, number)) = due.pop_first() else {
+                let first = later.iter().min_by_key(|(_, until)| **until);
+                let Some((what, until)) = first.map(|(what, until)| (what.clone(), *until)) else { return Ok(()) };
+                later.remove(&what);
+                self.clock.advance_to(until + Duration::from_millis(1));
+                due.insert(what);
+                continue;
+            };
+            match self.take_turn(number, &id)? {
+                Ok(Some(Outcome::Wait(Some(until), _))) => drop(later.insert((id, number), until)),
+                Ok(Some(Outcome::Settled(_) | Outcome::Wait(None, _))) => {}
+                // Whatever was done, others hear of it.
+                _ => {
+                    due.extend(numbers.iter().map(|number| (id.clone(), *number)));
+                    self.clock.advance(Duration::from_millis(5));
                 }
             }
         }
-        if let Some(id) = look.instances.keys().find(|id| !self.tree.contains_key(*id)) {
-            return Err(format!("{id} has no folder, and instances"));
+        let ids: Vec<&ApiId> = due.iter().map(|(id, _)| id).collect();
+        Err(format!("{ids:?} do not come to rest: {}", self.essence()))
+    }
+
+    /// Turns of the first daemon for one API, until it rests with nothing more to wait for.
+    pub fn settle(&mut self, id: &ApiId) -> Verdict<()> {
+        for _ in 0..TURNS {
+            match self.take_turn(0, id)? {
+                Ok(Some(Outcome::Settled(_) | Outcome::Wait(None, _))) => return Ok(()),
+                Ok(Some(Outcome::Wait(Some(until), _))) => self.clock.advance_to(until + Duration::from_millis(1)),
+                _ => self.clock.advance(Duration::from_millis(20)),
+            }
         }
-        let effects = self.engine.host.lock().unwrap().effects;
-        self.converge()?;
-        let after = self.engine.host.lock().unwrap().effects;
-        if effects == after { Ok(()) } else { Err(format!("{} effects after all had settled", after - effects)) }
+        Err(format!("{id} does not come to rest after {TURNS} turns: {}", self.essence()))
+    }
+
+    /// One turn from its beginning to its end.
+    pub fn take_turn(&mut self, number: usize, id: &ApiId) -> Verdict<Done> {
+        if let Some(daemon) = &mut self.daemons[number] {
+            let task = daemon.turn(id);
+            daemon.tasks.insert(0, task);
+        }
+        for _ in 0..POLLS {
+            if let Some(done) = self.poll(number, 0)? {
+                return Ok(done);
+            }
+        }
+        Err(format!("a turn of {id} waits for ever"))
+    }
+
+    /// A look of each daemon at everything, and whether there is something to do.
+    fn look_for_work(&mut self) -> Verdict<bool> {
+        let mut is_found = false;
+        for daemon in self.daemons.iter().flatten() {
+            daemon.read(&self.tree);
+            let look = now_or_never(daemon.world.look()).ok_or("a look waits for ever")?;
+            let look = look.map_err(|error| error.to_string())?;
+            for (id, desired) in daemon.controller.goals(&look) {
+                let observed = daemon.world.observed(&look, &desired);
+                let next = daemon.world.next(&desired, &observed);
+                if matches!(next, Next::Act(_)) {
+                    self.say(|| format!("  a look finds for {id}: {next:?}"));
+                    is_found = true;
+                }
+            }
+        }
+        Ok(is_found)
     }
 }
 
-/// A daemon that starts: it knows only what it can observe.
-fn boot(engine: &Arc<SimEngine>, records: &Arc<SimRecords>, clock: &Arc<SimClock>) -> World {
-    let routes = Arc::new(Routes::default());
-    *engine.routes.lock().unwrap() = Arc::clone(&routes);
-    let readings = Arc::new(SimReadings::new(Arc::clone(engine), Arc::clone(clock)));
-    let (engine, records) = (Arc::clone(engine) as Arc<dyn Engine>, Arc::clone(records) as Arc<dyn Records>);
-    World::new(OWNER.to_owned(), engine, records, routes, readings, Arc::clone(clock) as Arc<dyn Clock>)
+/// Without a tree nothing can be said of anything; as [`skep::reconcile::Controller::look`] has it.
+fn may_look(daemon: &Daemon) -> bool {
+    !daemon.leads() || daemon.controller.tree().is_ok()
 }
 
-fn sound(id: &ApiId, version: u32, behaviour: &str, replicas: u16, suspend: bool) -> Folder {
+pub fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
+    use futures_util::FutureExt;
+    future.now_or_never()
+}
+
+pub fn api_id(id: usize) -> ApiId {
+    ApiId::new(IDS[id]).unwrap()
+}
+
+fn source(app: App) -> String {
+    format!("version {}", app.version)
+}
+
+fn sound(id: &ApiId, app: App) -> Api {
     let mut spec = Spec::built_in(id.as_str());
-    spec.env.insert("VERSION".to_owned(), version.to_string());
-    spec.env.insert("BEHAVIOUR".to_owned(), behaviour.to_owned());
-    spec.replicas = replicas;
-    spec.suspend = suspend;
-    let requirement = if behaviour == "bad-requirement" { behaviour } else { "fastapi" };
-    Folder::Sound(Arc::new(Api {
+    spec.env.insert("BEHAVIOUR".to_owned(), app.behaviour.to_owned());
+    (spec.replicas, spec.suspend) = (app.replicas, app.suspend);
+    (spec.drain, spec.health.grace) = (Seconds(DRAIN), Seconds(GRACE));
+    let requirement = if app.behaviour == "bad-requirement" { app.behaviour } else { "fastapi" };
+    let text = source(app);
+    let file = File { digest: Digest::of(text.as_bytes()), len: text.len() as u64 };
+    Api {
         id: id.clone(),
         spec,
         requirements: Requirements(vec![Requirement(requirement.to_owned())]),
-        files: BTreeMap::new(),
+        files: BTreeMap::from([("main.py".to_owned(), file)]),
         folder: PathBuf::new(),
         findings: Vec::new(),
-    }))
-}
-
-/// What an action is, without the engine's own ids.
-fn essence(action: &Action) -> String {
-    match action {
-        Action::Route { answer: Answer::Forward { revision, containers }, .. } => {
-            format!("route {revision} ×{}", containers.len())
-        }
-        Action::Route { answer, .. } => format!("route {answer:?}"),
-        Action::RecordStatus(status) => format!("record {:?} {:?} {}", status.sync, status.health, status.message),
-        Action::Start { revision, number } => format!("start {revision} {number}"),
-        Action::AwaitReady { instance, .. } => format!("await {instance}"),
-        Action::Drain { instance, .. } => format!("drain {instance}"),
-        Action::Repair { instance, .. } => format!("repair {instance}"),
-        Action::Remove { instance, .. } => format!("remove {instance}"),
-        Action::RecordServed { revision } => format!("record served {revision}"),
-        Action::Install { image } => format!("install {image}"),
-        Action::Build { image } => format!("build {image}"),
-        Action::Unroute => "unroute".to_owned(),
-        Action::Release { .. } => "release".to_owned(),
-        Action::LetGo { instance, .. } => format!("let go {instance}"),
-        Action::Forget => "forget".to_owned(),
     }
 }

@@ -10,7 +10,9 @@ use skep::records::{Event, Keep, Key, Lease, NewEvent, Pruned, Records, RecordsE
 use skep::tree::{ApiId, Digest};
 use skep::world::{Hold, Record, Served};
 
-use super::parts::Faults;
+use skep::reconcile::turn::Clock;
+
+use super::faults::Faults;
 
 /// What the database holds.
 #[derive(Default)]
@@ -19,17 +21,31 @@ pub struct Tables {
     pub holds: BTreeMap<ApiId, Hold>,
     pub revisions: BTreeMap<ApiId, Vec<Served>>,
     pub leaving: BTreeMap<String, BTreeSet<String>>,
+    /// When each container that leaves, or has left, was announced first; only the simulation knows it.
+    pub announced: BTreeMap<String, Timestamp>,
+    /// The files that were kept, and those in the tree.
+    pub blobs: BTreeMap<Digest, Arc<[u8]>>,
     pub followers: BTreeMap<String, u64>,
     pub lease: Option<Lease>,
     pub events: Vec<Event>,
 }
 
 impl Tables {
-    fn lease(&self) -> Lease {
+    pub fn lease(&self) -> Lease {
         self.lease.clone().unwrap_or(Lease { epoch: 0, holder: None, beat: 0 })
     }
 
-    fn row(&self, id: &ApiId) -> Option<Record> {
+    pub fn claim(&mut self, seen: &Lease, holder: &str) -> Option<u64> {
+        if self.lease() != *seen {
+            return None;
+        }
+        let epoch = seen.epoch + 1;
+        self.lease = Some(Lease { epoch, holder: Some(holder.to_owned()), beat: seen.beat + 1 });
+        self.followers.remove(holder);
+        Some(epoch)
+    }
+
+    pub fn row(&self, id: &ApiId) -> Option<Record> {
         let row = self.rows.get(id)?;
         Some(Record { hold: self.holds.get(id).cloned(), ..row.clone() })
     }
@@ -99,11 +115,11 @@ impl Records for SimRecords {
     async fn revisions(&self, id: &ApiId) -> Result<Vec<Served>, RecordsError> {
         self.call(|tables| tables.revisions.get(id).cloned().unwrap_or_default()).await
     }
-    async fn put_blobs(&self, _: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
-        self.write(|_| ()).await
+    async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
+        self.write(|tables| tables.blobs.extend(blobs.iter().cloned())).await
     }
-    async fn blob(&self, _: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
-        self.call(|_| None).await
+    async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
+        self.call(|tables| tables.blobs.get(digest).cloned()).await
     }
     async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError> {
         self.write(|tables| {
@@ -147,16 +163,7 @@ impl Records for SimRecords {
         self.call(|tables| tables.lease()).await
     }
     async fn claim(&self, seen: &Lease, holder: &str) -> Result<Option<u64>, RecordsError> {
-        self.call(|tables| {
-            if tables.lease() != *seen {
-                return None;
-            }
-            let epoch = seen.epoch + 1;
-            tables.lease = Some(Lease { epoch, holder: Some(holder.to_owned()), beat: seen.beat + 1 });
-            tables.followers.remove(holder);
-            Some(epoch)
-        })
-        .await
+        self.call(|tables| tables.claim(seen, holder)).await
     }
     async fn renew(&self, epoch: u64) -> Result<bool, RecordsError> {
         self.call(|tables| {
@@ -191,6 +198,7 @@ impl Records for SimRecords {
     async fn announce(&self, container: &str) -> Result<(), RecordsError> {
         self.write(|tables| {
             tables.leaving.entry(container.to_owned()).or_default();
+            tables.announced.entry(container.to_owned()).or_insert_with(|| self.faults.clock.now());
         })
         .await
     }
