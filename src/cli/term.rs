@@ -68,7 +68,7 @@ impl Terms {
     /// One term.
     async fn lead(&self, epoch: u64, lock: &Mutex<Option<Lock>>, stop: &CancellationToken) {
         self.records.fence(Some(epoch));
-        self.world.role.lead();
+        self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
         self.sign(lock);
         let term = stop.child_token();

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::controller::Controller;
-use super::desired::{Basis, Desired, Goal, Ground};
+use super::controller::{Controller, NOT_READ};
+use super::desired::{Basis, Desired, Ground};
 use super::goals::{Grounds, goals};
 use super::look::Look;
 use super::turn::{TurnError, lock};
 use crate::tree::ApiId;
 use crate::world::Record;
+
+/// Why nothing is done to an API whose folder has just gone.
+const NOT_LOOKED: &str = "its folder is gone; whether it may go is being looked at";
 
 impl Controller {
     /// What should be of every API, after a look.
@@ -32,8 +35,9 @@ impl Controller {
             policy: &lock(&self.policy).clone(),
         });
         *lock(&self.has_waiting) = goals.values().any(|desired| matches!(desired.basis, Basis::RemovalWaits(_)));
-        let may_go = goals.iter().filter(|(_, desired)| matches!(desired.goal, Goal::Remove));
-        *lock(&self.removable) = may_go.map(|(id, _)| id.clone()).collect();
+        let has_folder = |id: &ApiId| tree.as_ref().is_ok_and(|tree| tree.folders.contains_key(id));
+        let gone = goals.iter().filter(|(id, _)| !has_folder(id));
+        *lock(&self.gone) = gone.map(|(id, desired)| (id.clone(), desired.basis.clone())).collect();
         goals
     }
 
@@ -44,13 +48,21 @@ impl Controller {
             return self.follow(id, record);
         }
         let keep = |basis| Desired::keep(id, record, &self.world.owner, basis);
+        let undecided = |why| Desired::undecided(id, record, &self.world.owner, why);
         let tree = match self.tree() {
             Ok(tree) => tree,
+            // What another daemon has begun may well be what the tree says.
+            Err(why) if why == NOT_READ => return undecided(NOT_READ),
             Err(why) => return keep(Basis::Unreadable(why)),
         };
         let folder = tree.folders.get(id);
-        if folder.is_none() && !lock(&self.removable).contains(id) {
-            return keep(Basis::RemovalHeld("its folder is gone; whether it may go is being looked at".to_owned()));
+        if folder.is_none() {
+            // How many others go is not for a turn to see.
+            match lock(&self.gone).get(id) {
+                Some(Basis::Tree) => {}
+                Some(why) => return keep(why.clone()),
+                None => return undecided(NOT_LOOKED),
+            }
         }
         let ground = Ground { base: &self.base.digest, owner: &self.world.owner, at: self.world.clock.now() };
         Desired::of(id, folder, record, &ground)

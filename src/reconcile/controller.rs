@@ -14,6 +14,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::desired::Basis;
 use super::status::Status;
 use super::step::Next;
 use super::turn::{Going, Outcome, TurnError, World, lock};
@@ -29,7 +30,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Why there is no tree in a controller that has just been made.
-const NOT_READ: &str = "the tree has not been read yet";
+pub(super) const NOT_READ: &str = "the tree has not been read yet";
 
 /// Gives each API its turns.
 pub struct Controller {
@@ -38,8 +39,8 @@ pub struct Controller {
     pub(super) policy: Mutex<Policy>,
     /// The tree, or why it could not be read.
     tree: Mutex<Result<Arc<Tree>, String>>,
-    /// The APIs that the last look said may go. One that has no folder and is not in here stays for now.
-    pub(super) removable: Mutex<BTreeSet<ApiId>>,
+    /// What the last look said of each API that has no folder: [`Basis::Tree`] where it may go. Others stay for now.
+    pub(super) gone: Mutex<BTreeMap<ApiId, Basis>>,
     slots: Mutex<HashMap<ApiId, Slot>>,
     /// Goes up whenever an API comes to rest.
     rested: watch::Sender<u64>,
@@ -86,7 +87,7 @@ impl Controller {
             base,
             policy: Mutex::new(policy),
             tree: Mutex::new(Err(NOT_READ.to_owned())),
-            removable: Mutex::default(),
+            gone: Mutex::default(),
             slots: Mutex::default(),
             rested: watch::channel(0).0,
             unneeded: Mutex::default(),
@@ -109,11 +110,19 @@ impl Controller {
         &self.base
     }
 
+    /// Begins to reconcile. What was known in an earlier term is forgotten: nobody has told us of its changes since.
+    pub fn lead(&self) {
+        self.set_tree(Err(NOT_READ.to_owned()));
+        lock(&self.gone).clear();
+        self.world.forget();
+        self.world.role.lead();
+    }
+
     /// Takes in a tree. The caller hints at what changed, or looks.
     pub fn set_tree(&self, tree: Result<Arc<Tree>, String>) {
         if let Ok(tree) = &tree {
             // A leave to go is for the folder that was gone then, and not for one that came back and goes again.
-            lock(&self.removable).retain(|id| !tree.folders.contains_key(id));
+            lock(&self.gone).retain(|id, _| !tree.folders.contains_key(id));
         }
         *lock(&self.tree) = tree;
     }
@@ -136,7 +145,7 @@ impl Controller {
     #[must_use]
     pub fn must_look_for(&self, id: &ApiId) -> bool {
         lock(&self.tree).as_ref().is_ok_and(|tree| !tree.folders.contains_key(id))
-            && !lock(&self.removable).contains(id)
+            && lock(&self.gone).get(id) != Some(&Basis::Tree)
     }
 
     /// Looks at everything, and gives a turn to every API that has a step to do. Answers with their ids.

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::desired::{Desired, Goal};
+use super::desired::{Desired, Goal, Target};
 use super::step::{Action, Next, Step, route, suspended};
-use crate::world::{Instance, Observed, RouteSeen};
+use crate::world::{Answer, Instance, Observed, Run};
 
 /// Names the next step of a follower.
 ///
@@ -13,7 +13,7 @@ use crate::world::{Instance, Observed, RouteSeen};
 #[must_use]
 pub fn follow(desired: &Desired, observed: &Observed, is_let_go: impl Fn(&Instance) -> bool) -> Next {
     let routed = match &desired.goal {
-        Goal::Run(target) => route(target, observed),
+        Goal::Run(target) => moved(target, observed),
         Goal::Suspend(target) => suspended(target, observed),
         Goal::Leave | Goal::Remove => unroute(observed),
     };
@@ -46,14 +46,23 @@ pub fn follow(desired: &Desired, observed: &Observed, is_let_go: impl Fn(&Instan
     }
 }
 
-/// Of an API that the records say nothing of that could serve.
+/// As whoever reconciles moves its route, but for an instance that a hand has paused or cut off: it is put right in place,
+/// and until then callers wait.
+fn moved(target: &Target, observed: &Observed) -> Option<Next> {
+    let next = route(target, observed)?;
+    let is_refusal = matches!(&next, Next::Act(Step { action: Action::Route { answer: Answer::Unavailable, .. }, .. }));
+    let routed = observed.routed();
+    let comes_back = |instance: &Instance| {
+        let is_altered = matches!(instance.run, Run::Paused | Run::Running { address: None, .. });
+        is_altered && !instance.leaving && routed.contains(&instance.container)
+    };
+    (!is_refusal || !observed.instances.iter().any(comes_back)).then_some(next)
+}
+
+/// Of an API that the records say nothing of that could serve. One whose instances stay has lost its row by a hand, and
+/// gets it back; one that goes loses its row when its instances have gone.
 fn unroute(observed: &Observed) -> Option<Next> {
-    let is_known = observed.record.is_some();
-    match &observed.route {
-        Some(RouteSeen { .. }) if !is_known => {
-            let reason = "the records do not know it any more".to_owned();
-            Some(Next::Act(Step { action: Action::Unroute, reason }))
-        }
-        _ => None,
-    }
+    let stays = observed.record.is_some() || observed.instances.iter().any(|instance| !instance.leaving);
+    let reason = "the records do not know it any more".to_owned();
+    (observed.route.is_some() && !stays).then(|| Next::Act(Step { action: Action::Unroute, reason }))
 }

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 pub use super::action::{Action, Next, Step};
 use super::backoff;
-use super::desired::{Desired, Goal, Target};
+use super::desired::{Basis, Desired, Goal, Target};
 use super::status;
 use crate::tree::{Revision, Spec};
-use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen, Run};
+use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen, Run, Served};
 
 /// Names the next step towards `desired`.
 ///
@@ -18,6 +18,9 @@ use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen
 /// instance, no step leaves it with none unless the goal is to remove or suspend it.
 #[must_use]
 pub fn step(desired: &Desired, observed: &Observed) -> Next {
+    if matches!(desired.basis, Basis::Undecided(_)) {
+        return Next::Settled;
+    }
     let is_held = observed.record.as_ref().is_some_and(|record| record.hold.is_some());
     if let Some(why) = desired.spent_hold.filter(|_| is_held) {
         return act(Action::Release { why: why.to_owned() }, format!("the hold is over: {why}"));
@@ -158,7 +161,7 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
         .instances
         .iter()
         .filter(|other| other.is_ready() && !is_current(other, target))
-        .filter(|other| is_routed(other) || served.is_some_and(|served| served.revision == other.revision))
+        .filter(|other| is_routed(other) || may_serve(served, other))
         .collect();
     // A route has one revision; where two could go on, the one that callers have now does.
     if let Some(first) =
@@ -317,9 +320,15 @@ fn retire(observed: &Observed, drain: Duration, is_surplus: impl Fn(&Instance) -
 fn is_surplus(instance: &Instance, target: &Target, observed: &Observed) -> bool {
     let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
     let is_complete = ready_current(target, observed).count() == usize::from(target.spec.replicas);
-    let may_serve_again = served.is_some_and(|served| served.revision == instance.revision)
+    let may_serve_again = !instance.leaving
+        && may_serve(served, instance)
         && matches!(instance.run, Run::Running { .. } | Run::Unclear);
     !is_current(instance, target) && (is_complete || !may_serve_again)
+}
+
+/// Whether an instance is of what served last.
+fn may_serve(served: Option<&Served>, instance: &Instance) -> bool {
+    served.is_some_and(|served| served.revision == instance.revision && !served.spec.suspend)
 }
 
 fn is_current(instance: &Instance, target: &Target) -> bool {

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, broadcast};
 
-use super::desired::Desired;
+use super::desired::{Basis, Desired};
 use super::following::follow;
 use super::found;
 use super::leadership::Role;
@@ -270,11 +270,22 @@ impl World {
     /// The next step: towards the tree where this process reconciles, else after what the records say is in force.
     #[must_use]
     pub fn next(&self, desired: &Desired, observed: &Observed) -> Next {
-        if self.role.leads() {
-            return step(desired, observed);
+        match (&desired.basis, self.role.leads()) {
+            // Even where a term has begun meanwhile: the tree has had no say in this.
+            (Basis::Following, _) => {
+                let let_go = lock(&self.let_go);
+                follow(desired, observed, |instance| let_go.contains(&instance.container))
+            }
+            (_, true) => step(desired, observed),
+            (_, false) => Next::Settled,
         }
-        let let_go = lock(&self.let_go);
-        follow(desired, observed, |instance| let_go.contains(&instance.container))
+    }
+
+    /// Forgets what is only so while nobody else reconciles.
+    pub(super) fn forget(&self) {
+        lock(&self.known).clear();
+        lock(&self.gaps).clear();
+        lock(&self.waiting).clear();
     }
 
     /// Writes down that somebody edited the API's row: nobody else but this process writes it.

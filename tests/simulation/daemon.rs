@@ -91,7 +91,7 @@ impl Daemon {
         if let Some(epoch) = tables.claim(&seen, &self.world.daemon) {
             self.epoch = epoch;
             self.records.fence(Some(epoch));
-            self.world.role.lead();
+            self.controller.lead();
         }
     }
 

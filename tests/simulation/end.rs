@@ -90,12 +90,10 @@ impl History {
         let leader = self.daemons.iter().flatten().find(|daemon| daemon.leads());
         let theirs = leader.and_then(|leader| leader.world.routes.seen(id)).map(|route| route.answer);
         let ours = observed.route.as_ref().map(|route| route.answer.clone());
-        // Of what has never served, only the leader knows what it should be.
+        // Of what has never served, only the leader knows what it should be; and nobody cares how they are not served.
         let has_served = observed.record.as_ref().is_some_and(|record| record.served.is_some());
-        if !has_served && theirs == Some(Answer::Unavailable) {
-            return Ok(());
-        }
-        if theirs == ours {
+        let is_refused = |answer: &Option<Answer>| !matches!(answer, Some(Answer::Forward { .. }));
+        if theirs == ours || !has_served || (is_refused(&theirs) && is_refused(&ours)) {
             return Ok(());
         }
         Err(format!("{id}: callers get {} of the leader, and {} of the other", describe(theirs), describe(ours)))
@@ -168,10 +166,14 @@ impl History {
         let rows = rows.collect();
         let leader = self.daemons.iter().flatten().find(|daemon| daemon.leads());
         let table = leader.map(|leader| leader.world.routes.table()).unwrap_or_default();
-        let routes: BTreeMap<&ApiId, String> = table
-            .keys()
-            .map(|id| (id, describe(leader.and_then(|l| l.world.routes.seen(id)).map(|r| r.answer))))
-            .collect();
+        let answer = |id: &ApiId| leader.and_then(|leader| leader.world.routes.seen(id)).map(|route| route.answer);
+        // Whether what has never served is not there or not ready is forgotten with the process that tried it.
+        let is_kept = |id: &&ApiId| {
+            let has_served = tables.rows.get(*id).is_some_and(|row| row.served.is_some());
+            has_served || answer(id) != Some(Answer::Unavailable)
+        };
+        let routes = table.keys().filter(is_kept).map(|id| (id, describe(answer(id))));
+        let routes: BTreeMap<&ApiId, String> = routes.collect();
         let routes = routes.into_iter().map(|(id, route)| format!("{id} {route}")).collect();
         End { containers, rows, holds: tables.holds.keys().cloned().collect(), routes }
     }

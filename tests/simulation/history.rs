@@ -1,7 +1,7 @@
 //! A history is a list of events, played against the real reconciler. It ends with all faults over, all daemons awake and
 //! at rest, and a look at whether everything is as it should be.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -85,6 +85,9 @@ impl History {
         let mut ids: BTreeSet<ApiId> = self.tree.folders.keys().cloned().collect();
         ids.extend(self.tables.lock().unwrap().rows.keys().cloned());
         ids.extend(self.engine.host.lock().unwrap().containers.values().map(|c| c.job.api.clone()));
+        for daemon in self.daemons.iter().flatten() {
+            ids.extend(daemon.world.routes.table().keys().cloned());
+        }
         ids
     }
 
@@ -447,16 +450,17 @@ impl History {
     fn turn_until_rest(&mut self) -> Verdict<()> {
         let ids = self.ids();
         let numbers: Vec<usize> = (0..2).filter(|number| self.daemons[*number].is_some()).collect();
-        let mut due: BTreeSet<(ApiId, usize)> =
+        // In turn, so that a daemon that waits for another one does not keep it from its own.
+        let mut due: VecDeque<(ApiId, usize)> =
             ids.iter().flat_map(|id| numbers.iter().map(|number| (id.clone(), *number))).collect();
         let mut later: BTreeMap<(ApiId, usize), jiff::Timestamp> = BTreeMap::new();
         for _ in 0..=TURNS * ids.len() {
-            let Some((id, number)) = due.pop_first() else {
+            let Some((id, number)) = due.pop_front() else {
                 let first = later.iter().min_by_key(|(_, until)| **until);
                 let Some((what, until)) = first.map(|(what, until)| (what.clone(), *until)) else { return Ok(()) };
                 later.remove(&what);
                 self.clock.advance_to(until + Duration::from_millis(1));
-                due.insert(what);
+                due.push_back(what);
                 continue;
             };
             match self.take_turn(number, &id)? {
@@ -464,7 +468,11 @@ impl History {
                 Ok(Some(Outcome::Settled(_) | Outcome::Wait(None, _))) => {}
                 // Whatever was done, others hear of it.
                 _ => {
-                    due.extend(numbers.iter().map(|number| (id.clone(), *number)));
+                    for again in numbers.iter().map(|number| (id.clone(), *number)) {
+                        if !due.contains(&again) {
+                            due.push_back(again);
+                        }
+                    }
                     self.clock.advance(Duration::from_millis(5));
                 }
             }
