@@ -70,6 +70,13 @@ impl Terms {
         self.records.fence(Some(epoch));
         self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
+        let engine = Arc::clone(&self.world.engine);
+        // What another daemon was making is made again, or not wanted any more.
+        tokio::spawn(async move {
+            if let Err(error) = engine.tidy().await {
+                tracing::warn!("cannot clean up what an earlier daemon was building: {error}");
+            }
+        });
         self.sign(lock);
         let term = stop.child_token();
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {

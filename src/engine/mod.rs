@@ -82,7 +82,8 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot, as while a container stands on it.
     async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError>;
 
-    /// Removes what skep's own work left behind: ended build containers, images that lost their name.
+    /// Removes what skep's own work left behind: build containers that this process is not at work in, images that lost
+    /// their name. For whoever reconciles.
     ///
     /// # Errors
     /// Where the engine cannot be asked.

@@ -6,7 +6,7 @@ use super::desired::Desired;
 use super::step::Action;
 use crate::tree::Revision;
 use crate::world::instance::InstanceName;
-use crate::world::{Instance, Observed, Readiness, Record, RouteSeen, Run};
+use crate::world::{Answer, Instance, Observed, Readiness, Record, RouteSeen, Run};
 
 /// Changes `observed` as `action` would.
 pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
@@ -37,11 +37,17 @@ pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
             }
         }
         Action::Repair { container, .. } => {
+            // It gets back the address that it had.
+            let had = match observed.route.as_ref().map(|route| &route.answer) {
+                Some(Answer::Forward { containers, .. }) => containers.get(container).copied(),
+                _ => None,
+            };
             if let Some(instance) = observed.instances.iter_mut().find(|i| i.container == *container) {
                 instance.altered = None;
                 if instance.address().is_none() {
-                    let address = Some(std::net::SocketAddr::from(([0, 0, 0, 0], 0)));
+                    let address = had.or(Some(std::net::SocketAddr::from(([0, 0, 0, 0], 0))));
                     instance.run = Run::Running { address, since: observed.at };
+                    instance.readiness = Readiness::Ready;
                 }
             }
         }

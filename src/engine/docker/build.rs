@@ -11,7 +11,7 @@ use super::Docker;
 use super::archive::Archive;
 use super::call::Fault;
 use super::labels;
-use super::workshop::{Workshop, clean_config};
+use super::workshop::{Purpose, Workshop, clean_config};
 use crate::engine::{Build, EngineError, Progress};
 use crate::lend::lend;
 
@@ -104,7 +104,7 @@ impl Docker {
 
     /// The same by hand, for an engine whose classic builder is gone: some 300 ms slower.
     async fn build_by_commit(&self, job: &Build, below: &str) -> Result<(), EngineError> {
-        let workshop = Workshop::open(self, below, None, pack(Archive::new(), &job.files)?).await?;
+        let workshop = Workshop::open(self, Purpose::Api, below, None, pack(Archive::new(), &job.files)?).await?;
         let config = clean_config(labels::of_role(self.owner(), "code"), Vec::new());
         let committed = workshop.commit(&job.tag, config).await;
         workshop.close().await;

@@ -6,7 +6,7 @@ use super::Docker;
 use super::archive::Archive;
 use super::hardening::USER;
 use super::installer::{explain, is_out_of_reach};
-use super::workshop::{Workshop, clean_config};
+use super::workshop::{Purpose, Workshop, clean_config};
 use super::{labels, runtime};
 use crate::engine::{EngineError, Install, Progress};
 use crate::lend::lend;
@@ -40,7 +40,7 @@ impl Docker {
         let text: String = job.requirements.0.iter().map(|requirement| format!("{}\n", requirement.0)).collect();
         let files = Archive::new().file(REQUIREMENTS, 0o444, text.as_bytes())?.finish()?;
         let work = async {
-            let workshop = Workshop::open(self, &runtime.tag.0, Some(runtime::CACHE), files).await?;
+            let workshop = Workshop::open(self, Purpose::Api, &runtime.tag.0, Some(runtime::CACHE), files).await?;
             let installed = self.install_in(&workshop, job, progress).await;
             workshop.close().await;
             installed

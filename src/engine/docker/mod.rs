@@ -42,7 +42,7 @@ mod text;
 mod tidy;
 mod workshop;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -91,6 +91,8 @@ struct Shared {
     ports: tokio::sync::Mutex<BTreeSet<u16>>,
     /// One lock for each image that is being made.
     making: Mutex<HashMap<ImageTag, Arc<tokio::sync::Mutex<()>>>>,
+    /// The names of the build containers that this process is at work in.
+    workshops: Mutex<HashSet<String>>,
     /// How many installs may run at once.
     installs: Semaphore,
     /// How many builds may. Apart from the installs, so that a saved line of code waits for nobody's pandas.
@@ -130,6 +132,7 @@ impl Docker {
                 folder: OnceLock::new(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
+                workshops: Mutex::default(),
                 installs: Semaphore::new(concurrency),
                 builds: Semaphore::new(concurrency),
             }),
@@ -188,7 +191,7 @@ impl Docker {
 #[async_trait]
 impl Engine for Docker {
     async fn base(&self, progress: &Progress) -> Result<Base, EngineError> {
-        self.sweep().await?;
+        self.sweep(false).await?;
         self.runtime(progress).await.map(|runtime| runtime.base)
     }
 

@@ -9,7 +9,7 @@ use super::Docker;
 use super::archive::Archive;
 use super::hardening::{UID, USER};
 use super::labels;
-use super::workshop::{Workshop, clean_config};
+use super::workshop::{Purpose, Workshop, clean_config};
 use crate::engine::{Base, EngineError, ImageTag, Progress};
 use crate::settings::CaBundle;
 use crate::tree::Digest;
@@ -110,7 +110,7 @@ impl Docker {
             files = files.file(path, 0o444, &found.bytes)?;
         }
         let id = image.id.clone().unwrap_or_default();
-        let workshop = Workshop::open(self, &id, None, files.finish()?).await?;
+        let workshop = Workshop::open(self, Purpose::Other, &id, None, files.finish()?).await?;
         let made = self.furnish(&workshop, image, tag, has_certificates, progress).await;
         workshop.close().await;
         made

@@ -1,4 +1,4 @@
-//! Tidying keeps what skep leaves on an engine small: ended build containers, images that lost their name, and, where
+//! Tidying keeps what skep leaves on an engine small: build containers, images that lost their name, and, where
 //! the disk is full, the installer's cache.
 
 use std::path::Path;
@@ -11,9 +11,9 @@ use super::labels;
 use crate::engine::EngineError;
 
 impl Docker {
-    /// Removes ended build containers, and images of ours without a name that nothing stands on.
+    /// Removes build containers that nobody is at work in, and images of ours without a name that nothing stands on.
     pub(super) async fn tidy_up(&self) -> Result<(), EngineError> {
-        self.sweep().await?;
+        self.sweep(true).await?;
         let mut filters = labels::filter(&[(labels::OWNER, self.owner())]);
         filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };

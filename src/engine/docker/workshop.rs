@@ -1,11 +1,14 @@
 //! A workshop is the throw-away container in which an image is made. It is as hardened as an instance, save for its
 //! root file system, and ends by itself when its time is over, whatever becomes of skep.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bollard::exec::{StartExecOptions, StartExecResults};
-use bollard::models::{ContainerConfig, ContainerCreateBody, ExecConfig, Mount, MountType};
+use bollard::models::{
+    ContainerConfig, ContainerCreateBody, ContainerSummaryStateEnum as State, ExecConfig, Mount, MountType,
+};
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, ListContainersOptions, RemoveContainerOptions,
     UploadToContainerOptions,
@@ -34,10 +37,39 @@ const PIDS: u32 = 512;
 pub(super) struct Workshop {
     docker: Docker,
     id: String,
+    /// Known to be at work in for as long as this lives.
+    _name: Name,
     network: Network,
     opened: Instant,
     limit: Duration,
     is_closed: bool,
+}
+
+/// What a workshop is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An image of an API, which only the daemon that reconciles makes.
+    Api,
+    /// What any process of the installation may be at.
+    Other,
+}
+
+/// The name of a build container that this process is at work in.
+#[derive(Debug)]
+struct Name(Docker, String);
+
+impl Name {
+    fn new(docker: &Docker) -> Self {
+        let name = format!("{}{:08x}", docker.workshop_prefix(), rand::random::<u32>());
+        docker.workshops().insert(name.clone());
+        Self(docker.clone(), name)
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.0.workshops().remove(&self.1);
+    }
 }
 
 /// How a command in a workshop ended.
@@ -53,6 +85,7 @@ impl Workshop {
     /// Creates a workshop on top of `image`, with the installer's cache at `cache`, and puts `files` into it.
     pub(super) async fn open(
         docker: &Docker,
+        purpose: Purpose,
         image: &str,
         cache: Option<&str>,
         files: Bytes,
@@ -70,19 +103,21 @@ impl Workshop {
         });
         host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
         let seconds = settings.timeout.0.as_secs().max(1);
+        let mut labels = labels::of_role(docker.owner(), "build");
+        if purpose == Purpose::Api {
+            labels.insert(labels::WORK.to_owned(), "api".to_owned());
+        }
+        let name = Name::new(docker);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             user: Some("0:0".to_owned()),
             entrypoint: Some(vec!["sleep".to_owned()]),
             cmd: Some(vec![seconds.to_string()]),
-            labels: Some(labels::of_role(docker.owner(), "build")),
+            labels: Some(labels),
             host_config: Some(host),
             ..ContainerCreateBody::default()
         };
-        let options = CreateContainerOptions {
-            name: Some(format!("skep-build-{}-{:08x}", docker.owner(), rand::random::<u32>())),
-            ..CreateContainerOptions::default()
-        };
+        let options = CreateContainerOptions { name: Some(name.1.clone()), ..CreateContainerOptions::default() };
         let created = docker
             .call("create a container to build in", WORK, |client| async move {
                 client.create_container(Some(options), body).await
@@ -91,6 +126,7 @@ impl Workshop {
         let workshop = Self {
             docker: docker.clone(),
             id: created.id,
+            _name: name,
             network,
             opened: Instant::now(),
             limit: settings.timeout.0,
@@ -227,22 +263,36 @@ impl Drop for Workshop {
 }
 
 impl Docker {
-    /// Removes the workshops that a crash left behind. One that runs may be at work for another process of this
-    /// installation, and ends by itself.
+    /// Removes the workshops that a crash left behind: those that have ended or were never entered and, where this process
+    /// `leads`, those in which another one was making an image of an API. Others may be at work, and end by themselves.
     ///
     /// # Errors
     /// Where the engine cannot be asked; a container that cannot be removed is only warned of.
-    pub async fn sweep(&self) -> Result<(), EngineError> {
+    pub async fn sweep(&self, leads: bool) -> Result<(), EngineError> {
         let mut filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ROLE, "build")]);
-        filters.insert("status".to_owned(), vec!["exited".to_owned(), "dead".to_owned()]);
+        filters.insert("name".to_owned(), vec![self.workshop_prefix()]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
+        let oldest = jiff::Timestamp::now().as_second() - self.shared.build.timeout.0.as_secs().cast_signed();
         for container in self.call("list containers", QUICK, list).await? {
-            if let Some(id) = container.id {
+            let names = container.names.unwrap_or_default();
+            let is_ours = names.iter().any(|name| self.workshops().contains(name.trim_start_matches('/')));
+            let has_ended = matches!(container.state.as_ref(), Some(State::EXITED | State::DEAD));
+            let is_stale = leads && container.labels.is_some_and(|labels| labels.contains_key(labels::WORK));
+            let is_old = container.created.is_some_and(|created| created < oldest);
+            if let Some(id) = container.id.filter(|_| !is_ours && (has_ended || is_stale || is_old)) {
                 self.discard(&id).await;
             }
         }
         Ok(())
+    }
+
+    fn workshop_prefix(&self) -> String {
+        format!("skep-build-{}-", self.owner())
+    }
+
+    fn workshops(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.shared.workshops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The installer's cache, shared by all installs of this installation.

@@ -8,7 +8,7 @@ use super::super::Docker;
 use super::super::archive::Archive;
 use super::super::hardening::USER;
 use super::super::runtime::CERTIFICATES;
-use super::super::workshop::Workshop;
+use super::super::workshop::{Purpose, Workshop};
 use super::BaseFacts;
 use crate::engine::{EngineError, Progress};
 
@@ -101,7 +101,7 @@ impl Docker {
             environment.push(format!("{name}={CERTIFICATES}"));
         }
         environment.extend(self.shared.build.index_url.iter().map(|url| format!("UV_DEFAULT_INDEX={url}")));
-        let workshop = Workshop::open(self, image, None, files.finish()?).await?;
+        let workshop = Workshop::open(self, Purpose::Other, image, None, files.finish()?).await?;
         let command = ["python3", "-I", "/opt/skep/probe.py"];
         let ran = workshop.run(USER, environment, &command, &Progress::silent()).await;
         workshop.close().await;
