@@ -64,5 +64,5 @@ fn moved(target: &Target, observed: &Observed) -> Option<Next> {
 fn unroute(observed: &Observed) -> Option<Next> {
     let stays = observed.record.is_some() || observed.instances.iter().any(|instance| !instance.leaving);
     let reason = "the records do not know it any more".to_owned();
-    (observed.route.is_some() && !stays).then(|| Next::Act(Step { action: Action::Unroute, reason }))
+    (observed.route.is_some() && !stays).then_some(Next::Act(Step { action: Action::Unroute, reason }))
 }

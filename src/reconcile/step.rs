@@ -320,9 +320,8 @@ fn retire(observed: &Observed, drain: Duration, is_surplus: impl Fn(&Instance) -
 fn is_surplus(instance: &Instance, target: &Target, observed: &Observed) -> bool {
     let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
     let is_complete = ready_current(target, observed).count() == usize::from(target.spec.replicas);
-    let may_serve_again = !instance.leaving
-        && may_serve(served, instance)
-        && matches!(instance.run, Run::Running { .. } | Run::Unclear);
+    let may_serve_again =
+        !instance.leaving && may_serve(served, instance) && matches!(instance.run, Run::Running { .. } | Run::Unclear);
     !is_current(instance, target) && (is_complete || !may_serve_again)
 }
 

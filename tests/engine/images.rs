@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::CreateContainerOptions;
 use futures_util::StreamExt;
 use skep::engine::docker::Docker;
 use skep::engine::{Build, Engine, EngineError, Install, Progress};
@@ -221,9 +222,9 @@ async fn what_a_crash_left_behind_is_swept_and_what_works_is_left() {
     let world = World::get();
     let image = world.image().await;
     let other = World::alone(settings(Dial::Auto));
-    let make = async |command: &[&str], maker: &str| {
+    let make = async |command: &[&str], role: &str| {
         let owner = other.owner.as_str();
-        let labels = [("dev.skep.owner", owner), ("dev.skep.role", "build"), ("dev.skep.maker", maker)];
+        let labels = [("dev.skep.owner", owner), ("dev.skep.role", role)];
         let body = ContainerCreateBody {
             image: Some(image.to_string()),
             entrypoint: Some(command.iter().map(|&word| word.to_owned()).collect()),
@@ -231,23 +232,27 @@ async fn what_a_crash_left_behind_is_swept_and_what_works_is_left() {
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ContainerCreateBody::default()
         };
-        let id = engine().create_container(None, body).await.unwrap().id;
-        engine().start_container(&id, None).await.unwrap();
+        let name = format!("skep-build-{owner}-{:08x}", rand::random::<u32>());
+        let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
+        let id = engine().create_container(Some(options), body).await.unwrap().id;
+        if !command.is_empty() {
+            engine().start_container(&id, None).await.unwrap();
+        }
         id
     };
-    let parent = format!("{}.{}", std::os::unix::process::parent_id(), started(std::os::unix::process::parent_id()));
-    let ended = make(&["true"], &parent).await;
-    let working = make(&["sleep", "60"], &parent).await;
-    // A process that is no more, and this one, which knows nothing of it.
-    make(&["sleep", "60"], "1.0").await;
-    make(&["sleep", "60"], &format!("{}.{}", std::process::id(), started(std::process::id()))).await;
+    let ended = make(&["true"], "workshop").await;
+    let at_work = make(&["sleep", "60"], "workshop").await;
+    // Of a daemon that is no more: one in the middle of an install, and one that was killed before it began.
+    let installing = make(&["sleep", "60"], "build").await;
+    let created = make(&[], "build").await;
     engine().wait_container(&ended, None).next().await;
-    other.docker.sweep().await.unwrap();
-    assert_eq!(other.build_containers().await, [working]);
-}
-
-/// When a process of this host started: the 22nd field of its `stat`.
-fn started(pid: u32) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    stat.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap().to_owned()
+    other.docker.sweep(false).await.unwrap();
+    let mut left = other.build_containers().await;
+    left.sort();
+    let mut expected = vec![at_work.clone(), installing, created];
+    expected.sort();
+    assert_eq!(left, expected);
+    // Who reconciles is the only one who makes images of APIs, and this one is making none.
+    other.docker.sweep(true).await.unwrap();
+    assert_eq!(other.build_containers().await, [at_work]);
 }

@@ -46,10 +46,10 @@ impl World {
 
     /// The containers in which images of this installation are being made.
     pub async fn build_containers(&self) -> Vec<String> {
-        let labels = vec![format!("dev.skep.owner={}", self.owner), "dev.skep.role=build".to_owned()];
+        let labels = vec![format!("dev.skep.owner={}", self.owner)];
         let options = bollard::query_parameters::ListContainersOptions {
             all: true,
-            filters: Some([("label".to_owned(), labels)].into()),
+            filters: Some([("label".to_owned(), labels), ("name".to_owned(), vec!["skep-build-".to_owned()])].into()),
             ..Default::default()
         };
         let found = engine().list_containers(Some(options)).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::alone;
 use crate::bombs;
 use crate::cloud::{Cloud, MIRROR};
 use crate::neighbours::{NEIGHBOUR, resident};
@@ -16,6 +17,7 @@ const DEFAULTS: &str = "defaults:\n  route: { public: true }\n";
 
 #[test]
 fn an_install_that_never_ends_is_ended_and_neighbours_see_no_error() {
+    let _alone = alone();
     let world = World::new();
     world.code("neighbour", NEIGHBOUR);
     world.serve();
@@ -48,6 +50,7 @@ fn an_install_that_never_ends_is_ended_and_neighbours_see_no_error() {
 
 #[test]
 fn a_folder_as_large_as_it_may_be_is_built_beside_neighbours_who_see_no_error() {
+    let _alone = alone();
     let world = World::new();
     world.write("skep.yaml", &World::apart(DEFAULTS));
     world.code("neighbour", NEIGHBOUR);

@@ -23,3 +23,11 @@ mod neighbours;
 mod reach;
 mod scene;
 mod targets;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Tests go one after the other: each measures a host that it has to itself, and its firewall.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::alone;
 use crate::bombs::{self, BOMB, BOMBS, Bomb, RAW};
 use crate::world::World;
 
@@ -41,6 +42,7 @@ fn neighbours_see_no_error_from_what_is_no_http() {
 }
 
 fn go_off(is_wanted: impl Fn(&Bomb) -> bool) {
+    let _alone = alone();
     let world = World::new();
     // Each bomb is removed, which many in a row would be held for.
     let settings = World::apart("policy: { max_deletes: { count: 1000 } }\ndefaults:\n  route: { public: true }\n");

@@ -2,12 +2,14 @@
 
 use serde_json::json;
 
+use crate::alone;
 use crate::matrix::{Came, Target, is_reached, measure, surprises, table};
 use crate::scene::{Bypass, Scene, TRIERS};
 use crate::targets;
 
 #[test]
 fn an_api_reaches_what_is_meant_for_it_and_nothing_else() {
+    let _alone = alone();
     let scene = Scene::open();
     let targets = targets::all(&scene);
     let held = measure(&scene, &targets, "held");
@@ -50,6 +52,7 @@ fn absent<'a>(targets: &'a [Target], open: &Came) -> Vec<&'a str> {
 
 #[test]
 fn rules_that_somebody_flushed_come_back_and_end_what_was_opened_without_them() {
+    let _alone = alone();
     let scene = Scene::open();
     let rules = scene.rules();
     assert!(!rules.is_empty());

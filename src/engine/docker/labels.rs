@@ -27,9 +27,7 @@ pub(super) const ADDRESS: &str = "dev.skep.address";
 /// The limits that an instance was given: bytes of memory, microseconds of the processor in each period
 /// and microseconds of the period, processes.
 pub(super) const LIMITS: &str = "dev.skep.limits";
-/// On a build container: that it makes an image of an API, which only the daemon that reconciles does.
-pub(super) const WORK: &str = "dev.skep.work";
-/// What a thing that is no instance is for: `build`, `dependencies`, `code`, `base`, `runtime`.
+/// What a thing that is no instance is for: `build`, `workshop`, `dependencies`, `code`, `base`, `runtime`.
 pub(super) const ROLE: &str = "dev.skep.role";
 
 /// The labels of something of ours.

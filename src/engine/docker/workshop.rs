@@ -29,6 +29,9 @@ use crate::tree::{Egress, Size};
 /// How many of the last lines of output are kept for whoever asks why it failed.
 const KEPT_LINES: usize = 40;
 
+/// The role of a container in which an image of an API is made.
+const BUILD: &str = "build";
+
 /// Processes and threads of an installer.
 const PIDS: u32 = 512;
 
@@ -103,17 +106,14 @@ impl Workshop {
         });
         host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
         let seconds = settings.timeout.0.as_secs().max(1);
-        let mut labels = labels::of_role(docker.owner(), "build");
-        if purpose == Purpose::Api {
-            labels.insert(labels::WORK.to_owned(), "api".to_owned());
-        }
+        let role = if purpose == Purpose::Api { BUILD } else { "workshop" };
         let name = Name::new(docker);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             user: Some("0:0".to_owned()),
             entrypoint: Some(vec!["sleep".to_owned()]),
             cmd: Some(vec![seconds.to_string()]),
-            labels: Some(labels),
+            labels: Some(labels::of_role(docker.owner(), role)),
             host_config: Some(host),
             ..ContainerCreateBody::default()
         };
@@ -269,7 +269,7 @@ impl Docker {
     /// # Errors
     /// Where the engine cannot be asked; a container that cannot be removed is only warned of.
     pub async fn sweep(&self, leads: bool) -> Result<(), EngineError> {
-        let mut filters = labels::filter(&[(labels::OWNER, self.owner()), (labels::ROLE, "build")]);
+        let mut filters = labels::filter(&[(labels::OWNER, self.owner())]);
         filters.insert("name".to_owned(), vec![self.workshop_prefix()]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
@@ -278,7 +278,8 @@ impl Docker {
             let names = container.names.unwrap_or_default();
             let is_ours = names.iter().any(|name| self.workshops().contains(name.trim_start_matches('/')));
             let has_ended = matches!(container.state.as_ref(), Some(State::EXITED | State::DEAD));
-            let is_stale = leads && container.labels.is_some_and(|labels| labels.contains_key(labels::WORK));
+            let role = container.labels.and_then(|mut labels| labels.remove(labels::ROLE));
+            let is_stale = leads && role.is_some_and(|role| role == BUILD);
             let is_old = container.created.is_some_and(|created| created < oldest);
             if let Some(id) = container.id.filter(|_| !is_ours && (has_ended || is_stale || is_old)) {
                 self.discard(&id).await;
