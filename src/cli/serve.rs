@@ -19,8 +19,8 @@ use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
 use crate::installation::{Holder, InstallationError};
-use crate::reconcile::Controller;
 use crate::reconcile::routing::route;
+use crate::reconcile::{Controller, World};
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
@@ -132,7 +132,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     world.role.follow();
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
-    tasks.spawn(keep_firewall(engine, stop.clone()));
+    tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
     let terms = Terms {
@@ -308,11 +308,13 @@ async fn refresh(
 }
 
 /// Puts our firewall rules back where somebody flushed them.
-async fn keep_firewall(engine: Docker, stop: CancellationToken) {
+async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToken) {
     loop {
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
-        if let Err(error) = engine.ensure_firewall().await {
-            tracing::debug!("{error}");
+        match engine.ensure_firewall().await {
+            Ok(true) => world.found("somebody took firewall rules of skep's away; they are back").await,
+            Ok(false) => {}
+            Err(error) => tracing::debug!("{error}"),
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::tree::ApiId;
 /// Old records are thrown away in one of so many rounds: reading which files are still needed takes a while.
 const ROUNDS: u32 = 30;
 
+/// When a daemon cleans up first: by then the engine is done with what the one before it had asked for.
+const FIRST: Duration = Duration::from_secs(3);
+
 /// How long a file stays that nothing refers to: until its revision serves, nothing does.
 const UNREFERRED: Duration = Duration::from_secs(24 * 3600);
 
@@ -26,7 +29,8 @@ impl Controller {
     /// look that knows its revision.
     pub async fn keep_clean(self: Arc<Self>, every: Duration, stop: CancellationToken) {
         for round in 0.. {
-            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(every) => {} }
+            let pause = if round == 0 { every.min(FIRST) } else { every };
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
             if !self.world.role.leads() {
                 continue;
             }

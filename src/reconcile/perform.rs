@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 use super::backoff;
 use super::build_log::Keep;
 use super::desired::{Desired, Target};
+use super::found::FOUND;
 use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
 use super::turn::{Going, TurnError, World, lock};
@@ -320,6 +321,16 @@ impl World {
             Err(_) => drop(lock(&self.known).remove(&record.id)),
         }
         Ok(put?)
+    }
+
+    /// Writes down something about the installation as a whole that somebody's hand has changed.
+    pub async fn found(&self, message: &str) {
+        tracing::info!("{FOUND}: {message}");
+        let (at, kind, message) = (self.clock.now(), FOUND.to_owned(), message.to_owned());
+        let event = NewEvent { at, api: None, revision: None, kind, message };
+        if let Err(error) = self.records.add_event(&event).await {
+            tracing::warn!("{error}");
+        }
     }
 
     pub(super) async fn write_down(

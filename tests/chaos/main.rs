@@ -39,9 +39,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// Injects faults into skep, its engine and its host, and prints what came of it.
 #[derive(Debug, Clone, Parser)]
 struct Args {
-    /// Only parts with one of these in their names.
+    /// Only parts with one of these in their names; else those of the sample, or all of them.
     only: Vec<String>,
-    /// Everything. Without this, a sample that takes a few minutes.
+    /// Everything. Without this, a few tries of each.
     #[arg(long)]
     all: bool,
     /// Draws what a sample consists of, and the order of runs.
@@ -96,6 +96,17 @@ const PARTS: [[&[&str]; 2]; 3] = [
     [&["engine-restart", "engine-frozen", "disk-full", "rolling"], &[]],
 ];
 
+/// The parts of a sample: what hands do, and what becomes of a second daemon, `tests/e2e` has too.
+const SAMPLED: [&str; 7] = [
+    "matrix-change",
+    "matrix-swap",
+    "matrix-install",
+    "tree-rewritten",
+    "queue-overflow",
+    "engine-restart",
+    "rolling",
+];
+
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {
         println!("chaos: error: {error:#}");
@@ -124,7 +135,8 @@ fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Res
 impl Args {
     fn wants(&self, part: &str) -> bool {
         let is_named = |names: &[String]| names.iter().any(|name| part.contains(name.as_str()));
-        (self.only.is_empty() || is_named(&self.only)) && !is_named(&self.skip)
+        let is_meant = if self.only.is_empty() { self.all || SAMPLED.contains(&part) } else { is_named(&self.only) };
+        is_meant && !is_named(&self.skip)
     }
 }
 

@@ -69,8 +69,6 @@ pub struct Rest {
     pub instances: BTreeSet<(String, u64, String)>,
     /// API, sync, health, ready, failure.
     pub rows: BTreeSet<(String, String, String, u64, bool)>,
-    /// Images, networks and volumes that nothing needs.
-    pub leftovers: BTreeSet<String>,
 }
 
 impl Site {
@@ -327,6 +325,8 @@ impl Site {
         ensure!(instances.iter().all(|(_, _, state)| state == "running"), "not all run: {instances:?}");
         ensure!(revisions.len() == wanted.len(), "an API has two revisions: {revisions:?}");
         self.look_at_containers().await?;
+        let leftovers = self.leftovers(&revisions).await?;
+        ensure!(leftovers.is_empty(), "left over: {leftovers:?}");
         let at = Instant::now();
         let (code, plan) = self.run(&["plan", "--detailed-exitcode", "--output", "json"]).await?;
         ensure!(code == 0, "the plan is not empty ({code}): {plan}");
@@ -344,7 +344,7 @@ impl Site {
         ensure!(rows.len() == wanted.len(), "the records know other APIs: {rows:?}");
         self.compare_rows(&rows)?;
         self.look_at_firewall().await?;
-        Ok((at, Rest { instances, rows, leftovers: self.leftovers(&revisions).await? }))
+        Ok((at, Rest { instances, rows }))
     }
 
     /// Names, networks and limits of all containers.

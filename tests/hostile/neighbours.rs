@@ -8,7 +8,7 @@ use crate::bombs::{self, BOMB, BOMBS, Bomb, RAW};
 use crate::world::World;
 
 /// For each bomb. Long enough to fill what it can fill, and for probes to come by.
-const LENGTH: Duration = Duration::from_secs(5);
+const LENGTH: Duration = Duration::from_secs(3);
 
 /// What the daemon may have in memory meanwhile, in bytes: far less than any of the bombs sends.
 const MEMORY: u64 = 200 << 20;

@@ -103,9 +103,8 @@ impl Docker {
             return self.hint(&attributes);
         }
         if event.typ == Some(EventMessageTypeEnum::IMAGE) {
-            // Its labels come with it, where the engine still has them at that moment; which API it is of they do not say.
-            let owner = attributes.get(labels::OWNER);
-            return owner.is_none_or(|owner| *owner == self.owner()).then_some(Hint::Everything);
+            // Which API it is of its labels do not say, nor whose it is: one installation may go on from another's.
+            return Some(Hint::Everything);
         }
         if !attributes.get("name").is_some_and(|name| name.starts_with(&self.network_prefix())) {
             return None;

@@ -26,28 +26,35 @@ const GOOD_FOR: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     in_force: Option<Instant>,
+    /// What they were then.
+    rules: Option<Rules>,
     has_warned: bool,
 }
 
 impl Docker {
     /// Sees to it that the firewall's rules are in force, and repairs them where they are not. Cheap when they are:
-    /// a few milliseconds. Meant for every periodic look, since a reload of the host's own firewall drops them.
+    /// a few milliseconds. Meant for every periodic look, since a reload of the host's own firewall drops them. Tells
+    /// whether somebody had taken away what this process had seen in force.
     ///
     /// # Errors
     /// [`EngineError::Unsupported`] where this host has no `iptables` or does not let us use it.
-    pub async fn ensure_firewall(&self) -> Result<(), EngineError> {
+    pub async fn ensure_firewall(&self) -> Result<bool, EngineError> {
         if !self.has_visible_network() {
             // No bridge of ours on this host, so nobody to keep away.
-            return Ok(());
+            return Ok(false);
         }
         for network in self.names_of_networks() {
             bridge::isolate_ports(&network.interface);
         }
         let mut seen = self.shared.firewall.lock().await;
         seen.in_force = None;
-        self.put_in_force().await.map_err(EngineError::Unsupported)?;
+        let rules = self.rules();
+        let has_changed = self.put_in_force().await.map_err(EngineError::Unsupported)?;
         seen.in_force = Some(Instant::now());
-        Ok(())
+        // Others are put in force as bridges of others come and go.
+        let are_known = seen.rules.as_ref() == Some(&rules);
+        seen.rules = Some(rules);
+        Ok(are_known && has_changed)
     }
 
     /// Before an instance starts: holds back one that must have no egress where the host cannot see to that.
@@ -62,7 +69,7 @@ impl Docker {
             Err("the engine's networks are not on this host".to_owned())
         };
         match (outcome, egress) {
-            (Ok(()), _) => {
+            (Ok(_), _) => {
                 seen.in_force = Some(Instant::now());
                 Ok(())
             }
@@ -115,10 +122,12 @@ impl Docker {
         }
     }
 
-    async fn put_in_force(&self) -> Result<(), String> {
-        let Some(change) = self.rules().repair(&program::list().await?) else { return Ok(()) };
+    /// Whether anything had to be changed.
+    async fn put_in_force(&self) -> Result<bool, String> {
+        let Some(change) = self.rules().repair(&program::list().await?) else { return Ok(false) };
         tracing::debug!("the firewall's rules are put in force");
-        program::change(&change).await
+        program::change(&change).await?;
+        Ok(true)
     }
 
     fn rules(&self) -> Rules {

@@ -11,11 +11,12 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Docker;
 use super::archive::Archive;
 use super::build;
-use super::call::Fault;
+use super::call::{Fault, WORK};
 use crate::engine::{Build, EngineError, ImageTag};
 use crate::tree::Digest;
 
@@ -46,7 +47,12 @@ impl Docker {
         let options = ImportImageOptions { quiet: true, platform: None };
         let client = self.client()?;
         let mut messages = client.import_image(options, bollard::body_full(archive), None);
-        while let Some(message) = messages.next().await {
+        let deadline = Instant::now() + WORK;
+        loop {
+            let Ok(message) = tokio::time::timeout_at(deadline, messages.next()).await else {
+                return Err(EngineError::Timeout(WORK, "load the image"));
+            };
+            let Some(message) = message else { break };
             if let Err(error) = message {
                 let fault = Fault::from_engine("load the image", self.address(), error);
                 if fault.status().is_none() {

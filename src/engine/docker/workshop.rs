@@ -29,6 +29,9 @@ use crate::tree::{Egress, Size};
 /// How many of the last lines of output are kept for whoever asks why it failed.
 const KEPT_LINES: usize = 40;
 
+/// For an image of what was installed: some gigabytes at most, on a disk that is not at its best.
+const KEEP: Duration = Duration::from_secs(150);
+
 /// The role of a container in which an image of an API is made.
 const BUILD: &str = "build";
 
@@ -224,14 +227,8 @@ impl Workshop {
             pause: false,
             ..CommitContainerOptions::default()
         };
-        let limit = self.limit;
-        self.docker
-            .call(
-                "keep what was installed",
-                limit,
-                |client| async move { client.commit_container(options, config).await },
-            )
-            .await?;
+        let commit = |client: bollard::Docker| async move { client.commit_container(options, config).await };
+        self.docker.call("keep what was installed", KEEP, commit).await?;
         Ok(())
     }
 
