@@ -13,6 +13,7 @@
 
 pub mod doctor;
 pub mod installation;
+pub mod metrics;
 pub mod lend;
 pub mod settings;
 pub mod tree;

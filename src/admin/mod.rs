@@ -2,7 +2,13 @@
 //!
 //! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
 
+mod call;
 pub mod client;
+mod deployments;
+mod fault;
+mod holds;
+mod openapi;
+mod streams;
 pub mod surface;
 
 use std::collections::BTreeMap;

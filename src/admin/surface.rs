@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::body::Incoming;
@@ -17,7 +17,13 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ApplyLine;
-use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer, not_found};
+use super::call::Call;
+use super::fault::Fault;
+use super::holds::{self, Wish};
+use super::streams::{self, Query};
+use super::{deployments, openapi};
+use crate::metrics::Metrics;
+use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::Records;
@@ -38,13 +44,20 @@ pub struct Surface {
     work: ArcSwapOption<Work>,
     /// Compared as digests: of equal length, so that the comparison takes the same time whatever is shown.
     admin_key: Digest,
+    metrics: Arc<Metrics>,
 }
 
 impl Surface {
     /// The surface of a daemon that has just begun.
     #[must_use]
-    pub fn new(routes: Arc<Routes>, records: Arc<dyn Records>, admin_key: &str) -> Arc<Self> {
-        Arc::new(Self { routes, records, work: ArcSwapOption::empty(), admin_key: Digest::of(admin_key.as_bytes()) })
+    pub fn new(
+        routes: Arc<Routes>,
+        records: Arc<dyn Records>,
+        admin_key: &str,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let admin_key = Digest::of(admin_key.as_bytes());
+        Arc::new(Self { routes, records, work: ArcSwapOption::empty(), admin_key, metrics })
     }
 
     /// Says that this daemon reconciles.
@@ -65,35 +78,73 @@ impl Surface {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-        let path = request.uri().path();
-        if path.starts_with("/admin/") && !self.is_admin(&request) {
-            let mut answer = json_answer(
-                StatusCode::UNAUTHORIZED,
-                &json!({ "error": "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header", "request_id": id }),
-            );
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return answer;
+        self.called(request).await.unwrap_or_else(|fault| fault.answer(&id))
+    }
+
+    async fn called(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+        let path = request.uri().path().to_owned();
+        let call = Call::of(request.method(), &path);
+        let is_open = call.as_ref().is_some_and(Call::is_open) || !is_guarded(&path);
+        if !is_open && !self.is_admin(&request) {
+            return Ok(unauthorized(&request));
         }
-        match (request.method(), path) {
-            (&Method::GET | &Method::HEAD, "/") => self.root(),
-            (&Method::GET | &Method::HEAD, "/health") => self.health().await,
-            (&Method::POST, "/admin/apply") => match self.work.load().as_deref() {
-                Some(Work { controller, tree: Some(tree) }) => apply(Arc::clone(controller), tree.clone()),
-                Some(Work { tree: None, .. }) => {
-                    let error = "this daemon stands by; ask the one that reconciles";
-                    json_answer(StatusCode::CONFLICT, &json!({ "error": error, "request_id": id }))
-                }
-                None => {
-                    let error = "the daemon has only just begun: its container engine does not answer yet";
-                    json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": error, "request_id": id }))
-                }
-            },
-            (_, "/" | "/health" | "/admin/apply") => {
-                let error = "this path does not know that method";
-                json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({ "error": error, "request_id": id }))
+        let Some(call) = call else {
+            let allowed = Call::allowed(&path);
+            return Err(if allowed.is_empty() { Fault::NotFound } else { Fault::Method(allowed) });
+        };
+        let (parts, body) = request.into_parts();
+        let query = Query::of(parts.uri.query());
+        let shown = match call {
+            Call::Root => return Ok(self.root()),
+            Call::Health => return Ok(self.health().await),
+            Call::Metrics => return Ok(self.metrics(&parts.headers)),
+            Call::OpenApi => openapi::document(),
+            Call::Apply => {
+                let (controller, tree) = self.leading()?;
+                return Ok(apply(controller, tree));
             }
-            _ => not_found(&id),
-        }
+            Call::Deployments => deployments::list(&*self.working()?).await?,
+            Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
+            Call::Diagnostics(id) => deployments::diagnose(&*self.working()?, &id).await?,
+            Call::Stop(id) => {
+                let wish = Wish::read(body).await?;
+                deployments::stop(&self.leading()?.0, &id, wish.why).await?
+            }
+            Call::Start(id) => deployments::start(&self.leading()?.0, &id).await?,
+            Call::Reload(id) => {
+                let (controller, tree) = self.leading()?;
+                tree.look().await;
+                deployments::reload(&controller, &id).await?
+            }
+            Call::ReloadAll => {
+                let (controller, tree) = self.leading()?;
+                tree.look().await;
+                deployments::reload_all(&controller).await?
+            }
+            Call::CleanUp => deployments::clean_up(&*self.leading()?.0).await?,
+            Call::Plan => holds::planned(&*self.leading()?.0).await?,
+            Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
+            Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
+            Call::History(id) => holds::history(&*self.working()?, &id).await?,
+            Call::Holds => holds::list(&*self.working()?).await?,
+            Call::Hold(id) => holds::put(&self.leading()?.0, &id, Wish::read(body).await?).await?,
+            Call::Release(id) => holds::release(&self.leading()?.0, &id).await?,
+        };
+        Ok(json_answer(StatusCode::OK, &shown))
+    }
+
+    /// What is at work, whether or not it reconciles.
+    fn working(&self) -> Result<Arc<Controller>, Fault> {
+        let begun = || Fault::Unavailable("the daemon has only just begun: its container engine does not answer yet".to_owned());
+        self.controller().ok_or_else(begun)
+    }
+
+    /// What reconciles, where this daemon does.
+    fn leading(&self) -> Result<(Arc<Controller>, Ask), Fault> {
+        let controller = self.working()?;
+        let tree = self.work.load().as_ref().and_then(|work| work.tree.clone());
+        let stands_by = || Fault::Conflict("this daemon stands by; ask the one that reconciles".to_owned());
+        Ok((controller, tree.ok_or_else(stands_by)?))
     }
 
     fn is_admin(&self, request: &Request<Incoming>) -> bool {
@@ -121,6 +172,18 @@ impl Surface {
         )
     }
 
+    /// What is counted: as text for Prometheus, or as JSON on request.
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
+        self.metrics.look_at(&self.routes);
+        let accepts = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        if accepts.contains("application/json") {
+            return json_answer(StatusCode::OK, &self.metrics.json());
+        }
+        let mut answer = Response::new(Body::from(self.metrics.text()));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+        answer
+    }
+
     async fn health(&self) -> Response<Body> {
         let database = self.records.version().await;
         let work = self.work.load();
@@ -139,6 +202,19 @@ impl Surface {
             }),
         )
     }
+}
+
+/// Whether only whoever shows the admin key may even learn whether there is such a path.
+fn is_guarded(path: &str) -> bool {
+    path == "/metrics" || path.starts_with("/admin/") || path.starts_with("/api/")
+}
+
+fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
+    let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
+    let error = "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header";
+    let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error, "request_id": id }));
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 /// Looks at tree and world now, and tells, line by line, what comes of it.

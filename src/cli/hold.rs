@@ -91,6 +91,7 @@ pub async fn make(context: &Context, id: &ApiId, word: &Word, serve: Option<Serv
         why: word.why.clone(),
         at: Timestamp::now(),
         until: word.until,
+        stays: false,
     };
     records.put_hold(id, &hold).await?;
     write_down(&records, id, "held", &hold.describe()).await?;

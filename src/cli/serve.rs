@@ -19,6 +19,7 @@ use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
 use crate::installation::{Holder, InstallationError};
+use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
 use crate::records::{KeyScope, NewKey, Records};
@@ -107,8 +108,10 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let seen = records.version().await?;
     keys.set(records.keys().await?);
     expect_what_served(&records, &routes).await?;
-    let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default()));
+    let metrics = Metrics::new()?;
+    let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key, Arc::clone(&metrics));
+    let gateway = Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default());
+    let gateway = Arc::new(gateway.counting(Arc::clone(&metrics)));
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
@@ -130,6 +133,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let Parts { world, prober, controller } =
         context.assemble(engine.clone(), Arc::new(records.clone()), routes, base, stop.clone());
     world.role.follow();
+    // Nobody has set it before: the world has just been made.
+    let _ = world.metrics.set(metrics);
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));

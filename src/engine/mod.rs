@@ -101,6 +101,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot be asked.
     async fn make_room(&self) -> Result<(), EngineError>;
 
+    /// What an instance uses at this moment. Takes a second or two: processor time is measured over that.
+    ///
+    /// # Errors
+    /// Where there is no such container, or the engine cannot be asked.
+    async fn usage(&self, container: &ContainerId) -> Result<Usage, EngineError>;
+
     /// What an instance printed: the last `tail` lines, then, with `follow`, whatever comes.
     ///
     /// # Errors
@@ -114,6 +120,17 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Hints that something happened to one of our containers. Never ends; may miss things, may repeat them.
     fn events(&self) -> BoxStream<'static, Hint>;
+}
+
+/// What an instance uses.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Processor time in percent of one processor: 150 is one and a half of them.
+    pub cpu_percent: f64,
+    /// Bytes of memory, without what is only kept of files and could be dropped.
+    pub memory: u64,
+    /// Bytes of memory that it may use.
+    pub memory_limit: u64,
 }
 
 /// The base image as it is on this engine.

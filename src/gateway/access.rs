@@ -1,12 +1,14 @@
 //! Access is the line that is logged about each request, when its answer has been sent or nobody wants it any more.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use crate::metrics::Metrics;
 use crate::tree::ApiId;
 
 /// What is logged where the caller went away before there was an answer; nginx made the number known.
@@ -48,11 +50,13 @@ pub(super) struct Access {
     api: Option<ApiId>,
     status: u16,
     bytes: u64,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Access {
-    pub(super) fn new(method: Method) -> Self {
-        Self { began: Instant::now(), request_id: RequestId::new(), method, api: None, status: CALLER_GONE, bytes: 0 }
+    pub(super) fn new(method: Method, metrics: Option<Arc<Metrics>>) -> Self {
+        let (began, request_id) = (Instant::now(), RequestId::new());
+        Self { began, request_id, method, api: None, status: CALLER_GONE, bytes: 0, metrics }
     }
 
     pub(super) fn request_id(&self) -> RequestId {
@@ -80,6 +84,9 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.answered(self.api.as_ref().map(ApiId::as_str), self.status, self.began.elapsed(), self.bytes);
+        }
         let api = self.api.as_ref().map_or("-", ApiId::as_str);
         tracing::info!(
             target: "skep::access",

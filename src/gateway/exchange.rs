@@ -41,7 +41,7 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
-        let access = Box::new(Access::new(method));
+        let access = Box::new(Access::new(method, server.gateway.metrics.clone()));
         Self { server, peer, request_id: access.request_id().header(), access: Some(access), allowance: None }
     }
 

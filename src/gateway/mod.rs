@@ -49,6 +49,8 @@ pub use route::{Route, RouteState, Routes};
 pub use server::{Handler, HandlerFuture, Limits, Peer};
 pub use upstream::{InFlight, Upstream};
 
+use crate::metrics::Metrics;
+
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
 #[derive(Debug)]
 pub struct Gateway {
@@ -56,13 +58,21 @@ pub struct Gateway {
     keys: Arc<Keys>,
     rates: rate::RateLimiter,
     limits: Limits,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Gateway {
     /// A gateway that serves nobody yet.
     #[must_use]
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
-        Self { routes, keys, rates: rate::RateLimiter::default(), limits }
+        Self { routes, keys, rates: rate::RateLimiter::default(), limits, metrics: None }
+    }
+
+    /// Counts what it does in `metrics`.
+    #[must_use]
+    pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
+        self.metrics = Some(metrics);
+        self
     }
 
     /// Serves callers on `listener`, and `other` everything outside `/run/`, until `shutdown`; then accepts no more,

@@ -234,6 +234,7 @@ impl Controller {
                 }
                 Err(error) => {
                     tracing::warn!(api = %id, "{error}; next try in {retry:?}");
+                    self.world.count_trouble();
                     self.world.say(id, Going::Trouble { message: error.to_string() });
                     let pause = retry;
                     retry = (retry * 2).min(RETRY.1);

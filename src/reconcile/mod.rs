@@ -7,6 +7,7 @@ pub mod backoff;
 pub mod build_log;
 pub mod cleanup;
 pub mod controller;
+mod counting;
 pub mod desired;
 pub mod follow;
 pub mod following;

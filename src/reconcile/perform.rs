@@ -42,7 +42,7 @@ const OUTPUT_LINES: usize = 40;
 
 impl World {
     /// Does one step. Doing it again, also after a crash in the middle, ends in the same world.
-    pub(super) async fn perform(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
+    pub(super) async fn carry_out(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
         let id = &desired.id;
         match &step.action {
             Action::Install { image } => self.install(desired, image).await,
@@ -240,6 +240,7 @@ impl World {
         message: String,
         output: Vec<String>,
     ) -> Result<(), TurnError> {
+        self.count_failure(kind);
         let id = &desired.id;
         let Some(mut record) = self.records.get(id).await? else { return Ok(()) };
         let at = self.clock.now();
@@ -312,6 +313,18 @@ impl World {
         tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
     }
 
+    /// Forgets what went wrong with an API, so that it is tried again at once. `false` where there is no such row.
+    ///
+    /// # Errors
+    /// Where the records cannot be used.
+    pub async fn retry(&self, id: &ApiId) -> Result<bool, TurnError> {
+        let Some(record) = self.records.get(id).await? else { return Ok(false) };
+        if !record.failures.is_empty() {
+            self.put(Record { failures: Vec::new(), ..record }).await?;
+        }
+        Ok(true)
+    }
+
     async fn put(&self, mut record: Record) -> Result<(), TurnError> {
         record.updated = self.clock.now();
         let put = self.records.put(&record).await;
@@ -350,6 +363,9 @@ impl World {
         tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), "{kind}: {message}");
         if !self.role.leads() {
             return Ok(());
+        }
+        if event.kind == FOUND {
+            self.count_found();
         }
         self.records.add_event(&event).await?;
         Ok(())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,6 +22,7 @@ use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
 use crate::gateway::{Routes, Upstream};
 use crate::lend::lend;
+use crate::metrics::Metrics;
 use crate::records::{Records, RecordsError};
 use crate::tree::{ApiId, api::ReadError};
 use crate::world::instance::{ContainerId, InstanceName};
@@ -64,6 +65,8 @@ pub struct World {
     pub min_free_disk: AtomicU64,
     /// Which daemon this is.
     pub daemon: String,
+    /// Where it is counted what is done, where anybody wants to know.
+    pub metrics: OnceLock<Arc<Metrics>>,
     /// Whether this process reconciles.
     pub role: Role,
     /// Bounds how many containers start at once: each start is a second of a core.
@@ -209,6 +212,7 @@ impl World {
             waiting: Mutex::default(),
             let_go: Mutex::default(),
             daemon: uuid::Uuid::now_v7().to_string(),
+            metrics: OnceLock::new(),
             role: Role::default(),
             min_free_disk: AtomicU64::new(0),
             starts: Semaphore::new(4),

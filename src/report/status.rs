@@ -6,9 +6,11 @@ use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
-use crate::reconcile::status::{Health, Status, Sync};
+use crate::reconcile::status::{self, Health, Status, Sync};
+use crate::reconcile::step::toward;
+use crate::reconcile::Desired;
 use crate::tree::{ApiId, Revision};
-use crate::world::Failure;
+use crate::world::{Answer, Failure, Observed};
 
 /// What `skep status --output json` prints. `version` goes up when a reader must change.
 #[derive(Debug, Serialize)]
@@ -40,6 +42,39 @@ pub struct ApiStatus {
     /// The last trouble with the revision that should serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+}
+
+impl ApiStatus {
+    /// How an API is, from what should be and what is.
+    #[must_use]
+    pub fn of(desired: &Desired, observed: &Observed) -> Self {
+        let next = toward(desired, observed);
+        let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
+        let serving = match observed.route.as_ref().map(|route| &route.answer) {
+            Some(Answer::Forward { revision, .. }) => Some(revision.clone()),
+            _ => None,
+        };
+        let routed = observed.routed();
+        let is_serving = |instance: &&crate::world::Instance| instance.is_ready() && routed.contains(&instance.container);
+        let failure = desired.target().and_then(|target| observed.record.as_ref()?.failure(&target.revision));
+        let status = status::status(desired, observed, &next);
+        // A failure that has been overcome is history, and `skep events` has it.
+        let failure = failure.filter(|_| !status.message.is_empty()).cloned();
+        Self {
+            id: desired.id.clone(),
+            status,
+            since: served.filter(|served| Some(&served.revision) == serving.as_ref()).map(|served| served.since),
+            ready: observed.instances.iter().filter(is_serving).count(),
+            // Of what serves: while an older revision does, its own number is what it is measured by.
+            replicas: served
+                .filter(|served| Some(&served.revision) == serving.as_ref())
+                .map(|served| &served.spec)
+                .or(desired.target().map(|target| &target.spec))
+                .map_or(0, |spec| usize::from(spec.replicas)),
+            serving,
+            failure,
+        }
+    }
 }
 
 /// Statuses as a table, with colours. `now` is for ages.

@@ -22,6 +22,9 @@ pub struct Hold {
     pub at: Timestamp,
     /// Until when at the longest.
     pub until: Option<Timestamp>,
+    /// Whether it goes on when the folder changes, as when somebody stopped the API: only a word, or the time, ends it.
+    #[serde(default)]
+    pub stays: bool,
 }
 
 impl Hold {
@@ -33,7 +36,7 @@ impl Hold {
         if self.until.is_some_and(|until| until <= now) {
             return Some("its time is over");
         }
-        let has_moved_on = content.is_some_and(|content| self.on.as_ref() != Some(content));
+        let has_moved_on = !self.stays && content.is_some_and(|content| self.on.as_ref() != Some(content));
         has_moved_on.then_some("its folder says something else now")
     }
 
@@ -41,11 +44,13 @@ impl Hold {
     #[must_use]
     pub fn describe(&self) -> String {
         let what = match &self.serve {
+            Some(served) if served.spec.suspend => format!("stopped by {}", self.by),
             Some(served) => format!("rolled back to {} by {}", served.revision, self.by),
             None => format!("held by {}", self.by),
         };
         let until = self.until.map(|until| format!(" until {until:.0}")).unwrap_or_default();
         let why = if self.why.is_empty() { String::new() } else { format!(": {}", self.why) };
-        format!("{what}{until}{why}; goes on with the next change of its folder, or with `skep release`")
+        let end = if self.stays { "" } else { "with the next change of its folder, or " };
+        format!("{what}{until}{why}; goes on {end}with `skep release`")
     }
 }

@@ -12,6 +12,7 @@ mod http;
 mod websocket;
 mod world;
 
+mod admin;
 mod applying;
 mod commands;
 mod daemons;

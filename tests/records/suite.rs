@@ -234,6 +234,7 @@ pub async fn leading(records: &dyn Records) {
         why: "wrong colours".to_owned(),
         at: at(4),
         until: Some(at(99)),
+        stays: false,
     };
     records.put_hold(&row.id, &hold).await.unwrap();
     // Whoever writes the row whole does not write the hold.

@@ -184,7 +184,7 @@ impl History {
                 _ => None,
             };
             let (by, at) = ("somebody".to_owned(), self.clock.now());
-            tables.holds.insert(id.clone(), Hold { on, serve, by, why: String::new(), at, until: None });
+            tables.holds.insert(id.clone(), Hold { on, serve, by, why: String::new(), at, until: None, stays: false });
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jiff::Timestamp;
-use skep::engine::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start};
+use skep::engine::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start, Usage};
 use skep::gateway::{InFlight, Routes};
 use skep::reconcile::Readings;
 use skep::reconcile::turn::Clock;
@@ -352,6 +352,10 @@ impl Engine for SimEngine {
 
     async fn make_room(&self) -> Result<(), EngineError> {
         self.call(|_| ()).await
+    }
+
+    async fn usage(&self, _: &ContainerId) -> Result<Usage, EngineError> {
+        self.call(|_| Usage::default()).await
     }
 
     async fn logs(

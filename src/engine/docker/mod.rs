@@ -40,6 +40,7 @@ mod runtime;
 mod seccomp;
 mod text;
 mod tidy;
+mod usage;
 mod workshop;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -51,7 +52,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
 
-use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start};
+use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start, Usage};
 use crate::settings::{BuildSettings, EngineSettings, Settings};
 use crate::tree::ApiId;
 use crate::world::Instance;
@@ -241,6 +242,10 @@ impl Engine for Docker {
 
     async fn make_room(&self) -> Result<(), EngineError> {
         self.drop_cache().await
+    }
+
+    async fn usage(&self, container: &ContainerId) -> Result<Usage, EngineError> {
+        self.read_usage(container).await
     }
 
     async fn logs(

@@ -1,0 +1,111 @@
+//! The control surface as an OpenAPI document, for whoever makes clients of it.
+
+use serde_json::{Map, Value, json};
+
+/// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
+const PATHS: [(&str, &str, &str); 20] = [
+    ("get", "/", "What this is, and how many APIs serve"),
+    ("get", "/health", "Whether this daemon is well"),
+    ("get", "/metrics", "What is counted, for Prometheus; as JSON where that is accepted"),
+    ("get", "/api/diagnostics/{id}", "The container, its last lines, and the row of one API"),
+    ("get", "/admin/openapi.json", "This document"),
+    ("post", "/admin/apply", "Look at the tree now; a line of JSON for each thing that happens, until all rest"),
+    ("get", "/admin/deployments", "Every API, and how it is"),
+    ("get", "/admin/deployment/{id}", "One API, and what its instances use"),
+    ("post", "/admin/deployment/{id}/stop", "Run nothing of an API until it is started again, whatever is pushed"),
+    ("post", "/admin/deployment/{id}/start", "End a stop or a hold, and wait until the API serves"),
+    ("post", "/admin/reload", "Look at the tree now, and try again at once what had failed"),
+    ("post", "/admin/reload/{id}", "The same for one API"),
+    ("post", "/admin/cleanup", "Remove what nothing needs any more"),
+    ("get", "/admin/plan", "What would change, and why"),
+    ("get", "/admin/events", "What happened; as server-sent events where those are accepted"),
+    ("get", "/admin/logs/{id}", "What the instances of an API printed; as server-sent events where those are accepted"),
+    ("get", "/admin/history/{id}", "The revisions of an API that have served"),
+    ("get", "/admin/holds", "What is held or stopped, by whom, and why"),
+    ("put", "/admin/holds/{id}", "Keep what serves, or go back to a revision, until the folder changes"),
+    ("delete", "/admin/holds/{id}", "End a hold or a stop"),
+];
+
+/// The document.
+pub(super) fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for (method, path, summary) in PATHS {
+        let mut operation = json!({
+            "summary": summary,
+            "operationId": format!("{method}{}", path.replace(['/', '{', '}', '.'], "_")),
+            "responses": { "200": { "description": "It is as asked" }, "default": { "$ref": "#/components/responses/Fault" } },
+        });
+        if !["/", "/health"].contains(&path) {
+            operation["security"] = json!([{ "adminKey": [] }]);
+        }
+        let mut parameters = Vec::new();
+        if path.contains("{id}") {
+            let schema = json!({ "type": "string" });
+            parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": schema }));
+        }
+        let query: &[&str] = match path {
+            "/admin/events" => &["api", "after", "limit"],
+            "/admin/logs/{id}" => &["tail"],
+            _ => &[],
+        };
+        for name in query {
+            let kind = if *name == "api" { "string" } else { "integer" };
+            parameters.push(json!({ "name": name, "in": "query", "schema": { "type": kind } }));
+        }
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
+        if ["put", "post"].contains(&method) && (path.ends_with("/stop") || method == "put") {
+            let schema = json!({ "$ref": "#/components/schemas/Wish" });
+            operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
+        }
+        paths.entry(path.to_owned()).or_insert_with(|| json!({}))[method] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "skep", "version": env!("CARGO_PKG_VERSION"), "summary": "The control surface of a skep daemon" },
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "adminKey": { "type": "http", "scheme": "bearer" } },
+            "responses": { "Fault": {
+                "description": "Why it is not done",
+                "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Fault" } } },
+            } },
+            "schemas": {
+                "Fault": {
+                    "type": "object",
+                    "required": ["error"],
+                    "properties": { "error": { "type": "string" }, "request_id": { "type": "string" } },
+                },
+                "Wish": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "why": { "type": "string" },
+                        "by": { "type": "string" },
+                        "until": { "type": "string", "format": "date-time" },
+                        "revision": { "type": "string" },
+                    },
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::super::call::Call;
+    use super::*;
+
+    #[test]
+    fn the_document_has_what_the_surface_knows() {
+        for (method, path, _) in PATHS {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            assert!(Call::of(&method, &path.replace("{id}", "hello")).is_some(), "{method} {path}");
+        }
+        let operations: usize = document()["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+        assert_eq!(operations, PATHS.len());
+    }
+}

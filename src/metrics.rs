@@ -1,0 +1,210 @@
+//! Metrics are what is counted while skep works, for Prometheus.
+//!
+//! Names follow the conventions of Prometheus. What a label may say is bounded: an API that there is, a status code, a kind
+//! of step. Nothing that a caller makes up becomes one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::proto::MetricType;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use serde_json::{Map, Value, json};
+
+use crate::gateway::{RouteState, Routes};
+
+/// In seconds: of requests, from what the gateway itself takes to what a slow app does.
+const LATENCIES: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// In seconds: of steps, from a swapped route to an install of everything.
+const SPANS: [f64; 10] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0];
+
+/// What requests are counted under that were for no API, or for none that their caller may know of.
+const NONE: &str = "-";
+
+/// What is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    latencies: HistogramVec,
+    sent: IntCounterVec,
+    in_flight: IntGaugeVec,
+    instances: IntGaugeVec,
+    apis: IntGaugeVec,
+    steps: HistogramVec,
+    troubles: IntCounter,
+    failures: IntCounterVec,
+    found: IntCounter,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    ///
+    /// # Errors
+    /// Where a name or a label is none that Prometheus takes, which no run decides.
+    pub fn new() -> Result<Arc<Self>, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
+        let spans = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            register(&registry, HistogramVec::new(options, labels)?)
+        };
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let version = gauges("skep_build_info", "The version that runs.", &["version"])?;
+        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Arc::new(Self {
+            requests: counters("skep_http_requests_total", "Requests that were answered.", &["api", "code"])?,
+            latencies: spans(
+                "skep_http_request_duration_seconds",
+                "From the head of a request to the last byte of its answer.",
+                &["api"],
+                &LATENCIES,
+            )?,
+            sent: counters("skep_http_response_bytes_total", "Bytes of the bodies of answers.", &["api"])?,
+            in_flight: gauges("skep_http_requests_in_flight", "Requests that instances are at work on.", &["api"])?,
+            instances: gauges("skep_routed_instances", "Instances that callers are sent to.", &["api"])?,
+            apis: gauges("skep_apis", "APIs, by what callers get.", &["state"])?,
+            steps: spans("skep_step_duration_seconds", "Steps of the reconciler.", &["step"], &SPANS)?,
+            troubles: counter("skep_troubles_total", "Turns that something outside kept from their step.")?,
+            failures: counters("skep_failures_total", "Revisions that failed, by how.", &["kind"])?,
+            found: counter("skep_drift_total", "Changes by hand, and bad luck, that were found and put right.")?,
+            registry,
+        }))
+    }
+
+    /// A request has been answered, or its caller has gone.
+    pub fn answered(&self, api: Option<&str>, code: u16, took: Duration, bytes: u64) {
+        let api = api.unwrap_or(NONE);
+        let mut buffer = [0; 3];
+        self.requests.with_label_values(&[api, digits(code, &mut buffer)]).inc();
+        self.latencies.with_label_values(&[api]).observe(took.as_secs_f64());
+        self.sent.with_label_values(&[api]).inc_by(bytes);
+    }
+
+    /// A step is done.
+    pub fn stepped(&self, step: &str, took: Duration) {
+        self.steps.with_label_values(&[step]).observe(took.as_secs_f64());
+    }
+
+    /// A turn came to nothing, for a reason outside.
+    pub fn troubled(&self) {
+        self.troubles.inc();
+    }
+
+    /// A revision failed.
+    pub fn failed(&self, kind: &str) {
+        self.failures.with_label_values(&[kind]).inc();
+    }
+
+    /// Something was found that somebody had changed.
+    pub fn found(&self) {
+        self.found.inc();
+    }
+
+    /// Looks at the routes, for what is counted only when somebody asks.
+    pub fn look_at(&self, routes: &Routes) {
+        self.in_flight.reset();
+        self.instances.reset();
+        let mut states = [("serving", 0), ("suspended", 0), ("unavailable", 0)];
+        for (id, route) in &*routes.table() {
+            let place = match &route.state {
+                RouteState::Serving { upstreams, .. } => {
+                    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+                    let in_flight = upstreams.iter().map(|upstream| upstream.in_flight()).sum();
+                    self.in_flight.with_label_values(&[id.as_str()]).set(count(in_flight));
+                    self.instances.with_label_values(&[id.as_str()]).set(count(upstreams.len() as u64));
+                    0
+                }
+                RouteState::Suspended => 1,
+                RouteState::Unavailable { .. } => 2,
+            };
+            states[place].1 += 1;
+        }
+        for (state, count) in states {
+            self.apis.with_label_values(&[state]).set(count);
+        }
+    }
+
+    /// As Prometheus reads it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::warn!("metrics: {error}");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// As JSON: of each name its values with their labels; of spans their count and their sum in seconds.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut all = Map::new();
+        for family in self.registry.gather() {
+            let kind = family.get_field_type();
+            let values = family.get_metric().iter().map(|metric| {
+                let labels = metric.get_label().iter().map(|label| (label.name().to_owned(), label.value().into()));
+                let mut shown: Map<String, Value> = labels.collect();
+                if kind == MetricType::HISTOGRAM {
+                    let histogram = metric.get_histogram();
+                    shown.insert("count".to_owned(), histogram.get_sample_count().into());
+                    shown.insert("sum".to_owned(), json!(histogram.get_sample_sum()));
+                } else {
+                    let is_counter = kind == MetricType::COUNTER;
+                    let value = if is_counter { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
+                    shown.insert("value".to_owned(), json!(value));
+                }
+                Value::Object(shown)
+            });
+            all.insert(family.name().to_owned(), values.collect());
+        }
+        Value::Object(all)
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+/// A status code as text, without memory of its own.
+fn digits(code: u16, buffer: &mut [u8; 3]) -> &str {
+    for (place, digit) in buffer.iter_mut().zip([code / 100 % 10, code / 10 % 10, code % 10]) {
+        *place = b'0' + u8::try_from(digit).unwrap_or_default();
+    }
+    std::str::from_utf8(buffer).unwrap_or("000")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown_both_ways() {
+        let metrics = Metrics::new().unwrap();
+        metrics.answered(Some("hello"), 200, Duration::from_millis(3), 12);
+        metrics.answered(None, 404, Duration::from_millis(1), 0);
+        metrics.stepped("build", Duration::from_millis(120));
+        metrics.look_at(&Routes::default());
+        let text = metrics.text();
+        for line in [
+            "skep_http_requests_total{api=\"hello\",code=\"200\"} 1",
+            "skep_http_requests_total{api=\"-\",code=\"404\"} 1",
+            "skep_http_request_duration_seconds_bucket{api=\"hello\",le=\"0.005\"} 1",
+            "skep_http_response_bytes_total{api=\"hello\"} 12",
+            "skep_step_duration_seconds_count{step=\"build\"} 1",
+            "skep_apis{state=\"serving\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert_eq!(metrics.json()["skep_http_response_bytes_total"][0]["value"], 0.0);
+        assert_eq!(metrics.json()["skep_step_duration_seconds"][0]["count"], 1);
+    }
+}

@@ -1,0 +1,66 @@
+//! Counting is what the reconciler tells the metrics of its work, where somebody keeps any.
+
+use std::time::Instant;
+
+use super::desired::Desired;
+use super::step::{Action, Step};
+use super::turn::{TurnError, World};
+use crate::world::{FailureKind, Observed};
+
+impl World {
+    /// Performs a step, and measures how long that takes.
+    pub(super) async fn perform(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
+        let begun = Instant::now();
+        self.carry_out(desired, observed, step).await?;
+        if let Some(metrics) = self.metrics.get() {
+            metrics.stepped(name(&step.action), begun.elapsed());
+        }
+        Ok(())
+    }
+
+    pub(super) fn count_failure(&self, kind: FailureKind) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.failed(match kind {
+                FailureKind::Install => "install",
+                FailureKind::Hindered => "hindered",
+                FailureKind::Build => "build",
+                FailureKind::Start => "start",
+                FailureKind::NotReady => "not-ready",
+                FailureKind::Crash => "crash",
+                FailureKind::OutOfMemory => "out-of-memory",
+            });
+        }
+    }
+
+    pub(super) fn count_found(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.found();
+        }
+    }
+
+    pub(super) fn count_trouble(&self) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.troubled();
+        }
+    }
+}
+
+/// As plans call it.
+fn name(action: &Action) -> &'static str {
+    match action {
+        Action::Install { .. } => "install",
+        Action::Build { .. } => "build",
+        Action::Start { .. } => "start",
+        Action::AwaitReady { .. } => "await-ready",
+        Action::Route { .. } => "route",
+        Action::Unroute => "unroute",
+        Action::Drain { .. } => "drain",
+        Action::Repair { .. } => "repair",
+        Action::Remove { .. } => "remove",
+        Action::LetGo { .. } => "let-go",
+        Action::RecordServed { .. } => "record-served",
+        Action::RecordStatus(_) => "record-status",
+        Action::Release { .. } => "release",
+        Action::Forget => "forget",
+    }
+}

@@ -1,0 +1,151 @@
+//! What dashboards and people ask of a running daemon, and what they get.
+
+use serde_json::{Value, json};
+
+use crate::apps::saying;
+use crate::http::{Connection, Reply, Request};
+use crate::world::World;
+
+struct Desk {
+    world: World,
+    key: String,
+}
+
+impl Desk {
+    fn open() -> Self {
+        let world = World::new();
+        world.code("hello", &saying("one"));
+        world.serve();
+        world.expect_rest("hello", "synced", "healthy");
+        let key = std::fs::read_to_string(world.state().join("admin.key")).unwrap().trim().to_owned();
+        Self { world, key }
+    }
+
+    fn ask(&self, method: &str, path: &str) -> Reply {
+        self.world.send(&Request::new(method, path).key(&self.key))
+    }
+
+    #[track_caller]
+    fn get(&self, path: &str) -> Value {
+        self.ask("GET", path).expect(200).json()
+    }
+}
+
+#[test]
+fn dashboards_find_the_paths_and_shapes_that_they_know() {
+    let desk = Desk::open();
+    let all = desk.get("/admin/deployments");
+    assert_eq!(all["success"], true);
+    let hello = &all["deployments"]["hello"];
+    assert_eq!((&hello["status"], &hello["sync"], &hello["ready"]), (&json!("running"), &json!("synced"), &json!(1)));
+    assert!(hello["image"].as_str().unwrap().contains("/api-hello:"), "{hello}");
+    assert!(hello["port"].is_u64(), "{hello}");
+
+    let one = desk.get("/admin/deployment/hello");
+    assert_eq!((&one["success"], &one["api_id"]), (&json!(true), &json!("hello")));
+    let health = &one["health"];
+    assert_eq!(health["status"], "running");
+    let used = health["memory_usage_mb"].as_f64().unwrap();
+    assert!((1.0..512.0).contains(&used), "{health}");
+    let percent = health["memory_percent"].as_f64().unwrap();
+    assert!((percent - used * 100.0 / 512.0).abs() < 0.1, "{health}");
+    assert!(health["cpu_percent"].as_f64().unwrap() < 150.0, "{health}");
+    desk.ask("GET", "/admin/deployment/nobody").expect(404);
+
+    let found = desk.get("/api/diagnostics/hello");
+    assert_eq!((&found["container"]["status"], &found["database"]["status"]), (&json!("running"), &json!("healthy")));
+
+    let reloaded = desk.ask("POST", "/admin/reload/hello").expect(200).json();
+    assert_eq!(reloaded, json!({ "success": true, "message": "API hello redeployed" }));
+    let reloaded = desk.ask("POST", "/admin/reload").expect(200).json();
+    assert_eq!((&reloaded["success"], &reloaded["deployed_apis"]), (&json!(true), &json!(1)));
+    let cleaned = desk.ask("POST", "/admin/cleanup").expect(200).json();
+    assert_eq!((&cleaned["success"], &cleaned["remaining_deployments"]), (&json!(true), &json!(1)));
+    assert_eq!(desk.get("/admin/plan")["apis"], json!([]));
+    assert_eq!(desk.get("/admin/history/hello")["revisions"][0]["serves_now"], true);
+    assert_eq!(desk.get("/admin/openapi.json")["openapi"], "3.1.0");
+}
+
+#[test]
+fn what_is_stopped_stays_stopped_over_pushes_and_restarts_until_it_is_started() {
+    let desk = Desk::open();
+    let world = &desk.world;
+    let stop = Request::json("/admin/deployment/hello/stop", &json!({ "why": "it costs too much" })).key(&desk.key);
+    let stopped = world.send(&stop).expect(200).json();
+    assert_eq!(stopped, json!({ "success": true, "message": "API hello stopped" }));
+    let paused = world.expect_status("hello", "/", 503).json();
+    assert_eq!(paused["error"], "API is paused");
+    world.until("nothing of it runs", || world.instances("hello").is_empty());
+    let held = &desk.get("/admin/holds")["holds"]["hello"];
+    assert_eq!((&held["stopped"], &held["why"]), (&json!(true), &json!("it costs too much")));
+    let plan = world.run(&["plan"]).expect(0).out;
+    assert!(plan.contains("stopped by the control surface") && plan.contains("it costs too much"), "{plan}");
+
+    world.code("hello", &saying("two"));
+    world.crash();
+    world.serve();
+    world.expect_rest("hello", "held", "stopped");
+    world.expect_status("hello", "/", 503);
+
+    let started = desk.ask("POST", "/admin/deployment/hello/start").expect(200).json();
+    assert_eq!(started["message"], "API hello deployed");
+    world.expect_answer("hello", "/", "two");
+    desk.ask("POST", "/admin/deployment/nobody/start").expect(404);
+    desk.ask("POST", "/admin/deployment/nobody/stop").expect(404);
+}
+
+#[test]
+fn nobody_learns_anything_without_the_admin_key() {
+    let desk = Desk::open();
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/admin/deployments"),
+        ("GET", "/admin/nothing"),
+        ("POST", "/admin/deployment/hello/stop"),
+        ("GET", "/api/diagnostics/hello"),
+        ("DELETE", "/admin/holds/hello"),
+    ] {
+        desk.world.send(&Request::new(method, path)).expect(401);
+        desk.world.send(&Request::new(method, path).key("wrong")).expect(401);
+    }
+    desk.ask("GET", "/admin/nothing").expect(404);
+    let refused = desk.ask("GET", "/admin/deployment/hello/stop").expect(405);
+    assert_eq!(refused.header("allow"), Some("POST"));
+}
+
+#[test]
+fn requests_and_steps_are_counted() {
+    let desk = Desk::open();
+    for _ in 0..3 {
+        desk.world.get("hello", "/").expect(200);
+    }
+    let text = desk.ask("GET", "/metrics").expect(200).text();
+    let value = |line: &str| text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse::<f64>().ok());
+    assert!(value("skep_http_requests_total{api=\"hello\",code=\"200\"}").unwrap() >= 3.0, "{text}");
+    assert_eq!(value("skep_routed_instances{api=\"hello\"}"), Some(1.0), "{text}");
+    assert_eq!(value("skep_apis{state=\"serving\"}"), Some(1.0), "{text}");
+    assert!(value("skep_step_duration_seconds_count{step=\"start\"}").unwrap() >= 1.0, "{text}");
+    let json = desk.world.send(&Request::get("/metrics").key(&desk.key).header("accept", "application/json"));
+    assert!(json.expect(200).json()["skep_http_requests_total"].is_array());
+}
+
+#[test]
+fn events_and_output_are_streamed_while_somebody_watches() {
+    let desk = Desk::open();
+    let last = desk.get("/admin/events?limit=1")["events"][0]["number"].as_u64().unwrap();
+    let mut stream = Connection::open(desk.world.address()).unwrap();
+    let key = &desk.key;
+    let head = format!(
+        "GET /admin/events?api=hello&after={last} HTTP/1.1\r\nhost: here\r\naccept: text/event-stream\r\nauthorization: Bearer {key}\r\n\r\n"
+    );
+    stream.write(head.as_bytes()).unwrap();
+    assert_eq!(stream.head().unwrap().header("content-type"), Some("text/event-stream"));
+    desk.world.code("hello", &saying("two"));
+    let mut heard = String::new();
+    while !heard.contains("event: serving") {
+        heard.push_str(&String::from_utf8(stream.chunk().unwrap().expect("it goes on")).unwrap());
+    }
+    assert!(heard.contains("\"api\":\"hello\""), "{heard}");
+    let lines = desk.get("/admin/logs/hello?tail=5");
+    assert!(!lines["lines"].as_array().unwrap().is_empty(), "{lines}");
+}
