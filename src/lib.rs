@@ -13,8 +13,8 @@
 
 pub mod doctor;
 pub mod installation;
-pub mod metrics;
 pub mod lend;
+pub mod metrics;
 pub mod settings;
 pub mod tree;
 

@@ -158,7 +158,8 @@ impl Metrics {
                     shown.insert("sum".to_owned(), json!(histogram.get_sample_sum()));
                 } else {
                     let is_counter = kind == MetricType::COUNTER;
-                    let value = if is_counter { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
+                    let value =
+                        if is_counter { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
                     shown.insert("value".to_owned(), json!(value));
                 }
                 Value::Object(shown)

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use crate::engine::Usage;
+use crate::reconcile::status::{Health, Status};
 use crate::reconcile::{Controller, Desired, Rest, Target};
 use crate::records::NewEvent;
-use crate::reconcile::status::{Health, Status};
 use crate::report::status::ApiStatus;
 use crate::tree::{ApiId, Folder};
 use crate::world::{Hold, Instance, Observed, Run};
@@ -56,7 +56,8 @@ fn describe(desired: &Desired, observed: &Observed) -> Result<Value, Fault> {
         "status": first.map_or("not_found", |instance| state(&instance.run)),
         "image": image.map(|target| target.images.code.to_string()),
     });
-    let status = serde_json::to_value(ApiStatus::of(desired, observed)).map_err(|error| Fault::Bad(error.to_string()))?;
+    let status =
+        serde_json::to_value(ApiStatus::of(desired, observed)).map_err(|error| Fault::Bad(error.to_string()))?;
     if let (Value::Object(shown), Value::Object(status)) = (&mut shown, status) {
         shown.extend(status);
         shown.insert("hold".to_owned(), json!(hold(observed)));
@@ -154,7 +155,9 @@ pub(super) async fn stop(controller: &Arc<Controller>, id: &ApiId, why: String) 
     let served = record.and_then(|record| record.served);
     let made = || api.map(|api| Target::of_api(api, &controller.base().digest, &world.owner).served(now));
     let Some(mut serve) = served.or_else(made) else {
-        return Err(Fault::Conflict(format!("{id} has never served, and its folder is broken: there is nothing to stop")));
+        return Err(Fault::Conflict(format!(
+            "{id} has never served, and its folder is broken: there is nothing to stop"
+        )));
     };
     serve.spec.suspend = true;
     let on = api.map(|api| api.content());

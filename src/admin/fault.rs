@@ -1,8 +1,8 @@
 //! A fault is why the control surface does not do what it was asked for, as whoever asked is told.
 
+use http::Response;
 use http::StatusCode;
 use http::header::{ALLOW, HeaderValue};
-use http::Response;
 use serde_json::json;
 
 use crate::engine::EngineError;

@@ -105,7 +105,8 @@ mod tests {
             let method: Method = method.to_uppercase().parse().unwrap();
             assert!(Call::of(&method, &path.replace("{id}", "hello")).is_some(), "{method} {path}");
         }
-        let operations: usize = document()["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
+        let operations: usize =
+            document()["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();
         assert_eq!(operations, PATHS.len());
     }
 }

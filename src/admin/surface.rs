@@ -22,8 +22,8 @@ use super::fault::Fault;
 use super::holds::{self, Wish};
 use super::streams::{self, Query};
 use super::{deployments, openapi};
-use crate::metrics::Metrics;
 use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
+use crate::metrics::Metrics;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::Records;
@@ -50,12 +50,7 @@ pub struct Surface {
 impl Surface {
     /// The surface of a daemon that has just begun.
     #[must_use]
-    pub fn new(
-        routes: Arc<Routes>,
-        records: Arc<dyn Records>,
-        admin_key: &str,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
+    pub fn new(routes: Arc<Routes>, records: Arc<dyn Records>, admin_key: &str, metrics: Arc<Metrics>) -> Arc<Self> {
         let admin_key = Digest::of(admin_key.as_bytes());
         Arc::new(Self { routes, records, work: ArcSwapOption::empty(), admin_key, metrics })
     }
@@ -121,8 +116,8 @@ impl Surface {
                 tree.look().await;
                 deployments::reload_all(&controller).await?
             }
-            Call::CleanUp => deployments::clean_up(&*self.leading()?.0).await?,
-            Call::Plan => holds::planned(&*self.leading()?.0).await?,
+            Call::CleanUp => deployments::clean_up(&self.leading()?.0).await?,
+            Call::Plan => holds::planned(&self.leading()?.0).await?,
             Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
@@ -135,7 +130,9 @@ impl Surface {
 
     /// What is at work, whether or not it reconciles.
     fn working(&self) -> Result<Arc<Controller>, Fault> {
-        let begun = || Fault::Unavailable("the daemon has only just begun: its container engine does not answer yet".to_owned());
+        let begun = || {
+            Fault::Unavailable("the daemon has only just begun: its container engine does not answer yet".to_owned())
+        };
         self.controller().ok_or_else(begun)
     }
 

@@ -6,9 +6,9 @@ use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
+use crate::reconcile::Desired;
 use crate::reconcile::status::{self, Health, Status, Sync};
 use crate::reconcile::step::toward;
-use crate::reconcile::Desired;
 use crate::tree::{ApiId, Revision};
 use crate::world::{Answer, Failure, Observed};
 
@@ -55,7 +55,8 @@ impl ApiStatus {
             _ => None,
         };
         let routed = observed.routed();
-        let is_serving = |instance: &&crate::world::Instance| instance.is_ready() && routed.contains(&instance.container);
+        let is_serving =
+            |instance: &&crate::world::Instance| instance.is_ready() && routed.contains(&instance.container);
         let failure = desired.target().and_then(|target| observed.record.as_ref()?.failure(&target.revision));
         let status = status::status(desired, observed, &next);
         // A failure that has been overcome is history, and `skep events` has it.

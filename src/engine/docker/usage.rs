@@ -29,9 +29,9 @@ fn usage(stats: &ContainerStatsResponse) -> Usage {
     let memory = stats.memory_stats.as_ref();
     let used = memory.and_then(|memory| memory.usage).unwrap_or_default();
     // As `docker stats` has it: files that could be dropped are no need of the app's. The first name is of cgroup 2.
-    let files = memory.and_then(|memory| memory.stats.as_ref()).and_then(|stats| {
-        ["inactive_file", "total_inactive_file"].iter().find_map(|name| stats.get(*name).copied())
-    });
+    let files = memory
+        .and_then(|memory| memory.stats.as_ref())
+        .and_then(|stats| ["inactive_file", "total_inactive_file"].iter().find_map(|name| stats.get(*name).copied()));
     Usage {
         cpu_percent,
         memory: used.saturating_sub(files.unwrap_or_default()),
