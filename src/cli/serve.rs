@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -40,6 +40,9 @@ const CLEAN_EVERY: u32 = 2;
 
 /// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
 const FIREWALL_EVERY: Duration = Duration::from_secs(2);
+
+/// How often at most somebody is told that they were not.
+const FIREWALL_TOLD: Duration = Duration::from_secs(60);
 
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -309,10 +312,16 @@ async fn refresh(
 
 /// Puts our firewall rules back where somebody flushed them.
 async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToken) {
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
         match engine.ensure_firewall().await {
-            Ok(true) => world.found("somebody took firewall rules of skep's away; they are back").await,
+            // Not each time, where something of the host's keeps putting its own first.
+            Ok(true) if told.is_none_or(|told| told.elapsed() > FIREWALL_TOLD) => {
+                told = Some(Instant::now());
+                world.found("the firewall's rules were not as skep had put them; they are again").await;
+            }
+            Ok(true) => {}
             Ok(false) => {}
             Err(error) => tracing::debug!("{error}"),
         }

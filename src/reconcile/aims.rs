@@ -35,6 +35,10 @@ impl Controller {
             policy: &lock(&self.policy).clone(),
         });
         *lock(&self.has_waiting) = goals.values().any(|desired| matches!(desired.basis, Basis::RemovalWaits(_)));
+        // A look that had begun before the term says nothing of it.
+        if tree.as_ref().is_err_and(|why| why == NOT_READ) {
+            return goals;
+        }
         let has_folder = |id: &ApiId| tree.as_ref().is_ok_and(|tree| tree.folders.contains_key(id));
         let gone = goals.iter().filter(|(id, _)| !has_folder(id));
         *lock(&self.gone) = gone.map(|(id, desired)| (id.clone(), desired.basis.clone())).collect();
@@ -48,11 +52,10 @@ impl Controller {
             return self.follow(id, record);
         }
         let keep = |basis| Desired::keep(id, record, &self.world.owner, basis);
-        let undecided = |why| Desired::undecided(id, record, &self.world.owner, why);
         let tree = match self.tree() {
             Ok(tree) => tree,
             // What another daemon has begun may well be what the tree says.
-            Err(why) if why == NOT_READ => return undecided(NOT_READ),
+            Err(why) if why == NOT_READ => return keep(Basis::Undecided(NOT_READ)),
             Err(why) => return keep(Basis::Unreadable(why)),
         };
         let folder = tree.folders.get(id);
@@ -61,7 +64,7 @@ impl Controller {
             match lock(&self.gone).get(id) {
                 Some(Basis::Tree) => {}
                 Some(why) => return keep(why.clone()),
-                None => return undecided(NOT_LOOKED),
+                None => return keep(Basis::Undecided(NOT_LOOKED)),
             }
         }
         let ground = Ground { base: &self.base.digest, owner: &self.world.owner, at: self.world.clock.now() };

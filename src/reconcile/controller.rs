@@ -159,6 +159,10 @@ impl Controller {
             return Ok(BTreeSet::new());
         }
         let look = self.world.look().await?;
+        if leads != self.world.role.leads() {
+            // What begins or ends a term looks by itself.
+            return Ok(BTreeSet::new());
+        }
         if leads {
             self.withdraw_confirmations(&look).await?;
         }
