@@ -91,8 +91,8 @@ pub async fn carry_out(context: &Context, args: &Wish) -> anyhow::Result<ExitCod
         None => Some(context.installation.lock(&context.holder("apply", None))?),
     };
     let parts = context.assemble_for_command().await?;
-    let base = parts.controller.base().digest;
-    if daemon.as_ref().and_then(|daemon| daemon.base).is_some_and(|stands_on| stands_on != base) {
+    let base = parts.controller.base().map(|base| base.digest);
+    if daemon.as_ref().and_then(|daemon| daemon.base).is_some_and(|stands_on| Some(stands_on) != base) {
         bail!(
             "the daemon at work stands on another base image than there is now; restart it, and all APIs move to the new one"
         );

@@ -128,13 +128,20 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(refresh(records.clone(), seen, Arc::clone(&keys), Arc::clone(&surface), stop.clone()));
 
     let engine = context.engine()?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
-    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
     let Parts { world, prober, controller } =
-        context.assemble(engine.clone(), Arc::new(records.clone()), routes, base, stop.clone());
+        context.assemble(engine.clone(), Arc::new(records.clone()), Arc::clone(&routes), None, stop.clone());
     world.role.follow();
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
+    // A base image that somebody threw away takes minutes to be made again: what served is served meanwhile.
+    records.follow(&world.daemon).await?;
+    if let Ok(ids) = controller.look().await {
+        let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+        open.notify_one();
+    }
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
+    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
+    controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
@@ -242,7 +249,7 @@ async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Res
         let base = tokio::select! { () = stop.cancelled() => return Ok(None), base = engine.base(&progress) => base };
         match base {
             Ok(base) => return Ok(Some(base)),
-            Err(error @ (EngineError::Failed { .. } | EngineError::Unsupported(_))) => return Err(error.into()),
+            Err(error @ EngineError::Unsupported(_)) => return Err(error.into()),
             Err(error) => tracing::warn!("{error}; next try in {pause:?}"),
         }
         tokio::select! { () = stop.cancelled() => return Ok(None), () = tokio::time::sleep(pause) => {} }

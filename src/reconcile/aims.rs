@@ -17,11 +17,11 @@ impl Controller {
     /// What should be of every API, after a look.
     #[must_use]
     pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
-        if !self.world.role.leads() {
+        let Some(base) = self.base.get().filter(|_| self.world.role.leads()) else {
             let (running, routed) = (look.running(), self.world.routes.table());
             let ids: BTreeSet<&ApiId> = look.records.keys().chain(&running).chain(routed.keys()).collect();
             return ids.into_iter().map(|id| (id.clone(), self.follow(id, look.records.get(id)))).collect();
-        }
+        };
         let tree = self.tree();
         let goals = goals(&Grounds {
             tree: tree.as_deref().map_err(String::as_str),
@@ -29,7 +29,7 @@ impl Controller {
             running: &look.running(),
             confirmed: &look.confirmed,
             recent: &look.recent,
-            base: &self.base.digest,
+            base: &base.digest,
             at: self.world.clock.now(),
             owner: &self.world.owner,
             policy: &lock(&self.policy).clone(),
@@ -48,9 +48,9 @@ impl Controller {
     /// What should be of one API, from the tree as it is now.
     #[must_use]
     pub fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
-        if !self.world.role.leads() {
+        let Some(base) = self.base.get().filter(|_| self.world.role.leads()) else {
             return self.follow(id, record);
-        }
+        };
         let keep = |basis| Desired::keep(id, record, &self.world.owner, basis);
         let tree = match self.tree() {
             Ok(tree) => tree,
@@ -67,7 +67,7 @@ impl Controller {
                 None => return keep(Basis::Undecided(NOT_LOOKED)),
             }
         }
-        let ground = Ground { base: &self.base.digest, owner: &self.world.owner, at: self.world.clock.now() };
+        let ground = Ground { base: &base.digest, owner: &self.world.owner, at: self.world.clock.now() };
         Desired::of(id, folder, record, &ground)
     }
 
