@@ -91,8 +91,8 @@ pub async fn carry_out(context: &Context, args: &Wish) -> anyhow::Result<ExitCod
         None => Some(context.installation.lock(&context.holder("apply", None))?),
     };
     let parts = context.assemble_for_command().await?;
-    let base = parts.controller.base().digest;
-    if daemon.as_ref().and_then(|daemon| daemon.base).is_some_and(|stands_on| stands_on != base) {
+    let base = parts.controller.base().map(|base| base.digest);
+    if daemon.as_ref().and_then(|daemon| daemon.base).is_some_and(|stands_on| Some(stands_on) != base) {
         bail!(
             "the daemon at work stands on another base image than there is now; restart it, and all APIs move to the new one"
         );
@@ -227,6 +227,8 @@ fn conclude(args: &Wish, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
         }
         Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
         Some(Rest::Troubled(_)) => false,
+        // What serves may be what was asked for already.
+        None if args.only.is_some() => true,
         None => plan.apis.iter().all(|api| api.id != *id),
     };
     let ill: Vec<&ApiId> = comparison.apis.keys().filter(|id| !is_well(id)).collect();
@@ -234,6 +236,10 @@ fn conclude(args: &Wish, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
         Output::Json => {
             let answer = serde_json::json!({ "version": 1, "apis": rests, "not_as_the_tree_says": ill });
             anstream::println!("{answer:#}");
+        }
+        Output::Text if ill.is_empty() && args.only.is_some() => {
+            let held = args.only.as_ref().map(ToString::to_string).unwrap_or_default();
+            anstream::println!("{held} is as it was asked to be; `skep release {held}` ends that.");
         }
         Output::Text if ill.is_empty() => match comparison.apis.len() {
             1 => anstream::println!("The one API is as the tree says."),

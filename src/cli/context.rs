@@ -115,14 +115,14 @@ impl Context {
         Ok(Docker::connect(&self.settings, self.installation.owner())?)
     }
 
-    /// Puts the parts together, on a base image that is there.
+    /// Puts the parts together, on a base image that is there, or will be: without one they only serve what served.
     #[must_use]
     pub fn assemble(
         &self,
         engine: Docker,
         records: Arc<dyn Records>,
         routes: Arc<Routes>,
-        base: Base,
+        base: Option<Base>,
         stop: CancellationToken,
     ) -> Parts {
         let prober = Prober::new();
@@ -144,7 +144,7 @@ impl Context {
         let progress = Progress::new(|line| anstream::eprintln!("base image: {line}"));
         let base = engine.base(&progress).await?;
         let records = Arc::new(self.records()?);
-        Ok(self.assemble(engine, records, Arc::default(), base, CancellationToken::new()))
+        Ok(self.assemble(engine, records, Arc::default(), Some(base), CancellationToken::new()))
     }
 
     /// Reads the tree once.

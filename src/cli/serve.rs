@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -41,6 +41,9 @@ const CLEAN_EVERY: u32 = 2;
 
 /// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
 const FIREWALL_EVERY: Duration = Duration::from_secs(2);
+
+/// How often at most somebody is told that they were not.
+const FIREWALL_TOLD: Duration = Duration::from_secs(60);
 
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -128,15 +131,22 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(refresh(records.clone(), seen, Arc::clone(&keys), Arc::clone(&surface), stop.clone()));
 
     let engine = context.engine()?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
-    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
     let Parts { world, prober, controller } =
-        context.assemble(engine.clone(), Arc::new(records.clone()), routes, base, stop.clone());
+        context.assemble(engine.clone(), Arc::new(records.clone()), Arc::clone(&routes), None, stop.clone());
     world.role.follow();
     // Nobody has set it before: the world has just been made.
     let _ = world.metrics.set(metrics);
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
+    // A base image that somebody threw away takes minutes to be made again: what served is served meanwhile.
+    records.follow(&world.daemon).await?;
+    if let Ok(ids) = controller.look().await {
+        let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+        open.notify_one();
+    }
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
+    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
+    controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
@@ -244,7 +254,7 @@ async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Res
         let base = tokio::select! { () = stop.cancelled() => return Ok(None), base = engine.base(&progress) => base };
         match base {
             Ok(base) => return Ok(Some(base)),
-            Err(error @ (EngineError::Failed { .. } | EngineError::Unsupported(_))) => return Err(error.into()),
+            Err(error @ EngineError::Unsupported(_)) => return Err(error.into()),
             Err(error) => tracing::warn!("{error}; next try in {pause:?}"),
         }
         tokio::select! { () = stop.cancelled() => return Ok(None), () = tokio::time::sleep(pause) => {} }
@@ -314,10 +324,16 @@ async fn refresh(
 
 /// Puts our firewall rules back where somebody flushed them.
 async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToken) {
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
         match engine.ensure_firewall().await {
-            Ok(true) => world.found("somebody took firewall rules of skep's away; they are back").await,
+            // Not each time, where something of the host's keeps putting its own first.
+            Ok(true) if told.is_none_or(|told| told.elapsed() > FIREWALL_TOLD) => {
+                told = Some(Instant::now());
+                world.found("the firewall's rules were not as skep had put them; they are again").await;
+            }
+            Ok(true) => {}
             Ok(false) => {}
             Err(error) => tracing::debug!("{error}"),
         }

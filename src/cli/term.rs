@@ -82,17 +82,23 @@ impl Terms {
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
             Ok((follower, ask)) => {
                 self.surface.set_to_lead(Arc::clone(&self.controller), ask.clone());
-                let followed = tokio::spawn(follower.run(term.clone()));
-                ask.look().await;
-                Some(followed)
+                Some((tokio::spawn(follower.run(term.clone())), ask))
             }
             Err(error) => {
-                tracing::error!("{error}");
+                tracing::error!("{error}; another daemon may have more luck");
                 None
             }
         };
-        self.begun.notify_one();
-        let lock_again = async {
+        let Some((followed, ask)) = followed else {
+            self.begun.notify_one();
+            self.world.role.follow();
+            let _ = self.records.resign(epoch).await;
+            return;
+        };
+        // Signs of life come from the first moment on: a tree or an engine that hangs is no reason to lose the lease.
+        let work = async {
+            ask.look().await;
+            self.begun.notify_one();
             loop {
                 tokio::time::sleep(LOCK_AGAIN).await;
                 if guard(lock).is_none() && self.take(lock) {
@@ -103,12 +109,11 @@ impl Terms {
         tokio::select! {
             () = stop.cancelled() => {}
             () = keep_leading(Arc::clone(&self.records), &self.world.role, epoch) => self.world.role.follow(),
-            () = lock_again => {}
+            () = work => {}
         }
+        self.begun.notify_one();
         term.cancel();
-        if let Some(followed) = followed {
-            let _ = followed.await;
-        }
+        let _ = followed.await;
     }
 
     /// Takes the lock where nobody has it; `true` where it is ours.

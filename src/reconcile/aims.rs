@@ -17,11 +17,11 @@ impl Controller {
     /// What should be of every API, after a look.
     #[must_use]
     pub fn goals(&self, look: &Look) -> BTreeMap<ApiId, Desired> {
-        if !self.world.role.leads() {
+        let Some(base) = self.base.get().filter(|_| self.world.role.leads()) else {
             let (running, routed) = (look.running(), self.world.routes.table());
             let ids: BTreeSet<&ApiId> = look.records.keys().chain(&running).chain(routed.keys()).collect();
             return ids.into_iter().map(|id| (id.clone(), self.follow(id, look.records.get(id)))).collect();
-        }
+        };
         let tree = self.tree();
         let goals = goals(&Grounds {
             tree: tree.as_deref().map_err(String::as_str),
@@ -29,12 +29,16 @@ impl Controller {
             running: &look.running(),
             confirmed: &look.confirmed,
             recent: &look.recent,
-            base: &self.base.digest,
+            base: &base.digest,
             at: self.world.clock.now(),
             owner: &self.world.owner,
             policy: &lock(&self.policy).clone(),
         });
         *lock(&self.has_waiting) = goals.values().any(|desired| matches!(desired.basis, Basis::RemovalWaits(_)));
+        // A look that had begun before the term says nothing of it.
+        if tree.as_ref().is_err_and(|why| why == NOT_READ) {
+            return goals;
+        }
         let has_folder = |id: &ApiId| tree.as_ref().is_ok_and(|tree| tree.folders.contains_key(id));
         let gone = goals.iter().filter(|(id, _)| !has_folder(id));
         *lock(&self.gone) = gone.map(|(id, desired)| (id.clone(), desired.basis.clone())).collect();
@@ -44,15 +48,14 @@ impl Controller {
     /// What should be of one API, from the tree as it is now.
     #[must_use]
     pub fn desired(&self, id: &ApiId, record: Option<&Record>) -> Desired {
-        if !self.world.role.leads() {
+        let Some(base) = self.base.get().filter(|_| self.world.role.leads()) else {
             return self.follow(id, record);
-        }
+        };
         let keep = |basis| Desired::keep(id, record, &self.world.owner, basis);
-        let undecided = |why| Desired::undecided(id, record, &self.world.owner, why);
         let tree = match self.tree() {
             Ok(tree) => tree,
             // What another daemon has begun may well be what the tree says.
-            Err(why) if why == NOT_READ => return undecided(NOT_READ),
+            Err(why) if why == NOT_READ => return keep(Basis::Undecided(NOT_READ)),
             Err(why) => return keep(Basis::Unreadable(why)),
         };
         let folder = tree.folders.get(id);
@@ -61,10 +64,10 @@ impl Controller {
             match lock(&self.gone).get(id) {
                 Some(Basis::Tree) => {}
                 Some(why) => return keep(why.clone()),
-                None => return undecided(NOT_LOOKED),
+                None => return keep(Basis::Undecided(NOT_LOOKED)),
             }
         }
-        let ground = Ground { base: &self.base.digest, owner: &self.world.owner, at: self.world.clock.now() };
+        let ground = Ground { base: &base.digest, owner: &self.world.owner, at: self.world.clock.now() };
         Desired::of(id, folder, record, &ground)
     }
 

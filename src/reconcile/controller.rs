@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
@@ -35,7 +35,8 @@ pub(super) const NOT_READ: &str = "the tree has not been read yet";
 /// Gives each API its turns.
 pub struct Controller {
     pub(super) world: Arc<World>,
-    pub(super) base: Base,
+    /// What all stands on, once it is there: without it nothing can be said of what the tree wants.
+    pub(super) base: OnceLock<Base>,
     pub(super) policy: Mutex<Policy>,
     /// The tree, or why it could not be read.
     tree: Mutex<Result<Arc<Tree>, String>>,
@@ -80,11 +81,16 @@ pub enum Rest {
 impl Controller {
     /// A controller that has seen no tree yet, and so removes nothing.
     #[must_use]
-    pub fn new(world: Arc<World>, base: Base, policy: Policy, stop: CancellationToken) -> Arc<Self> {
+    pub fn new(
+        world: Arc<World>,
+        base: impl Into<Option<Base>>,
+        policy: Policy,
+        stop: CancellationToken,
+    ) -> Arc<Self> {
         world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         Arc::new(Self {
             world,
-            base,
+            base: base.into().map(OnceLock::from).unwrap_or_default(),
             policy: Mutex::new(policy),
             tree: Mutex::new(Err(NOT_READ.to_owned())),
             gone: Mutex::default(),
@@ -104,10 +110,16 @@ impl Controller {
         &self.world
     }
 
-    /// The base image that all stands on.
+    /// The base image that all stands on, once it is there.
     #[must_use]
-    pub fn base(&self) -> &Base {
-        &self.base
+    pub fn base(&self) -> Option<&Base> {
+        self.base.get()
+    }
+
+    /// The base image is there. From then on this daemon may reconcile; it is the same for as long as the process lives.
+    pub fn set_base(&self, base: Base) {
+        // Whoever sets it twice found the same.
+        let _ = self.base.set(base);
     }
 
     /// Begins to reconcile. What was known in an earlier term is forgotten: nobody has told us of its changes since.
@@ -159,6 +171,10 @@ impl Controller {
             return Ok(BTreeSet::new());
         }
         let look = self.world.look().await?;
+        if leads != self.world.role.leads() {
+            // What begins or ends a term looks by itself.
+            return Ok(BTreeSet::new());
+        }
         if leads {
             self.withdraw_confirmations(&look).await?;
         }

@@ -63,7 +63,7 @@ pub enum Basis {
     RemovalWaits(String),
     /// Somebody asked for it to be left as it is.
     Held(String),
-    /// Not known yet, for this reason: nothing is done before it is.
+    /// Not known yet, for this reason: before it is, callers get what the records say, and nothing else is done.
     Undecided(&'static str),
     /// Another daemon reconciles; this one serves what the records say is in force.
     Following,
@@ -174,13 +174,6 @@ impl Desired {
             None => Goal::Leave,
         };
         Self { id: id.clone(), goal, basis, served, spent_hold: None }
-    }
-
-    /// That nothing is done to an API before it is known what should be of it.
-    #[must_use]
-    pub fn undecided(id: &ApiId, record: Option<&Record>, owner: &str, why: &'static str) -> Self {
-        let served = served_target(id, record, owner);
-        Self { id: id.clone(), goal: Goal::Leave, basis: Basis::Undecided(why), served, spent_hold: None }
     }
 
     /// Of the goal and what served last, the one with that revision.

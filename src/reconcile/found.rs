@@ -21,7 +21,9 @@ pub fn found(step: &Step, desired: &Desired, observed: &Observed, is_expected: b
     match &step.action {
         Action::Repair { instance, .. } => Some(format!("{instance}: {}", step.reason)),
         Action::Remove { instance, container, trouble } => {
-            let run = observed.instances.iter().find(|i| i.container == *container).map(|i| &i.run);
+            // One whose removal had begun was ended by skep itself.
+            let found = observed.instances.iter().find(|i| i.container == *container && !i.leaving);
+            let run = found.map(|i| &i.run);
             let is_ended = matches!(run, Some(Run::Exited { .. } | Run::Paused | Run::Running { address: None, .. }));
             (trouble.is_some() || is_ended).then(|| format!("{instance}: {}", step.reason))
         }

@@ -25,6 +25,9 @@ use crate::world::{Failure, FailureKind, Observed, Record};
 /// How long one waiting step waits before the world is looked at again: a newer tree must not wait longer than this.
 pub(super) const SLICE: Duration = Duration::from_millis(250);
 
+/// How often other daemons are asked whether they have let go of an instance.
+const BETWEEN_ASKS: Duration = Duration::from_millis(100);
+
 /// How long an instance may take to end once it is asked to; what it had in flight was waited for before.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -57,7 +60,7 @@ impl World {
                 self.replace_route(id, None);
                 self.write_down(id, None, "unrouted", &step.reason).await
             }
-            Action::RecordServed { revision } => self.record_served(desired, revision).await,
+            Action::RecordServed { revision } => self.record_served(desired, observed, revision).await,
             Action::RecordStatus(status) => {
                 let record = self.records.get(id).await?;
                 let mut record = record.unwrap_or_else(|| Record::new(id.clone(), status.clone(), self.clock.now()));
@@ -255,7 +258,12 @@ impl World {
         self.write_down(id, Some(revision), "failed", &message).await
     }
 
-    async fn record_served(&self, desired: &Desired, revision: &Revision) -> Result<(), TurnError> {
+    async fn record_served(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        revision: &Revision,
+    ) -> Result<(), TurnError> {
         let (Some(target), Some(mut record)) = (desired.target_of(revision), self.records.get(&desired.id).await?)
         else {
             return Ok(());
@@ -265,6 +273,10 @@ impl World {
         if !target.spec.suspend {
             self.records.put_revision(&desired.id, &served).await?;
         }
+        // Where there are to be more of them than there were, those to come were not lost.
+        let is_there = |number: u16| observed.instances.iter().any(|i| i.revision == *revision && i.number == number);
+        let to_come = (1..=target.spec.replicas).filter(|number| !is_there(*number));
+        lock(&self.gaps).extend(to_come.map(|number| InstanceName::new(&desired.id, revision, number)));
         record.served = Some(served);
         self.put(record).await
     }
@@ -294,7 +306,7 @@ impl World {
         // fenced off ends it here.
         self.records.announce(container).await?;
         if trouble.is_none() && !self.is_let_go_by_all(instance, desired).await? {
-            self.readings.ready_within(container, SLICE).await;
+            self.clock.sleep(BETWEEN_ASKS).await;
             return Ok(());
         }
         self.readings.forget(container);
@@ -327,13 +339,11 @@ impl World {
 
     async fn put(&self, mut record: Record) -> Result<(), TurnError> {
         record.updated = self.clock.now();
-        let put = self.records.put(&record).await;
-        match &put {
-            Ok(()) => drop(lock(&self.known).insert(record.id.clone(), record)),
-            // It may have been written all the same.
-            Err(_) => drop(lock(&self.known).remove(&record.id)),
-        }
-        Ok(put?)
+        // Until it is known to be written it may be so, or not: also where nobody waits for the answer.
+        lock(&self.known).remove(&record.id);
+        self.records.put(&record).await?;
+        lock(&self.known).insert(record.id.clone(), record);
+        Ok(())
     }
 
     /// Writes down something about the installation as a whole that somebody's hand has changed.

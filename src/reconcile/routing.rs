@@ -60,7 +60,7 @@ impl World {
         self.routes.set(id, route);
         let after = self.routes.upstreams(id);
         let mut draining = lock(&self.draining);
-        let since = self.clock.now();
+        let since = self.clock.elapsed();
         for upstream in before {
             match after.iter().find(|kept| kept.container == upstream.container) {
                 // The same process at another address: what was its own may be another's by now.
@@ -101,11 +101,11 @@ impl World {
         if followers.keys().all(|daemon| by.is_some_and(|by| by.contains(daemon))) {
             return Ok(true);
         }
-        let since = *lock(&self.waiting).entry(Arc::clone(&instance.container)).or_insert(self.clock.now());
+        let since = *lock(&self.waiting).entry(Arc::clone(&instance.container)).or_insert(self.clock.elapsed());
         let drain =
             desired.target_of(&instance.revision).or(desired.target()).map_or(Duration::ZERO, |t| t.spec.drain.0);
         // Other daemons hear of it within a second; what they have in flight has as long as ours has.
-        Ok(self.clock.now() >= since + drain + Duration::from_secs(2))
+        Ok(self.clock.elapsed() >= since + drain + Duration::from_secs(2))
     }
 
     /// Whether no request can reach an instance any more: the last word before it is removed.
@@ -121,7 +121,7 @@ impl World {
         if upstream.try_seal() {
             return true;
         }
-        let is_over = instance.address().is_none() || self.clock.now() >= *since + drain;
+        let is_over = instance.address().is_none() || self.clock.elapsed() >= *since + drain;
         if is_over {
             upstream.close();
         }

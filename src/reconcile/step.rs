@@ -19,7 +19,13 @@ use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen
 #[must_use]
 pub fn step(desired: &Desired, observed: &Observed) -> Next {
     if matches!(desired.basis, Basis::Undecided(_)) {
-        return Next::Settled;
+        // Callers get what the records say is in force; nothing else is touched.
+        let routed = match &desired.goal {
+            Goal::Run(target) => route(target, observed),
+            Goal::Suspend(target) => suspended(target, observed),
+            Goal::Remove | Goal::Leave => None,
+        };
+        return routed.unwrap_or(Next::Settled);
     }
     let is_held = observed.record.as_ref().is_some_and(|record| record.hold.is_some());
     if let Some(why) = desired.spent_hold.filter(|_| is_held) {
@@ -60,16 +66,30 @@ pub fn toward(desired: &Desired, observed: &Observed) -> Next {
 /// A revision that failed is left alone for a while. Meanwhile what served before is what should serve, whole: if it
 /// loses an instance, it gets another one.
 fn run(target: &Arc<Target>, served: Option<&Arc<Target>>, observed: &Observed) -> Next {
-    let Some(pause) = backoff::pause(target, observed) else {
-        return serve(target, observed, None);
-    };
     let fallback = served.filter(|served| served.revision != target.revision && !served.spec.suspend);
+    let Some(pause) = backoff::pause(target, observed) else {
+        let upheld = fallback.and_then(|served| uphold(target, served, observed));
+        return upheld.unwrap_or_else(|| serve(target, observed, None));
+    };
     let meanwhile = match fallback {
         Some(served) => serve(served, observed, backoff::pause(served, observed)),
         None => serve(target, observed, Some(pause.clone())),
     };
     // Of two things to wait for, the one about the revision that should serve is what people ask about.
     if matches!(meanwhile, Next::Act(_)) { meanwhile } else { pause }
+}
+
+/// Until the target is complete, what serves is healed as ever: making the target may take minutes, or never succeed.
+fn uphold(target: &Target, served: &Target, observed: &Observed) -> Option<Next> {
+    if ready_current(target, observed).count() == usize::from(target.spec.replicas) {
+        return None;
+    }
+    // Without its image it would have to be built first; then the target may just as well be.
+    let is_there = observed.images.contains(&served.images.code);
+    let made = || is_there.then(|| make(served, observed, backoff::pause(served, observed)));
+    let is_healing =
+        |next: &Next| matches!(next, Next::Act(Step { action: Action::Start { .. } | Action::Remove { .. }, .. }));
+    repair(served, observed).or_else(|| made().filter(is_healing))
 }
 
 /// Towards a target that should serve, making nothing new while there is a `pause`.

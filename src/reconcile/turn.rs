@@ -6,12 +6,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore, broadcast};
 
+pub use super::clock::{Clock, SystemClock};
 use super::desired::{Basis, Desired};
 use super::following::follow;
 use super::found;
@@ -57,8 +57,8 @@ pub struct World {
     pub(super) gaps: Mutex<HashSet<InstanceName>>,
     /// Each API's row as this process last wrote or read it.
     pub(super) known: Mutex<HashMap<ApiId, Record>>,
-    /// Since when other daemons are waited for to let go of a container.
-    pub(super) waiting: Mutex<HashMap<ContainerId, Timestamp>>,
+    /// Since when other daemons are waited for to let go of a container, of [`Clock::elapsed`].
+    pub(super) waiting: Mutex<HashMap<ContainerId, Duration>>,
     /// The containers that this daemon, as a follower, has let go of.
     pub(super) let_go: Mutex<HashSet<ContainerId>>,
     /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
@@ -77,36 +77,12 @@ pub struct World {
     pub(super) calls: Semaphore,
 }
 
-/// Tells the time, and lets it pass.
-#[async_trait]
-pub trait Clock: Send + Sync + 'static {
-    /// Wall-clock time.
-    fn now(&self) -> Timestamp;
-
-    /// Returns after that long.
-    async fn sleep(&self, span: Duration);
-}
-
-/// The operating system's clock.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemClock;
-
-#[async_trait]
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-
-    async fn sleep(&self, span: Duration) {
-        tokio::time::sleep(span).await;
-    }
-}
-
 /// An instance that is out of the route.
 #[derive(Debug, Clone)]
 pub(super) struct Draining {
     pub upstream: Arc<Upstream>,
-    pub since: Timestamp,
+    /// Of [`Clock::elapsed`].
+    pub since: Duration,
 }
 
 /// Something that is going on with one API.
@@ -259,6 +235,9 @@ impl World {
                         if !Self::useful_images(&now).contains(image) {
                             return;
                         }
+                        if let Err(error) = self.go_on_beside(&now).await {
+                            tracing::debug!(api = %id, "beside an install or a build: {error}");
+                        }
                     }
                 };
                 tokio::select! {
@@ -306,7 +285,12 @@ impl World {
     }
 
     /// Writes down what a step is about to put right.
-    async fn note_drift(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
+    pub(super) async fn note_drift(
+        &self,
+        desired: &Desired,
+        observed: &Observed,
+        step: &Step,
+    ) -> Result<(), TurnError> {
         let is_expected = match &step.action {
             Action::Start { revision, number } => {
                 let name = InstanceName::new(&desired.id, revision, *number);
@@ -321,7 +305,7 @@ impl World {
         Ok(())
     }
 
-    fn tell(&self, id: &ApiId, step: &Step) {
+    pub(super) fn tell(&self, id: &ApiId, step: &Step) {
         tracing::debug!(api = %id, action = ?step.action, reason = %step.reason, "step");
         let doing = status::doing(&step.action).to_owned();
         let what = Going::Step { action: Some(Box::new(step.action.clone())), doing, reason: step.reason.clone() };
@@ -334,7 +318,7 @@ impl World {
     }
 
     /// All that one look says about one API.
-    async fn observe(&self, desired: &Desired, record: Option<Record>) -> Result<Observed, TurnError> {
+    pub(super) async fn observe(&self, desired: &Desired, record: Option<Record>) -> Result<Observed, TurnError> {
         let instances = self.engine.instances(Some(&desired.id));
         let images = try_join_all(Self::useful_images(desired).into_iter().map(|tag| async move {
             let is_there = self.engine.has_image(&tag).await?;
@@ -373,7 +357,8 @@ impl World {
             instance.beyond_repair = beyond_repair.contains(&instance.container);
             if let Some(Draining { upstream, since }) = draining.get(&instance.container) {
                 instance.in_flight = upstream.in_flight();
-                instance.draining_since = Some(*since);
+                instance.draining_since =
+                    self.clock.now().checked_sub(self.clock.elapsed().saturating_sub(*since)).ok();
             } else if let Some(upstream) = self.routes.upstream(&desired.id, &instance.container) {
                 instance.in_flight = upstream.in_flight();
             }
@@ -384,7 +369,7 @@ impl World {
 }
 
 /// The image of an action that may take minutes.
-fn long_work(action: &Action) -> Option<&ImageTag> {
+pub(super) fn long_work(action: &Action) -> Option<&ImageTag> {
     match action {
         Action::Install { image } | Action::Build { image } => Some(image),
         _ => None,

@@ -32,13 +32,12 @@ pub const WORK: &str = "arena-work";
 pub async fn enter(seed: &Seed, arguments: &[String]) -> anyhow::Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("skep-chaos-").tempdir()?;
     let cgroup = Cgroup(format!("skep-chaos-{}", std::process::id()));
-    let mut command = match rustix::process::geteuid().is_root() {
-        true => tokio::process::Command::new("unshare"),
-        false => {
-            let mut command = tokio::process::Command::new("sudo");
-            command.args(["--preserve-env", "--", "env"]).arg(format!("PATH={}", path()?)).arg("unshare");
-            command
-        }
+    let mut command = if rustix::process::geteuid().is_root() {
+        tokio::process::Command::new("unshare")
+    } else {
+        let mut command = tokio::process::Command::new("sudo");
+        command.args(["--preserve-env", "--", "env"]).arg(format!("PATH={}", path()?)).arg("unshare");
+        command
     };
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     command.arg(std::env::current_exe()?).arg(INIT).arg(folder.path()).arg(&cgroup.0).arg(seed.folder());

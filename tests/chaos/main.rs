@@ -38,6 +38,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Injects faults into skep, its engine and its host, and prints what came of it.
 #[derive(Debug, Clone, Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "most are the test runner's, and each is a flag of its own")]
 struct Args {
     /// Only parts with one of these in their names; else those of the sample, or all of them.
     only: Vec<String>,
@@ -149,6 +150,9 @@ pub struct Arena {
 
 impl Arena {
     /// A new installation.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
     pub async fn site(&self) -> anyhow::Result<Site> {
         let site = Site::open(&self.engine, &self.index)?;
         site.inherit(&self.donor).await?;
@@ -178,6 +182,9 @@ impl Arena {
     }
 
     /// Keeps a story for whoever wants to know why. Gives its file.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
     pub fn tell(&self, title: &str, story: &str) -> anyhow::Result<PathBuf> {
         fs::create_dir_all(&self.stories)?;
         let file = self.stories.join(format!("{}.log", self.told.fetch_add(1, Ordering::Relaxed)));
@@ -231,7 +238,7 @@ async fn run_line(arena: &Arc<Arena>, line: &[&str]) -> Vec<Row> {
     let mut rows = Vec::new();
     for part in line.iter().filter(|part| arena.args.wants(part)) {
         let begun = Instant::now();
-        let found = run_part(arena, part).await.unwrap_or_else(|error| {
+        let found = Box::pin(run_part(arena, part)).await.unwrap_or_else(|error| {
             let mut row = Row::new(*part);
             row.bad(format!("{error:#}"));
             vec![row]

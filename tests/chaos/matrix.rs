@@ -2,7 +2,7 @@
 //! own. Where that run ends must be where the first one ended.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -407,7 +407,7 @@ async fn work(
     Ok(rows.into_values().collect())
 }
 
-fn with_file(outcome: Outcome, file: &PathBuf) -> Outcome {
+fn with_file(outcome: Outcome, file: &Path) -> Outcome {
     match outcome {
         Outcome::Wrong { what, requests, failed } => {
             Outcome::Wrong { what: format!("{what} ({})", file.display()), requests, failed }

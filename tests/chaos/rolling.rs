@@ -94,6 +94,24 @@ impl Tally {
         self.requests.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    /// Writes down what there was, of which kinds of changes and requests.
+    fn tell(&self, row: &mut Row, changes: &BTreeMap<&str, u32>) -> anyhow::Result<()> {
+        let failures = self.failures();
+        row.requests = usize::try_from(self.total())?;
+        row.failed = usize::try_from(failures.values().sum::<u64>())?;
+        row.wrong.extend(failures.iter().map(|((kind, what), count)| format!("{count} {}: {what}", kind.name())));
+        let counts = KINDS.iter().zip(&self.requests);
+        let kinds: Vec<_> =
+            counts.map(|(kind, count)| format!("{} {}", count.load(Ordering::Relaxed), kind.name())).collect();
+        let changes: Vec<_> = changes.iter().map(|(what, count)| format!("{count} of {what}")).collect();
+        row.note = format!(
+            "{}; {}. Seconds are from the save to the first answer of the new state",
+            changes.join(", "),
+            kinds.join(", ")
+        );
+        Ok(())
+    }
+
     fn failures(&self) -> MutexGuard<'_, BTreeMap<(Kind, String), u64>> {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -184,22 +202,7 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
     }
     callers.shutdown().await;
 
-    row.requests = usize::try_from(tally.total())?;
-    let failures = tally.failures();
-    row.failed = usize::try_from(failures.values().sum::<u64>())?;
-    row.wrong.extend(failures.iter().map(|((kind, what), count)| format!("{count} {}: {what}", kind.name())));
-    let kinds: Vec<_> = KINDS
-        .iter()
-        .zip(&tally.requests)
-        .map(|(kind, count)| format!("{} {}", count.load(Ordering::Relaxed), kind.name()))
-        .collect();
-    let of: Vec<_> = of.iter().map(|(what, count)| format!("{count} of {what}")).collect();
-    row.note = format!(
-        "{}; {}. Seconds are from the save to the first answer of the new state",
-        of.join(", "),
-        kinds.join(", ")
-    );
-    drop(failures);
+    tally.tell(&mut row, &of)?;
     let mut rows = vec![row, long_stream(arena, &site).await?];
     if rows.iter().any(|row| !row.is_good()) {
         let file = arena.tell("rolling changes", &site.story())?;
@@ -208,7 +211,6 @@ pub async fn run(arena: &Arc<Arena>, changes: u32, requests: u64) -> anyhow::Res
     site.close().await?;
     Ok(rows)
 }
-
 async fn wait<F: Future<Output = anyhow::Result<bool>>>(
     site: &super::Site,
     is_so: impl Fn() -> F,

@@ -128,7 +128,7 @@ async fn fetch_in(client: &Client, id: &str, folder: &Path) -> anyhow::Result<()
     for entry in archive.entries()? {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".whl")) else {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|_| is_wheel(&path)) else {
             continue;
         };
         let mut bytes = Vec::new();
@@ -197,4 +197,8 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
     })
+}
+
+fn is_wheel(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "whl")
 }

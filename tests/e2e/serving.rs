@@ -75,6 +75,33 @@ fn containers_outlive_the_daemon_and_the_next_one_takes_them_over() {
 }
 
 #[test]
+fn what_serves_is_healed_while_its_successor_is_being_installed() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.expect_rest("hello", "synced", "healthy");
+    world.interrupt();
+    // An index that nobody answers for: what is asked of it takes minutes to fail.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &format!("{settings}build: {{ index_url: \"http://169.254.1.1/simple\" }}\n"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    world.write("apis/hello/requirements.txt", "itsdangerous\n");
+    world.until("the install is in flight", || {
+        world.status("hello")["message"].as_str().unwrap_or_default().contains("installing")
+    });
+    let before = world.containers("hello");
+    engine::kill(&before[0]);
+    world.until("what served is there again", || {
+        let now = world.instances("hello");
+        now.len() == 1 && now[0].is_running && now[0].id != before[0]
+    });
+    world.expect_answer("hello", "/", "one");
+    assert!(world.status("hello")["message"].as_str().unwrap().contains("installing"), "{}", world.status("hello"));
+}
+
+#[test]
 fn a_newer_change_supersedes_the_one_in_flight() {
     let world = World::new();
     world.code("hello", &saying("one"));

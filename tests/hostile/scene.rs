@@ -125,17 +125,18 @@ impl Scene {
         listed.lines().filter(|line| line.contains(&chain)).map(str::to_owned).collect()
     }
 
-    /// Takes this installation's rules away, and lets the ports of its bridges pass on what they get.
+    /// Takes this installation's rules away, and lets the ports of its bridges pass on what they get. What a daemon at work
+    /// has put back meanwhile is in the way of some of it.
     pub fn flush(&self) {
         let rules = self.rules();
         for rule in rules.iter().filter(|rule| rule.contains(" -j SKEP-")) {
             let words: Vec<&str> = rule.split(' ').skip(1).collect();
-            run("iptables", &[&["-w", "-D"], &words[..]].concat());
+            Command::new("iptables").args([&["-w", "-D"], &words[..]].concat()).output().unwrap();
         }
         let chains: Vec<&str> = rules.iter().filter_map(|rule| rule.strip_prefix("-N ")).collect();
         for verb in ["-F", "-X"] {
             for chain in &chains {
-                run("iptables", &["-w", verb, chain]);
+                Command::new("iptables").args(["-w", verb, chain]).output().unwrap();
             }
         }
         for bridge in &self.bridges {

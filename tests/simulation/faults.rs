@@ -101,6 +101,10 @@ impl Clock for SimClock {
         Timestamp::from_millisecond(self.now.load(Ordering::Relaxed)).unwrap()
     }
 
+    fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.now.load(Ordering::Relaxed).cast_unsigned())
+    }
+
     async fn sleep(&self, span: Duration) {
         // Longer than asked, so that waiting takes few turns.
         self.wait(span * 8, || None).await;

@@ -62,8 +62,8 @@ fn compare_plan_with_apply(seed: u64) -> Verdict<()> {
 fn apart(actions: &[String]) -> (BTreeMap<Vec<&str>, &String>, Vec<&String>) {
     let is_move = |action: &&String| action.starts_with("route ") || action.starts_with("record ");
     let (moves, others): (Vec<&String>, Vec<&String>) = actions.iter().partition(is_move);
-    // Of routes to one revision, and of what status is written down, the last.
-    let words = |action: &String| if action.starts_with("record ") && !action.contains("served") { 1 } else { 2 };
+    // Of routes, and of what status is written down, the last.
+    let words = |action: &String| if action.starts_with("record served") { 2 } else { 1 };
     (moves.into_iter().map(|action| (action.split(' ').take(words(action)).collect(), action)).collect(), others)
 }
 

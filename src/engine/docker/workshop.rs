@@ -29,7 +29,7 @@ use crate::tree::{Egress, Size};
 /// How many of the last lines of output are kept for whoever asks why it failed.
 const KEPT_LINES: usize = 40;
 
-/// For an image of what was installed: some gigabytes at most, on a disk that is not at its best.
+/// For an image of what was installed: some gigabytes, on a disk that is not at its best. More where `build.timeout` is.
 const KEEP: Duration = Duration::from_secs(150);
 
 /// The role of a container in which an image of an API is made.
@@ -228,7 +228,7 @@ impl Workshop {
             ..CommitContainerOptions::default()
         };
         let commit = |client: bollard::Docker| async move { client.commit_container(options, config).await };
-        self.docker.call("keep what was installed", KEEP, commit).await?;
+        self.docker.call("keep what was installed", (self.limit / 4).max(KEEP), commit).await?;
         Ok(())
     }
 
@@ -260,7 +260,7 @@ impl Drop for Workshop {
 }
 
 impl Docker {
-    /// Removes the workshops that a crash left behind: those that have ended or were never entered and, where this process
+    /// Removes the workshops that a crash left behind: those that have ended and, where this process
     /// `leads`, those in which another one was making an image of an API. Others may be at work, and end by themselves.
     ///
     /// # Errors
