@@ -153,7 +153,7 @@ pub(super) async fn stop(controller: &Arc<Controller>, id: &ApiId, why: String) 
     }
     let now = Timestamp::now();
     let served = record.and_then(|record| record.served);
-    let made = || api.map(|api| Target::of_api(api, &controller.base().digest, &world.owner).served(now));
+    let made = || Some(Target::of_api(api?, &controller.base()?.digest, &world.owner).served(now));
     let Some(mut serve) = served.or_else(made) else {
         return Err(Fault::Conflict(format!(
             "{id} has never served, and its folder is broken: there is nothing to stop"
