@@ -94,7 +94,10 @@ fn common(spec: &Spec, between: &str) -> String {
             health.timeout,
             health.grace
         ),
-        format!("route: {{ timeout: {}, max_body: {}, public: {} }}", route.timeout, route.max_body, route.public),
+        format!(
+            "route: {{ timeout: {}, max_body: {}, public: {}, max_in_flight: {} }}",
+            route.timeout, route.max_body, route.public, route.max_in_flight
+        ),
         format!("rate_limit: {limit}"),
         format!("env: {{ {} }}", env.join(", ")),
         format!("egress: {egress}"),

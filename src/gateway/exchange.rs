@@ -134,8 +134,11 @@ impl<'a> Exchange<'a> {
                 None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
             };
         }
-        let Answer { response, connection, upload, in_flight } = answer;
+        let Answer { response, connection, upload, mut in_flight } = answer;
         let (mut parts, incoming) = response.into_parts();
+        if headers::is_event_stream(&parts.headers) {
+            in_flight.lasts();
+        }
         headers::prepare_response(&mut parts.headers);
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
@@ -181,7 +184,8 @@ impl<'a> Exchange<'a> {
 
     /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
     fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
-        let Answer { mut response, connection, in_flight, .. } = answer;
+        let Answer { mut response, connection, mut in_flight, .. } = answer;
+        in_flight.lasts();
         let upstream = hyper::upgrade::on(&mut response);
         let mut response = response.map(|_| Body::empty());
         let headers = response.headers_mut();

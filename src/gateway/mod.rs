@@ -3,10 +3,12 @@
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
 //! A request passes through the files in this order: [`server`] accepts its connection, `exchange` answers it, for
-//! which `target` reads its path, [`keys`] and `rate` let it in, `forward` sends it to an [`upstream`] of its
-//! [`route`] on a connection of the `pool` with a `meter`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
+//! which `target` reads its path, [`keys`] and `rate` let it in, `balance` finds it an [`upstream`] of its [`route`] by its
+//! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
+//! `download` carry the bodies, `tunnel` a WebSocket.
 
 mod access;
+mod balance;
 mod body;
 mod download;
 mod exchange;
@@ -24,12 +26,14 @@ mod forward;
 pub mod fuzzing;
 mod headers;
 pub mod keys;
+mod line;
 mod meter;
 pub mod pool;
 mod rate;
 mod refusal;
 pub mod route;
 pub mod server;
+mod standing;
 mod target;
 mod tunnel;
 mod upload;

@@ -94,7 +94,7 @@ impl Routes {
         if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = route.as_deref() {
             self.remember(upstreams);
         }
-        self.shard(id.as_str()).rcu(|shard| {
+        let before = self.shard(id.as_str()).rcu(|shard| {
             let mut shard = Shard::clone(shard);
             match &route {
                 Some(route) => shard.insert(id.clone(), Arc::clone(route)),
@@ -102,6 +102,10 @@ impl Routes {
             };
             shard
         });
+        if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = before.get(id).map(Arc::as_ref) {
+            // Who waits for a place at one of them looks where the route leads now.
+            upstreams.iter().for_each(|upstream| upstream.line.dissolve());
+        }
     }
 
     /// The upstream of that container, in the route of `id` or taken out of it: a new route must share its count and

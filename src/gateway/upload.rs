@@ -235,6 +235,11 @@ impl Progress {
         ALL[usize::from(self.state.load(Ordering::Acquire))]
     }
 
+    /// The upstream's turn begins now: what passed before, the caller has waited for a place and a connection.
+    pub(super) fn begin(&self) {
+        self.set(self.state());
+    }
+
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.
     pub(super) async fn upstream_silent(&self, limit: Duration) {
         // A turn that begins while this sleeps cannot end before it has slept for so long.

@@ -22,6 +22,7 @@ pub const GROUPED: &[&str] = &[
     "health.grace",
     "route.max_body",
     "route.public",
+    "route.max_in_flight",
     "rate_limit.requests",
     "rate_limit.per",
     "rate_limit.burst",
@@ -119,6 +120,10 @@ pub struct RouteManifest {
     /// Serve callers that show no key.
     #[schemars(extend("default" = false))]
     pub public: Option<bool>,
+    /// The most requests that each instance answers at once; WebSockets and event streams aside. As many more wait in
+    /// line for up to two seconds, and others are told to come back.
+    #[schemars(range(min = 1, max = 100_000), extend("default" = 100))]
+    pub max_in_flight: Option<At<u32>>,
 }
 
 /// How many requests each caller may make.

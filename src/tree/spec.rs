@@ -83,6 +83,14 @@ pub struct RouteSettings {
     pub max_body: Size,
     /// Serve callers that show no key.
     pub public: bool,
+    /// The most requests that each instance answers at once.
+    #[serde(default = "max_in_flight")]
+    pub max_in_flight: u32,
+}
+
+/// What an API gets that was written down before there was the setting.
+fn max_in_flight() -> u32 {
+    100
 }
 
 /// How many requests each caller may make.
@@ -136,7 +144,12 @@ impl Spec {
                 timeout: Seconds::new(2),
                 grace: Seconds::new(30),
             },
-            route: RouteSettings { timeout: Seconds::new(30), max_body: Size::mib(100), public: false },
+            route: RouteSettings {
+                timeout: Seconds::new(30),
+                max_body: Size::mib(100),
+                public: false,
+                max_in_flight: max_in_flight(),
+            },
             rate_limit: None,
             env: BTreeMap::new(),
             egress: Egress::Internet,
