@@ -22,3 +22,5 @@ mod moving;
 mod requests;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;
+#[path = "gateway/versions.rs"]
+mod versions;

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::activity::Open;
 use crate::tree::ApiId;
 
 /// What is logged where the caller went away before there was an answer; nginx made the number known.
@@ -48,11 +49,21 @@ pub(super) struct Access {
     api: Option<ApiId>,
     status: u16,
     bytes: u64,
+    /// Its place on a connection of HTTP/2.
+    open: Option<Open>,
 }
 
 impl Access {
     pub(super) fn new(method: Method) -> Self {
-        Self { began: Instant::now(), request_id: RequestId::new(), method, api: None, status: CALLER_GONE, bytes: 0 }
+        Self {
+            began: Instant::now(),
+            request_id: RequestId::new(),
+            method,
+            api: None,
+            status: CALLER_GONE,
+            bytes: 0,
+            open: None,
+        }
     }
 
     pub(super) fn request_id(&self) -> RequestId {
@@ -64,8 +75,16 @@ impl Access {
         self.api = Some(id.clone());
     }
 
+    /// It came on a connection of HTTP/2.
+    pub(super) fn open(&mut self, open: Open) {
+        self.open = Some(open);
+    }
+
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
+        if let Some(open) = &mut self.open {
+            open.answered();
+        }
     }
 
     /// Adds bytes of the answer's body, or of a tunnel in both directions.

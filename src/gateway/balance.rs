@@ -51,13 +51,13 @@ pub(super) async fn admit(
             }
         }
         // Where it was removed: to one who could just call it, that is a moment like any other when nothing is there.
-        route = routes.get(first.id.as_str()).ok_or_else(gone)?;
+        route = routes.get(first.id.as_str()).ok_or_else(|| Some(gone()))?;
     }
-    Err(gone())
+    Err(Some(gone()))
 }
 
-fn gone() -> Option<Refusal> {
-    Some(Refusal::Unavailable("the API is being replaced or removed".to_owned()))
+fn gone() -> Refusal {
+    Refusal::Unavailable("the API is being replaced or removed".to_owned())
 }
 
 /// Waits for a place at an upstream; `None` where the route has to be read again.

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::access::Access;
+use super::activity::Activity;
 use super::body::Body;
 use super::download::Download;
 use super::forward::{Answer, Call, forward};
@@ -27,6 +28,7 @@ use super::server::{Peer, Server};
 use super::target::Target;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
+use super::version::as_http1;
 use crate::records::KeyHash;
 
 /// One request and its answer.
@@ -37,18 +39,37 @@ pub(super) struct Exchange<'a> {
     access: Option<Box<Access>>,
     request_id: HeaderValue,
     allowance: Option<Allowance>,
+    /// Over TLS.
+    secure: bool,
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
         let access = Box::new(Access::new(method));
-        Self { server, peer, request_id: access.request_id().header(), access: Some(access), allowance: None }
+        Self {
+            server,
+            peer,
+            request_id: access.request_id().header(),
+            access: Some(access),
+            allowance: None,
+            secure: false,
+        }
+    }
+
+    /// Says what it comes over: whether that is TLS, and the activity of its connection where that is one of HTTP/2.
+    pub(super) fn over(mut self, secure: bool, activity: Option<&Arc<Activity>>) -> Self {
+        self.secure = secure;
+        if let (Some(access), Some(activity)) = (&mut self.access, activity) {
+            access.open(Activity::begin(activity));
+        }
+        self
     }
 
     /// Answers the request, whatever happens.
     pub(super) async fn run(mut self, request: Request<Incoming>) -> Response<Body> {
         let began = std::time::Instant::now();
-        let unread = !request.body().is_end_stream();
+        // A stream of HTTP/2 ends by itself, and its neighbours go on.
+        let unread = !request.body().is_end_stream() && request.version() != Version::HTTP_2;
         let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             // What it was, the panic hook has said.
@@ -77,7 +98,10 @@ impl<'a> Exchange<'a> {
     }
 
     async fn answer(&mut self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let target = headers::check_request(request.version(), request.headers())
+        let has_body = !request.body().is_end_stream();
+        let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
+        let target = read
+            .and_then(|()| headers::check_request(request.version(), request.headers()))
             .and_then(|()| Target::of(request.uri()))
             .map_err(Refusal::Bad);
         if let Ok(Target::Other) = target {
@@ -90,8 +114,10 @@ impl<'a> Exchange<'a> {
         let expected = request.headers().get(EXPECT).map(HeaderValue::as_bytes);
         let expects_continue = expected.is_some_and(|what| what.eq_ignore_ascii_case(b"100-continue"));
         let (parts, incoming) = request.into_parts();
+        // HTTP/2 can end one body and keep the connection, so nobody has to send what nobody wants.
+        let held_back = expects_continue || parts.version == Version::HTTP_2;
         // From here on the body is in good hands, however this ends.
-        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, expects_continue);
+        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, held_back);
         match target? {
             Target::Api { id, path } => self.call(&id, path, parts, upload).await,
             Target::Other => Err(Refusal::Internal),
@@ -177,7 +203,7 @@ impl<'a> Exchange<'a> {
             None => headers.remove(X_FORWARDED_HOST),
         };
         headers.insert(X_FORWARDED_FOR, headers::value(&self.peer.0.ip().to_canonical().to_string()));
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
         headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }

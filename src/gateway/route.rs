@@ -104,7 +104,9 @@ impl Routes {
         });
         if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = before.get(id).map(Arc::as_ref) {
             // Who waits for a place at one of them looks where the route leads now.
-            upstreams.iter().for_each(|upstream| upstream.line.dissolve());
+            for upstream in upstreams {
+                upstream.line.dissolve();
+            }
         }
     }
 

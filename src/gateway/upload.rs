@@ -43,13 +43,13 @@ pub(super) struct Upload {
     silence: Option<Pin<Box<Sleep>>>,
     /// Notes when bytes arrive, then wakes the task that it was made for.
     arrival: Option<(Waker, Waker)>,
-    /// The caller waits for `100 Continue`, which reading the body for the first time sends.
+    /// The caller waits for `100 Continue`, or for room in the window of HTTP/2, which reading the body first gives.
     held_back: bool,
 }
 
 impl Upload {
     /// Watches over a body whose sender may be silent for `patience`. No bytes of it pass before [`Upload::allow`].
-    pub(super) fn new(incoming: Incoming, patience: Duration, expects_continue: bool) -> Self {
+    pub(super) fn new(incoming: Incoming, patience: Duration, held_back: bool) -> Self {
         let ended = incoming.is_end_stream();
         let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }, patience));
         Self {
@@ -59,7 +59,7 @@ impl Upload {
             patience,
             silence: None,
             arrival: None,
-            held_back: expects_continue,
+            held_back,
         }
     }
 
