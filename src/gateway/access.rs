@@ -16,7 +16,7 @@ const CALLER_GONE: u16 = 499;
 /// The name of one request in logs, headers and errors: a UUID of version 7, so they sort by time.
 ///
 /// Always ours. A caller's own `X-Request-ID` could repeat or pretend; to follow a request through several systems,
-/// `traceparent` goes through untouched.
+/// there is `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(Uuid);
 
@@ -26,6 +26,10 @@ impl RequestId {
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // `Uuid::now_v7` would ask the kernel for random bytes, and take a lock that all threads share, for each.
         Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid())
+    }
+
+    pub(super) fn uuid(self) -> Uuid {
+        self.0
     }
 
     pub(super) fn header(self) -> HeaderValue {

@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -16,9 +16,10 @@ use super::access::Access;
 use super::activity::Activity;
 use super::body::Body;
 use super::download::Download;
-use super::forward::{Answer, Call, forward};
+use super::forward::{Answer, Call, Timing, forward};
 use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
+    X_SERVER_TIMING,
 };
 use super::keys;
 use super::rate::{Allowance, Caller};
@@ -26,6 +27,7 @@ use super::refusal::Refusal;
 use super::route::Route;
 use super::server::{Peer, Server};
 use super::target::Target;
+use super::trace;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::version::as_http1;
@@ -41,6 +43,8 @@ pub(super) struct Exchange<'a> {
     allowance: Option<Allowance>,
     /// Over TLS.
     secure: bool,
+    /// What took how long, where the caller wants to know.
+    timing: Option<Timing>,
 }
 
 impl<'a> Exchange<'a> {
@@ -53,6 +57,7 @@ impl<'a> Exchange<'a> {
             access: Some(access),
             allowance: None,
             secure: false,
+            timing: None,
         }
     }
 
@@ -89,6 +94,9 @@ impl<'a> Exchange<'a> {
             allowance.write_to(headers);
         }
         headers.insert(X_PROCESS_TIME, headers::value(&format!("{:.2}", began.elapsed().as_secs_f64() * 1000.0)));
+        if let Some(timing) = self.timing {
+            timing.write_to(headers, began.elapsed());
+        }
         headers.insert(X_REQUEST_ID, self.request_id);
         if let Some(mut access) = self.access {
             access.answered(response.status());
@@ -142,6 +150,7 @@ impl<'a> Exchange<'a> {
         let max_body = route.settings.max_body.0;
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
 
+        let wants_timing = parts.headers.contains_key(X_SERVER_TIMING);
         let websocket = headers::wants_websocket(&parts.headers);
         let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
         self.prepare(id, &route, key.is_some(), caller.is_some(), &mut parts);
@@ -154,13 +163,14 @@ impl<'a> Exchange<'a> {
             max_body,
         };
         let answer = forward(&gateway.routes, route, call).await?;
+        self.timing = wants_timing.then_some(answer.timing);
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match caller {
                 Some(caller) => Ok(self.open_tunnel(caller, answer)),
                 None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
             };
         }
-        let Answer { response, connection, upload, mut in_flight } = answer;
+        let Answer { response, connection, upload, mut in_flight, .. } = answer;
         let (mut parts, incoming) = response.into_parts();
         if headers::is_event_stream(&parts.headers) {
             in_flight.lasts();
@@ -198,11 +208,16 @@ impl<'a> Exchange<'a> {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
+        let address = self.peer.0.ip().to_canonical();
+        headers.insert(FORWARDED, trace::forwarded(address, self.secure, headers.get(HOST)));
+        if let Some(access) = &self.access {
+            trace::continue_or_begin(headers, access.request_id().uuid());
+        }
         match headers.get(HOST).cloned() {
             Some(host) => headers.insert(X_FORWARDED_HOST, host),
             None => headers.remove(X_FORWARDED_HOST),
         };
-        headers.insert(X_FORWARDED_FOR, headers::value(&self.peer.0.ip().to_canonical().to_string()));
+        headers.insert(X_FORWARDED_FOR, headers::value(&address.to_string()));
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
         headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
         headers.insert(X_REQUEST_ID, self.request_id.clone());

@@ -1,13 +1,14 @@
 //! Forwarding sends one request to an upstream of its API, again where that is safe, and brings the answer back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use super::balance::admit;
+use super::headers::{SERVER_TIMING, value};
 use super::pool::Connection;
 use super::refusal::Refusal;
 use super::route::{Route, Routes};
@@ -35,6 +36,27 @@ pub(super) struct Answer {
     pub(super) connection: Connection,
     pub(super) upload: Arc<Progress>,
     pub(super) in_flight: InFlight,
+    pub(super) timing: Timing,
+}
+
+/// What took how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    /// To a place at an upstream and a connection to it.
+    reach: Duration,
+    /// From there to the head of the answer, which includes sending the request.
+    app: Duration,
+}
+
+impl Timing {
+    /// Writes `Server-Timing`, in milliseconds, behind what the app says of itself. What is left of the whole is ours.
+    pub(super) fn write_to(self, headers: &mut HeaderMap, whole: Duration) {
+        let Self { reach, app } = self;
+        let ours = whole.saturating_sub(reach + app);
+        let millis = [ours, reach, app].map(|time| time.as_secs_f64() * 1000.0);
+        let text = format!("gateway;dur={:.3}, reach;dur={:.3}, app;dur={:.3}", millis[0], millis[1], millis[2]);
+        headers.append(SERVER_TIMING, value(&text));
+    }
 }
 
 /// Sends a request to an upstream of `route`, or of the route that has come in its place.
@@ -46,10 +68,12 @@ pub(super) struct Answer {
 /// # Errors
 /// What the caller is told: 408, 413, 502, 503 or 504.
 pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> Result<Answer, Refusal> {
+    let began = Instant::now();
     let (in_flight, mut connection, mut reused) = reach(routes, &route).await?;
     let Call { method, path, headers, upload, timeout, max_body } = call;
     let progress = upload.progress();
     progress.begin();
+    let reached = Instant::now();
     let harmless_twice = method.is_idempotent() && progress.state() == State::Ended;
     let mut spare =
         (reused && harmless_twice).then(|| request(method.clone(), path.clone(), headers.clone(), Upload::empty()));
@@ -61,7 +85,10 @@ pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> R
             () = progress.upstream_silent(timeout) => return Err(Refusal::TimedOut(timeout)),
         };
         let mut error = match sent {
-            Ok(response) => return Ok(Answer { response, connection, upload: progress, in_flight }),
+            Ok(response) => {
+                let timing = Timing { reach: reached - began, app: reached.elapsed() };
+                return Ok(Answer { response, connection, upload: progress, in_flight, timing });
+            }
             Err(error) => error,
         };
         match progress.state() {

@@ -7,6 +7,9 @@ use http::header::{
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
+/// By which a caller asks for `Server-Timing`.
+pub(super) const X_SERVER_TIMING: HeaderName = HeaderName::from_static("x-server-timing");
+pub(super) const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

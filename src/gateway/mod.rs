@@ -39,6 +39,7 @@ pub mod server;
 mod standing;
 mod target;
 mod tls;
+mod trace;
 mod tunnel;
 mod upload;
 pub mod upstream;
