@@ -20,6 +20,8 @@ mod failures;
 mod moving;
 #[path = "gateway/requests.rs"]
 mod requests;
+#[path = "gateway/times.rs"]
+mod times;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;
 #[path = "gateway/versions.rs"]

@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use super::access::Access;
 use super::activity::Activity;
 use super::body::Body;
-use super::download::Download;
+use super::download::{Download, Patience};
 use super::forward::{Answer, Call, Timing, forward};
 use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
@@ -24,6 +24,7 @@ use super::headers::{
 use super::keys;
 use super::rate::{Allowance, Caller};
 use super::refusal::Refusal;
+use super::relay::Relay;
 use super::route::Route;
 use super::server::{Peer, Server};
 use super::target::Target;
@@ -151,15 +152,18 @@ impl<'a> Exchange<'a> {
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
 
         let wants_timing = parts.headers.contains_key(X_SERVER_TIMING);
+        let is_http2 = parts.version == Version::HTTP_2;
         let websocket = headers::wants_websocket(&parts.headers);
         let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+        let patience =
+            Patience { idle: route.settings.idle.0, until: tokio::time::Instant::now() + route.settings.total.0 };
         self.prepare(id, &route, key.is_some(), caller.is_some(), &mut parts);
         let call = Call {
             method: parts.method,
             path,
             headers: parts.headers,
             upload,
-            timeout: route.settings.timeout.0,
+            timeout: route.settings.timeout.0.min(route.settings.total.0),
             max_body,
         };
         let answer = forward(&gateway.routes, route, call).await?;
@@ -172,13 +176,20 @@ impl<'a> Exchange<'a> {
         }
         let Answer { response, connection, upload, mut in_flight, .. } = answer;
         let (mut parts, incoming) = response.into_parts();
-        if headers::is_event_stream(&parts.headers) {
+        let lasts = headers::is_event_stream(&parts.headers);
+        if lasts {
             in_flight.lasts();
         }
         headers::prepare_response(&mut parts.headers);
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
-        Ok(Response::from_parts(parts, Body::download(Download::new(incoming, connection, upload, in_flight))))
+        let download = Download::new(incoming, connection, upload, in_flight, (!lasts).then_some(patience));
+        let body = if is_http2 && !download.is_end_stream() {
+            Body::relay(Relay::of(download, gateway.limits.write_silence, &self.server.tasks))
+        } else {
+            Body::download(download)
+        };
+        Ok(Response::from_parts(parts, body))
     }
 
     /// The route, and the key if one was shown that opens it. Takes the same way, whatever is missing or wrong.

@@ -34,6 +34,7 @@ mod meter;
 pub mod pool;
 mod rate;
 mod refusal;
+mod relay;
 pub mod route;
 pub mod server;
 mod standing;

@@ -23,6 +23,8 @@ pub const GROUPED: &[&str] = &[
     "route.max_body",
     "route.public",
     "route.max_in_flight",
+    "route.idle",
+    "route.total",
     "rate_limit.requests",
     "rate_limit.per",
     "rate_limit.burst",
@@ -124,6 +126,12 @@ pub struct RouteManifest {
     /// line for up to two seconds, and others are told to come back.
     #[schemars(range(min = 1, max = 100_000), extend("default" = 100))]
     pub max_in_flight: Option<At<u32>>,
+    /// The longest silence in the middle of an answer, event streams aside.
+    #[schemars(extend("default" = "5m", "x-bounds" = "100ms to 1d"))]
+    pub idle: Option<At<Seconds>>,
+    /// From the head of a request to the end of its answer, WebSockets and event streams aside.
+    #[schemars(extend("default" = "1d", "x-bounds" = "100ms to 30d"))]
+    pub total: Option<At<Seconds>>,
 }
 
 /// How many requests each caller may make.

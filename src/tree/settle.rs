@@ -102,6 +102,8 @@ impl<'a, 'f> Settler<'a, 'f> {
         self.within(manifest.max_body.as_ref(), Size(1024)..=Size::mib(1024 * 1024), &mut route.max_body);
         route.public = manifest.public.unwrap_or(route.public);
         self.within(manifest.max_in_flight.as_ref(), 1..=100_000, &mut route.max_in_flight);
+        self.within(manifest.idle.as_ref(), Seconds::millis(100)..=Seconds::new(86_400), &mut route.idle);
+        self.within(manifest.total.as_ref(), Seconds::millis(100)..=Seconds::new(30 * 86_400), &mut route.total);
     }
 
     fn rate_limit(&mut self, manifest: Option<&At<RateLimitManifest>>, limit: &mut Option<RateLimit>) {
@@ -258,7 +260,7 @@ mod tests {
             "name: Thumbnails\ndescription: Resizes images.\napp: pkg.web:site.app\n\
              resources: { cpu: 0.5, memory: 1GiB, pids: 64, tmp: 128MiB }\nreplicas: 3\n\
              health: { probe: tcp, path: /up, interval: 5s, timeout: 1s, grace: 1m }\n\
-             route: { timeout: 10s, max_body: 5MB, public: true, max_in_flight: 7 }\n\
+             route: { timeout: 10s, max_body: 5MB, public: true, max_in_flight: 7, idle: 8s, total: 9m }\n\
              rate_limit: { requests: 60, per: 1h, burst: 20 }\n\
              env: { A: text, B: 1.10, C: true, D: 'no' }\negress: none\ndeploy: { drain: 5s }\nsuspend: true\n",
         );
@@ -282,6 +284,8 @@ mod tests {
                 max_body: Size(5_000_000),
                 public: true,
                 max_in_flight: 7,
+                idle: Seconds::new(8),
+                total: Seconds::new(540),
             },
             rate_limit: Some(RateLimit { requests: 60, per: Seconds::new(3600), burst: 20 }),
             env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),

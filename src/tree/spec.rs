@@ -86,11 +86,26 @@ pub struct RouteSettings {
     /// The most requests that each instance answers at once.
     #[serde(default = "max_in_flight")]
     pub max_in_flight: u32,
+    /// The longest silence in the middle of an answer; a stream of events may be silent for as long as it likes.
+    #[serde(default = "idle")]
+    pub idle: Seconds,
+    /// From the head of a request to the end of its answer; WebSockets and streams of events aside.
+    #[serde(default = "total")]
+    pub total: Seconds,
 }
 
-/// What an API gets that was written down before there was the setting.
+// What an API gets that was written down before there was the setting.
+
 fn max_in_flight() -> u32 {
     100
+}
+
+fn idle() -> Seconds {
+    Seconds::new(300)
+}
+
+fn total() -> Seconds {
+    Seconds::new(86_400)
 }
 
 /// How many requests each caller may make.
@@ -149,6 +164,8 @@ impl Spec {
                 max_body: Size::mib(100),
                 public: false,
                 max_in_flight: max_in_flight(),
+                idle: idle(),
+                total: total(),
             },
             rate_limit: None,
             env: BTreeMap::new(),
