@@ -66,6 +66,6 @@ impl Body for Relay {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.ended { SizeHint::with_exact(0) } else { self.size.clone() }
+        if self.ended { SizeHint::with_exact(0) } else { self.size }
     }
 }
