@@ -38,7 +38,7 @@ const RESETS: (usize, usize) = (20, 100);
 
 /// What one hears who speaks plainly where TLS is wanted, in the shape of our other refusals.
 const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\n\
-    Content-Length: 57\r\n\r\n{\"error\":\"this port wants https, and http was spoken here\"}";
+    Content-Length: 59\r\n\r\n{\"error\":\"this port wants https, and http was spoken here\"}";
 
 impl Server {
     /// Serves one connection to its end.

@@ -42,6 +42,8 @@ pub(super) struct Exchange<'a> {
     access: Option<Box<Access>>,
     request_id: HeaderValue,
     allowance: Option<Allowance>,
+    /// To a host that is one API's alone.
+    at_its_host: bool,
     /// Over TLS.
     secure: bool,
     /// What took how long, where the caller wants to know.
@@ -57,6 +59,7 @@ impl<'a> Exchange<'a> {
             request_id: access.request_id().header(),
             access: Some(access),
             allowance: None,
+            at_its_host: false,
             secure: false,
             timing: None,
         }
@@ -111,7 +114,11 @@ impl<'a> Exchange<'a> {
         let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
         let target = read
             .and_then(|()| headers::check_request(request.version(), request.headers()))
-            .and_then(|()| Target::of(request.uri()))
+            .and_then(|()| {
+                let host = self.server.gateway.routes.at_host(request.headers().get(HOST));
+                self.at_its_host = host.is_some();
+                host.map_or_else(|| Target::of(request.uri()), |id| Target::at_host_of(id.as_str(), request.uri()))
+            })
             .map_err(Refusal::Bad);
         if let Ok(Target::Other) = target {
             request.extensions_mut().insert(self.peer);
@@ -230,7 +237,11 @@ impl<'a> Exchange<'a> {
         };
         headers.insert(X_FORWARDED_FOR, headers::value(&address.to_string()));
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
-        headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+        if self.at_its_host {
+            headers.remove(X_FORWARDED_PREFIX);
+        } else {
+            headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+        }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }
 

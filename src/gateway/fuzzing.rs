@@ -76,7 +76,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let routes = Routes::default();
     for (name, public) in [("mine", false), ("open", true)] {
         let spec = Spec::built_in(name);
-        let mut settings = spec.route;
+        let mut settings = spec.route.clone();
         settings.public = public;
         let id = ApiId::new(name).expect("an id");
         let route =

@@ -168,6 +168,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
                 settler.error(code::UNKNOWN_KEY, value, message, "set it in the api.yaml of that API");
             }
         }
+        if let Some(host) = defaults.route.as_ref().and_then(|route| route.hosts.as_ref()?.first()) {
+            settler.error(code::UNKNOWN_KEY, host, "a host belongs to one API", "set it in the api.yaml of that API");
+        }
         let defaults = Manifest { name: None, description: None, ..defaults.clone() };
         settler.spec(&defaults, &mut settings.defaults);
     }

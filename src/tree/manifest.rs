@@ -22,6 +22,7 @@ pub const GROUPED: &[&str] = &[
     "health.grace",
     "route.max_body",
     "route.public",
+    "route.hosts",
     "route.max_in_flight",
     "route.idle",
     "route.total",
@@ -122,6 +123,10 @@ pub struct RouteManifest {
     /// Serve callers that show no key.
     #[schemars(extend("default" = false))]
     pub public: Option<bool>,
+    /// Hosts that are this API's alone: a request to one of them goes to it with its path as it is. No two APIs have the
+    /// same.
+    #[schemars(length(max = 20), extend("default" = []), example = &["thumbs.example.com"])]
+    pub hosts: Option<Vec<At<String>>>,
     /// The most requests that each instance answers at once; WebSockets and event streams aside. As many more wait in
     /// line for up to two seconds, and others are told to come back.
     #[schemars(range(min = 1, max = 100_000), extend("default" = 100))]

@@ -75,7 +75,7 @@ pub enum Probe {
 }
 
 /// How the gateway treats requests to an API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSettings {
     /// From the last byte of the request to the first byte of the answer.
     pub timeout: Seconds,
@@ -83,6 +83,9 @@ pub struct RouteSettings {
     pub max_body: Size,
     /// Serve callers that show no key.
     pub public: bool,
+    /// Hosts that are this API's alone, in lower case.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// The most requests that each instance answers at once.
     #[serde(default = "max_in_flight")]
     pub max_in_flight: u32,
@@ -163,6 +166,7 @@ impl Spec {
                 timeout: Seconds::new(30),
                 max_body: Size::mib(100),
                 public: false,
+                hosts: Vec::new(),
                 max_in_flight: max_in_flight(),
                 idle: idle(),
                 total: total(),

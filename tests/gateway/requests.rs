@@ -186,3 +186,46 @@ async fn who_asks_is_told_what_took_how_long_behind_what_the_app_says() {
     let app: f64 = names[2].1.parse().unwrap();
     assert!(app >= 49.0, "{told:?}");
 }
+
+#[tokio::test]
+async fn a_host_of_one_api_is_whole_its_own_and_moves_with_its_route() {
+    let world = World::new().await;
+    let address = telling_app().await;
+    let claim = |id: &str, hosts: &[&str]| {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        world.route(id, &[address], |spec| spec.route.hosts = hosts);
+    };
+    claim("thumbs", &["thumbs.test", "t.test"]);
+    claim("other", &[]);
+    let key = format!("Authorization: Bearer {}\r\n", world.key);
+    let ask = async |host: &str, path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}\r\n");
+        let reply = world.client().await.ask(head).await;
+        let first = reply.text().lines().next().unwrap_or_default().to_owned();
+        (reply.status, first, reply.text().contains("x-forwarded-prefix: "))
+    };
+    for (path, told) in [
+        ("/", "/"),
+        ("/health?x=1", "/health?x=1"),
+        ("/run/other/x", "/run/other/x"),
+        ("/run/thumbs/openapi.json", "/openapi.json"),
+        ("/run/thumbs", "/"),
+        ("/run/thumbsup", "/run/thumbsup"),
+    ] {
+        assert_eq!(ask("Thumbs.test:8663", path).await, (200, format!("GET {told}"), false), "{path}");
+    }
+    assert_eq!(ask("t.test", "/a/../b").await.0, 400);
+    assert_eq!(ask("else.test", "/health").await.1, "other /health");
+    assert_eq!(ask("else.test", "/run/thumbs/x").await, (200, "GET /x".to_owned(), true));
+    // A key is wanted there as anywhere.
+    let reply = world.client().await.ask("GET / HTTP/1.1\r\nHost: thumbs.test\r\n\r\n").await;
+    assert_eq!(reply.status, 401);
+    // Of two that claim it, the first by id has it; and who gives it up has it no more.
+    claim("albums", &["t.test"]);
+    let reply = world.client().await.ask(format!("GET /run/albums/x HTTP/1.1\r\nHost: t.test\r\n{key}\r\n")).await;
+    assert_eq!(reply.text().lines().next(), Some("GET /x"));
+    claim("albums", &[]);
+    assert_eq!(ask("t.test", "/run/albums/x").await.1, "GET /run/albums/x");
+    claim("thumbs", &[]);
+    assert_eq!(ask("t.test", "/health").await.1, "other /health");
+}
