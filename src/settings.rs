@@ -32,6 +32,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Where the gateway listens: `SKEP_LISTEN`, else 127.0.0.1:8663.
     pub listen: SocketAddr,
+    /// How callers are served.
+    pub gateway: GatewaySettings,
     /// How the engine is reached.
     pub engine: EngineSettings,
     /// `ADMIN_API_KEY` (or `SKEP_ADMIN_KEY`); where neither is set, one is made and kept in the state folder.
@@ -89,6 +91,26 @@ pub struct Policy {
     pub keep_events: Seconds,
     /// Nothing is built while less than this is free where the engine keeps its images.
     pub min_free_disk: Size,
+}
+
+/// How callers are served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewaySettings {
+    /// What TLS is spoken with: `SKEP_TLS_CERTIFICATE` and `SKEP_TLS_KEY`, else what `skep.yaml` says; `None` is plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Open connections. Those beyond wait to be accepted.
+    pub connections: u32,
+    /// Open connections of one address. Those beyond are closed at once.
+    pub connections_per_address: u32,
+}
+
+/// The files of a certificate and its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, with those that lead to its root behind it.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// How the engine is reached, and how apps are.
@@ -173,6 +195,7 @@ impl Settings {
                 min_free_disk: Size::mib(1024),
             },
             listen: SocketAddr::from(([127, 0, 0, 1], 8663)),
+            gateway: GatewaySettings { tls: None, connections: 10_000, connections_per_address: 5000 },
             engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },
             admin_key: None,
             look_every: Seconds::new(30),

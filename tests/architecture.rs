@@ -56,6 +56,12 @@ const RULES: &[Rule] = &[
         reason: "HTTP is spoken by those who serve it, and by the prober",
     },
     Rule {
+        names: &["tokio_rustls", "rustls"],
+        within: &[],
+        except: &["gateway/tls.rs", "gateway/connection.rs"],
+        reason: "TLS is spoken with callers, and only there",
+    },
+    Rule {
         names: &["std::fs", "std::net::TcpStream", "std::process", "std::env", "tokio", "rand", "reqwest"],
         within: PURE,
         except: &[],

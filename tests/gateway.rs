@@ -10,6 +10,8 @@ mod world;
 
 #[path = "gateway/admission.rs"]
 mod admission;
+#[path = "gateway/balance.rs"]
+mod balance;
 #[path = "gateway/bodies.rs"]
 mod bodies;
 #[path = "gateway/failures.rs"]
@@ -18,5 +20,9 @@ mod failures;
 mod moving;
 #[path = "gateway/requests.rs"]
 mod requests;
+#[path = "gateway/times.rs"]
+mod times;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;
+#[path = "gateway/versions.rs"]
+mod versions;

@@ -164,6 +164,7 @@ impl Surface {
                 "service": "skep",
                 "status": "running",
                 "deployed_apis": self.deployed(),
+                "public_apis": self.routes.public(),
                 "timestamp": Timestamp::now(),
             }),
         )

@@ -17,14 +17,14 @@ use super::term::Terms;
 use crate::admin::Surface;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
-use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
+use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes, Tls};
 use crate::installation::{Holder, InstallationError};
 use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
-use crate::settings::Settings;
+use crate::settings::{GatewaySettings, Settings, TlsFiles};
 use crate::tree::ApiId;
 
 /// What the key of `--welcome` is called, so that the next start can replace it.
@@ -51,7 +51,7 @@ const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration
 /// Arguments of `skep serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
 )]
 pub struct Args {
     /// Make a fresh key, and print commands to try.
@@ -113,7 +113,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     expect_what_served(&records, &routes).await?;
     let metrics = Metrics::new()?;
     let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key, Arc::clone(&metrics));
-    let gateway = Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default());
+    let gateway = gateway(&settings, Arc::clone(&routes), Arc::clone(&keys))?;
     let gateway = Arc::new(gateway.counting(Arc::clone(&metrics)));
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
@@ -194,6 +194,19 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping; containers go on running, and the next start takes them over");
     while tasks.join_next().await.is_some() {}
     Ok(ExitCode::SUCCESS)
+}
+
+/// The gateway, as the settings have it.
+fn gateway(settings: &Settings, routes: Arc<Routes>, keys: Arc<Keys>) -> anyhow::Result<Gateway> {
+    let GatewaySettings { tls, connections, connections_per_address } = &settings.gateway;
+    let (connections, connections_per_address) = (*connections as usize, *connections_per_address as usize);
+    let gateway = Gateway::new(routes, keys, Limits { connections, connections_per_address, ..Limits::default() });
+    Ok(match tls {
+        Some(TlsFiles { certificate, key }) => {
+            gateway.with_tls(Tls::load(certificate, key).context("cannot speak TLS; see gateway.tls")?)
+        }
+        None => gateway,
+    })
 }
 
 fn start_log(format: LogFormat) {

@@ -77,6 +77,9 @@ fn check_spec(spec: &Spec) {
     assert_eq!(path.as_str(), health.path);
     assert!((Seconds::millis(100)..=Seconds::new(3600)).contains(&spec.route.timeout));
     assert!((Size(1024)..=Size::mib(1024 * 1024)).contains(&spec.route.max_body));
+    assert!((1..=100_000).contains(&spec.route.max_in_flight));
+    assert!((Seconds::millis(100)..=Seconds::new(86_400)).contains(&spec.route.idle));
+    assert!((Seconds::millis(100)..=Seconds::new(30 * 86_400)).contains(&spec.route.total));
     if let Some(limit) = &spec.rate_limit {
         let counts = 1..=1_000_000;
         assert!(counts.contains(&limit.requests) && counts.contains(&limit.burst));

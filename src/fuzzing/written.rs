@@ -94,7 +94,16 @@ fn common(spec: &Spec, between: &str) -> String {
             health.timeout,
             health.grace
         ),
-        format!("route: {{ timeout: {}, max_body: {}, public: {} }}", route.timeout, route.max_body, route.public),
+        format!(
+            "route: {{ hosts: [{}], timeout: {}, max_body: {}, public: {}, max_in_flight: {}, idle: {}, total: {} }}",
+            route.hosts.join(", "),
+            route.timeout,
+            route.max_body,
+            route.public,
+            route.max_in_flight,
+            route.idle,
+            route.total
+        ),
         format!("rate_limit: {limit}"),
         format!("env: {{ {} }}", env.join(", ")),
         format!("egress: {egress}"),

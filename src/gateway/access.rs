@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use super::activity::Open;
 use crate::metrics::Metrics;
 use crate::tree::ApiId;
 
@@ -17,7 +18,7 @@ const CALLER_GONE: u16 = 499;
 /// The name of one request in logs, headers and errors: a UUID of version 7, so they sort by time.
 ///
 /// Always ours. A caller's own `X-Request-ID` could repeat or pretend; to follow a request through several systems,
-/// `traceparent` goes through untouched.
+/// there is `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(Uuid);
 
@@ -27,6 +28,10 @@ impl RequestId {
         let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         // `Uuid::now_v7` would ask the kernel for random bytes, and take a lock that all threads share, for each.
         Self(uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid())
+    }
+
+    pub(super) fn uuid(self) -> Uuid {
+        self.0
     }
 
     pub(super) fn header(self) -> HeaderValue {
@@ -51,12 +56,22 @@ pub(super) struct Access {
     status: u16,
     bytes: u64,
     metrics: Option<Arc<Metrics>>,
+    /// Its place on a connection of HTTP/2.
+    open: Option<Open>,
 }
 
 impl Access {
     pub(super) fn new(method: Method, metrics: Option<Arc<Metrics>>) -> Self {
-        let (began, request_id) = (Instant::now(), RequestId::new());
-        Self { began, request_id, method, api: None, status: CALLER_GONE, bytes: 0, metrics }
+        Self {
+            began: Instant::now(),
+            request_id: RequestId::new(),
+            method,
+            api: None,
+            status: CALLER_GONE,
+            bytes: 0,
+            metrics,
+            open: None,
+        }
     }
 
     pub(super) fn request_id(&self) -> RequestId {
@@ -68,8 +83,16 @@ impl Access {
         self.api = Some(id.clone());
     }
 
+    /// It came on a connection of HTTP/2.
+    pub(super) fn open(&mut self, open: Open) {
+        self.open = Some(open);
+    }
+
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = status.as_u16();
+        if let Some(open) = &mut self.open {
+            open.answered();
+        }
     }
 
     /// Adds bytes of the answer's body, or of a tunnel in both directions.

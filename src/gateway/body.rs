@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use super::access::Access;
 use super::download::Download;
+use super::relay::Relay;
 
 /// Why a body ended early. Whoever reads the answer sees its connection break off.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,6 +27,7 @@ pub struct Body {
 enum Kind {
     Whole(Option<Bytes>),
     Download(Download),
+    Relay(Relay),
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
 
@@ -47,6 +49,10 @@ impl Body {
 
     pub(super) fn download(download: Download) -> Self {
         Self { kind: Kind::Download(download), access: None }
+    }
+
+    pub(super) fn relay(relay: Relay) -> Self {
+        Self { kind: Kind::Relay(relay), access: None }
     }
 
     pub(super) fn log(&mut self, access: Box<Access>) {
@@ -73,7 +79,8 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Download(download) => Pin::new(download).poll_frame(cx).map_err(Into::into),
+            Kind::Download(download) => Pin::new(download).poll_frame(cx),
+            Kind::Relay(relay) => Pin::new(relay).poll_frame(cx),
             Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
         };
         if let (Poll::Ready(Some(Ok(frame))), Some(access)) = (&polled, &mut self.access) {
@@ -86,6 +93,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Download(download) => download.is_end_stream(),
+            Kind::Relay(relay) => relay.is_end_stream(),
             Kind::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -94,6 +102,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Download(download) => download.size_hint(),
+            Kind::Relay(relay) => relay.size_hint(),
             Kind::Stream(stream) => stream.size_hint(),
         }
     }

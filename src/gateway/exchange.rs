@@ -4,7 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -13,20 +13,25 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::access::Access;
+use super::activity::Activity;
 use super::body::Body;
-use super::download::Download;
-use super::forward::{Answer, Call, forward};
+use super::download::{Download, Patience};
+use super::forward::{Answer, Call, Timing, forward};
 use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
+    X_SERVER_TIMING,
 };
 use super::keys;
 use super::rate::{Allowance, Caller};
 use super::refusal::Refusal;
+use super::relay::Relay;
 use super::route::Route;
 use super::server::{Peer, Server};
 use super::target::Target;
+use super::trace;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
+use super::version::as_http1;
 use crate::records::KeyHash;
 
 /// One request and its answer.
@@ -37,18 +42,43 @@ pub(super) struct Exchange<'a> {
     access: Option<Box<Access>>,
     request_id: HeaderValue,
     allowance: Option<Allowance>,
+    /// To a host that is one API's alone.
+    at_its_host: bool,
+    /// Over TLS.
+    secure: bool,
+    /// What took how long, where the caller wants to know.
+    timing: Option<Timing>,
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
         let access = Box::new(Access::new(method, server.gateway.metrics.clone()));
-        Self { server, peer, request_id: access.request_id().header(), access: Some(access), allowance: None }
+        Self {
+            server,
+            peer,
+            request_id: access.request_id().header(),
+            access: Some(access),
+            allowance: None,
+            at_its_host: false,
+            secure: false,
+            timing: None,
+        }
+    }
+
+    /// Says what it comes over: whether that is TLS, and the activity of its connection where that is one of HTTP/2.
+    pub(super) fn over(mut self, secure: bool, activity: Option<&Arc<Activity>>) -> Self {
+        self.secure = secure;
+        if let (Some(access), Some(activity)) = (&mut self.access, activity) {
+            access.open(Activity::begin(activity));
+        }
+        self
     }
 
     /// Answers the request, whatever happens.
     pub(super) async fn run(mut self, request: Request<Incoming>) -> Response<Body> {
         let began = std::time::Instant::now();
-        let unread = !request.body().is_end_stream();
+        // A stream of HTTP/2 ends by itself, and its neighbours go on.
+        let unread = !request.body().is_end_stream() && request.version() != Version::HTTP_2;
         let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             // What it was, the panic hook has said.
@@ -68,6 +98,9 @@ impl<'a> Exchange<'a> {
             allowance.write_to(headers);
         }
         headers.insert(X_PROCESS_TIME, headers::value(&format!("{:.2}", began.elapsed().as_secs_f64() * 1000.0)));
+        if let Some(timing) = self.timing {
+            timing.write_to(headers, began.elapsed());
+        }
         headers.insert(X_REQUEST_ID, self.request_id);
         if let Some(mut access) = self.access {
             access.answered(response.status());
@@ -77,8 +110,15 @@ impl<'a> Exchange<'a> {
     }
 
     async fn answer(&mut self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let target = headers::check_request(request.version(), request.headers())
-            .and_then(|()| Target::of(request.uri()))
+        let has_body = !request.body().is_end_stream();
+        let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
+        let target = read
+            .and_then(|()| headers::check_request(request.version(), request.headers()))
+            .and_then(|()| {
+                let host = self.server.gateway.routes.at_host(request.headers().get(HOST));
+                self.at_its_host = host.is_some();
+                host.map_or_else(|| Target::of(request.uri()), |id| Target::at_host_of(id.as_str(), request.uri()))
+            })
             .map_err(Refusal::Bad);
         if let Ok(Target::Other) = target {
             request.extensions_mut().insert(self.peer);
@@ -90,8 +130,10 @@ impl<'a> Exchange<'a> {
         let expected = request.headers().get(EXPECT).map(HeaderValue::as_bytes);
         let expects_continue = expected.is_some_and(|what| what.eq_ignore_ascii_case(b"100-continue"));
         let (parts, incoming) = request.into_parts();
+        // HTTP/2 can end one body and keep the connection, so nobody has to send what nobody wants.
+        let held_back = expects_continue || parts.version == Version::HTTP_2;
         // From here on the body is in good hands, however this ends.
-        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, expects_continue);
+        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, held_back);
         match target? {
             Target::Api { id, path } => self.call(&id, path, parts, upload).await,
             Target::Other => Err(Refusal::Internal),
@@ -116,30 +158,45 @@ impl<'a> Exchange<'a> {
         let max_body = route.settings.max_body.0;
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
 
+        let wants_timing = parts.headers.contains_key(X_SERVER_TIMING);
+        let is_http2 = parts.version == Version::HTTP_2;
         let websocket = headers::wants_websocket(&parts.headers);
         let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
+        let patience =
+            Patience { idle: route.settings.idle.0, until: tokio::time::Instant::now() + route.settings.total.0 };
         self.prepare(id, &route, key.is_some(), caller.is_some(), &mut parts);
         let call = Call {
             method: parts.method,
             path,
             headers: parts.headers,
             upload,
-            timeout: route.settings.timeout.0,
+            timeout: route.settings.timeout.0.min(route.settings.total.0),
             max_body,
         };
         let answer = forward(&gateway.routes, route, call).await?;
+        self.timing = wants_timing.then_some(answer.timing);
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match caller {
                 Some(caller) => Ok(self.open_tunnel(caller, answer)),
                 None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
             };
         }
-        let Answer { response, connection, upload, in_flight } = answer;
+        let Answer { response, connection, upload, mut in_flight, .. } = answer;
         let (mut parts, incoming) = response.into_parts();
+        let lasts = headers::is_event_stream(&parts.headers);
+        if lasts {
+            in_flight.lasts();
+        }
         headers::prepare_response(&mut parts.headers);
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
-        Ok(Response::from_parts(parts, Body::download(Download::new(incoming, connection, upload, in_flight))))
+        let download = Download::new(incoming, connection, upload, in_flight, (!lasts).then_some(patience));
+        let body = if is_http2 && !download.is_end_stream() {
+            Body::relay(Relay::of(download, gateway.limits.write_silence, &self.server.tasks))
+        } else {
+            Body::download(download)
+        };
+        Ok(Response::from_parts(parts, body))
     }
 
     /// The route, and the key if one was shown that opens it. Takes the same way, whatever is missing or wrong.
@@ -169,19 +226,29 @@ impl<'a> Exchange<'a> {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
+        let address = self.peer.0.ip().to_canonical();
+        headers.insert(FORWARDED, trace::forwarded(address, self.secure, headers.get(HOST)));
+        if let Some(access) = &self.access {
+            trace::continue_or_begin(headers, access.request_id().uuid());
+        }
         match headers.get(HOST).cloned() {
             Some(host) => headers.insert(X_FORWARDED_HOST, host),
             None => headers.remove(X_FORWARDED_HOST),
         };
-        headers.insert(X_FORWARDED_FOR, headers::value(&self.peer.0.ip().to_canonical().to_string()));
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+        headers.insert(X_FORWARDED_FOR, headers::value(&address.to_string()));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
+        if self.at_its_host {
+            headers.remove(X_FORWARDED_PREFIX);
+        } else {
+            headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+        }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }
 
     /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
     fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
-        let Answer { mut response, connection, in_flight, .. } = answer;
+        let Answer { mut response, connection, mut in_flight, .. } = answer;
+        in_flight.lasts();
         let upstream = hyper::upgrade::on(&mut response);
         let mut response = response.map(|_| Body::empty());
         let headers = response.headers_mut();

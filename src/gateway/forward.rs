@@ -1,21 +1,22 @@
 //! Forwarding sends one request to an upstream of its API, again where that is safe, and brings the answer back.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
+use super::balance::admit;
+use super::headers::{SERVER_TIMING, value};
 use super::pool::Connection;
 use super::refusal::Refusal;
-use super::route::{Route, RouteState, Routes};
+use super::route::{Route, Routes};
 use super::upload::{Progress, State, Upload};
-use super::upstream::{InFlight, Upstream};
+use super::upstream::InFlight;
 
-/// How often a route is read again when all its upstreams were sealed in between. A seal comes after the route has
-/// moved, so the second look finds the new one; the rest is for routes that move again and again.
-const LOOKS: usize = 8;
+/// The most replicas that are tried, one after the other, where no connection comes about.
+const TRIES: usize = 3;
 
 /// What one API is asked, ready to be sent.
 pub(super) struct Call {
@@ -35,6 +36,27 @@ pub(super) struct Answer {
     pub(super) connection: Connection,
     pub(super) upload: Arc<Progress>,
     pub(super) in_flight: InFlight,
+    pub(super) timing: Timing,
+}
+
+/// What took how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timing {
+    /// To a place at an upstream and a connection to it.
+    reach: Duration,
+    /// From there to the head of the answer, which includes sending the request.
+    app: Duration,
+}
+
+impl Timing {
+    /// Writes `Server-Timing`, in milliseconds, behind what the app says of itself. What is left of the whole is ours.
+    pub(super) fn write_to(self, headers: &mut HeaderMap, whole: Duration) {
+        let Self { reach, app } = self;
+        let ours = whole.saturating_sub(reach + app);
+        let millis = [ours, reach, app].map(|time| time.as_secs_f64() * 1000.0);
+        let text = format!("gateway;dur={:.3}, reach;dur={:.3}, app;dur={:.3}", millis[0], millis[1], millis[2]);
+        headers.append(SERVER_TIMING, value(&text));
+    }
 }
 
 /// Sends a request to an upstream of `route`, or of the route that has come in its place.
@@ -46,20 +68,12 @@ pub(super) struct Answer {
 /// # Errors
 /// What the caller is told: 408, 413, 502, 503 or 504.
 pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> Result<Answer, Refusal> {
-    let mut in_flight = admit(routes, &route, None)?;
-    let (mut connection, mut reused) = match in_flight.upstream().pool.take() {
-        Some(connection) => (connection, true),
-        None => match Connection::open(in_flight.upstream().address).await {
-            Ok(connection) => (connection, false),
-            Err(error) => {
-                tracing::debug!(api = %route.id, container = %in_flight.upstream().container, %error, "no connection");
-                in_flight = admit(routes, &route, Some(in_flight.upstream())).map_err(|_| UNREACHABLE)?;
-                connect(&in_flight).await?
-            }
-        },
-    };
+    let began = Instant::now();
+    let (in_flight, mut connection, mut reused) = reach(routes, &route).await?;
     let Call { method, path, headers, upload, timeout, max_body } = call;
     let progress = upload.progress();
+    progress.begin();
+    let reached = Instant::now();
     let harmless_twice = method.is_idempotent() && progress.state() == State::Ended;
     let mut spare =
         (reused && harmless_twice).then(|| request(method.clone(), path.clone(), headers.clone(), Upload::empty()));
@@ -71,7 +85,10 @@ pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> R
             () = progress.upstream_silent(timeout) => return Err(Refusal::TimedOut(timeout)),
         };
         let mut error = match sent {
-            Ok(response) => return Ok(Answer { response, connection, upload: progress, in_flight }),
+            Ok(response) => {
+                let timing = Timing { reach: reached - began, app: reached.elapsed() };
+                return Ok(Answer { response, connection, upload: progress, in_flight, timing });
+            }
             Err(error) => error,
         };
         match progress.state() {
@@ -87,18 +104,42 @@ pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> R
         };
         request = again;
         spare = None;
-        (connection, reused) = connect(&in_flight).await?;
+        connection = connect(&in_flight).await?;
+        reused = false;
+    }
+}
+
+/// A place at an upstream and a connection to it, and whether that is one of the pool.
+async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Connection, bool), Refusal> {
+    let mut tried = Vec::new();
+    loop {
+        let in_flight = match admit(routes, route, &tried).await {
+            Ok(in_flight) => in_flight,
+            Err(refusal) => return Err(refusal.filter(|_| tried.is_empty()).unwrap_or(UNREACHABLE)),
+        };
+        if let Some(connection) = in_flight.upstream().pool.take() {
+            return Ok((in_flight, connection, true));
+        }
+        match connect(&in_flight).await {
+            Ok(connection) => return Ok((in_flight, connection, false)),
+            Err(refusal) if tried.len() + 1 >= TRIES => return Err(refusal),
+            Err(_) => tried.push(Arc::clone(in_flight.upstream())),
+        }
     }
 }
 
 const UNREACHABLE: Refusal = Refusal::BadGateway("the API cannot be reached");
 
-/// A fresh connection, and that it is none of the pool.
-async fn connect(in_flight: &InFlight) -> Result<(Connection, bool), Refusal> {
+/// A fresh connection.
+async fn connect(in_flight: &InFlight) -> Result<Connection, Refusal> {
     let upstream = in_flight.upstream();
     match Connection::open(upstream.address).await {
-        Ok(connection) => Ok((connection, false)),
+        Ok(connection) => {
+            upstream.standing.reached();
+            Ok(connection)
+        }
         Err(error) => {
+            upstream.standing.missed();
             tracing::debug!(container = %upstream.container, %error, "no connection");
             Err(UNREACHABLE)
         }
@@ -112,42 +153,4 @@ fn request(method: Method, path: PathAndQuery, headers: HeaderMap, upload: Uploa
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = headers;
     request
-}
-
-/// Picks an upstream and counts the request in, other than `not` if there is one.
-fn admit(routes: &Routes, first: &Arc<Route>, not: Option<&Arc<Upstream>>) -> Result<InFlight, Refusal> {
-    let mut route = Arc::clone(first);
-    for _ in 0..LOOKS {
-        match &route.state {
-            RouteState::Suspended => return Err(Refusal::Suspended),
-            RouteState::Unavailable { reason } => return Err(Refusal::Unavailable(reason.clone())),
-            RouteState::Serving { upstreams, .. } => {
-                let Some(upstream) = choose(upstreams, not) else { return Err(UNREACHABLE) };
-                if let Some(in_flight) = Upstream::begin(upstream) {
-                    return Ok(in_flight);
-                }
-            }
-        }
-        // It was removed: to one who could just call it, that is a moment like any other when nothing is there.
-        route = routes.get(first.id.as_str()).ok_or_else(gone)?;
-    }
-    Err(gone())
-}
-
-fn gone() -> Refusal {
-    Refusal::Unavailable("the API is being replaced or removed".to_owned())
-}
-
-/// The less loaded of two drawn at random: nearly as even as asking all of them, without every request rushing to the
-/// one that was idle a moment ago (Mitzenmacher, "The Power of Two Choices", 2001).
-fn choose<'a>(upstreams: &'a [Arc<Upstream>], not: Option<&Arc<Upstream>>) -> Option<&'a Arc<Upstream>> {
-    let mut candidates = upstreams.iter().filter(|upstream| not.is_none_or(|not| !Arc::ptr_eq(not, upstream)));
-    let count = candidates.clone().count();
-    if count <= 1 {
-        return candidates.next();
-    }
-    let first = rand::random_range(0..count);
-    let second = (first + rand::random_range(1..count)) % count;
-    let (first, second) = (candidates.clone().nth(first)?, candidates.nth(second)?);
-    Some(if second.in_flight() < first.in_flight() { second } else { first })
 }

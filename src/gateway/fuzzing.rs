@@ -76,7 +76,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let routes = Routes::default();
     for (name, public) in [("mine", false), ("open", true)] {
         let spec = Spec::built_in(name);
-        let mut settings = spec.route;
+        let mut settings = spec.route.clone();
         settings.public = public;
         let id = ApiId::new(name).expect("an id");
         let route =
@@ -175,7 +175,7 @@ fn is_about_connection(name: &HeaderName, named: &[HeaderName]) -> bool {
 /// An app hears of its caller from us alone, and all else as it came.
 fn check_prepared(given: &HeaderMap, prepared: &HeaderMap, id: &str, upgrade: bool) {
     let named = named(given);
-    let spoofable = ["forwarded", "x-real-ip", "x-forwarded-port", "x-forwarded-ssl", "expect"];
+    let spoofable = ["x-real-ip", "x-forwarded-port", "x-forwarded-ssl", "expect"];
     let prefix = format!("/run/{id}");
     let ours = [
         ("x-forwarded-for", Some(&b"192.0.2.7"[..])),
@@ -189,6 +189,16 @@ fn check_prepared(given: &HeaderMap, prepared: &HeaderMap, id: &str, upgrade: bo
         let found: Vec<_> = prepared.get_all(name).iter().map(HeaderValue::as_bytes).collect();
         assert_eq!(found, value.into_iter().collect::<Vec<_>>(), "{name}");
     }
+    let forwarded: Vec<_> = prepared.get_all("forwarded").iter().collect();
+    let [forwarded] = forwarded.as_slice() else { panic!("{forwarded:?}") };
+    let forwarded = forwarded.to_str().expect("ASCII");
+    assert!(forwarded.starts_with("for=192.0.2.7;proto=http"), "{forwarded}");
+    // Outside of quotes it says one thing of each, and nothing of another hop.
+    let outside: String = forwarded.split('"').step_by(2).collect();
+    assert!(outside.matches("for=").count() == 1 && !outside.contains(','), "{forwarded}");
+    let traces: Vec<_> = prepared.get_all("traceparent").iter().collect();
+    let [trace] = traces.as_slice() else { panic!("{traces:?}") };
+    assert_eq!(trace.len(), 55, "{trace:?}");
     let request_ids: Vec<_> = prepared.get_all("x-request-id").iter().collect();
     let [request_id] = request_ids.as_slice() else { panic!("{request_ids:?}") };
     let request_id = Uuid::try_parse(request_id.to_str().unwrap_or_default()).expect("a UUID");
@@ -200,7 +210,9 @@ fn check_prepared(given: &HeaderMap, prepared: &HeaderMap, id: &str, upgrade: bo
     }
     assert_eq!(prepared.contains_key(TE), self::named(prepared).contains(&TE), "{prepared:?}");
     for name in given.keys().chain(prepared.keys()) {
+        let traces = ["forwarded", "traceparent", "tracestate"];
         let is_ours = ours.iter().any(|(ours, _)| ours == name) || name == "x-request-id" || name == TE;
+        let is_ours = is_ours || traces.contains(&name.as_str());
         if is_ours || name == CONNECTION || name == AUTHORIZATION {
             continue;
         }

@@ -2,12 +2,17 @@
 //!
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
-//! A request passes through the files in this order: [`server`] accepts its connection, `exchange` answers it, for
-//! which `target` reads its path, [`keys`] and `rate` let it in, `forward` sends it to an [`upstream`] of its
-//! [`route`] on a connection of the `pool` with a `meter`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
+//! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
+//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] and `rate` let it in, `balance` finds it an [`upstream`] of its [`route`] by its
+//! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
+//! `download` carry the bodies, `tunnel` a WebSocket.
 
 mod access;
+mod activity;
+mod balance;
 mod body;
+mod connection;
+mod crowd;
 mod download;
 mod exchange;
 mod forward;
@@ -24,22 +29,29 @@ mod forward;
 pub mod fuzzing;
 mod headers;
 pub mod keys;
+mod line;
 mod meter;
 pub mod pool;
 mod rate;
 mod refusal;
+mod relay;
 pub mod route;
 pub mod server;
+mod standing;
 mod target;
+mod tls;
+mod trace;
 mod tunnel;
 mod upload;
 pub mod upstream;
+mod version;
+mod wire;
 
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use access::RequestId;
 pub use body::{Body, BodyError};
@@ -47,6 +59,7 @@ pub use keys::Keys;
 pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};
 pub use server::{Handler, HandlerFuture, Limits, Peer};
+pub use tls::{Tls, TlsError};
 pub use upstream::{InFlight, Upstream};
 
 use crate::metrics::Metrics;
@@ -58,6 +71,7 @@ pub struct Gateway {
     keys: Arc<Keys>,
     rates: rate::RateLimiter,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
 }
 
@@ -65,7 +79,7 @@ impl Gateway {
     /// A gateway that serves nobody yet.
     #[must_use]
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
-        Self { routes, keys, rates: rate::RateLimiter::default(), limits, metrics: None }
+        Self { routes, keys, rates: rate::RateLimiter::default(), limits, tls: None, metrics: None }
     }
 
     /// Counts what it does in `metrics`.
@@ -75,9 +89,17 @@ impl Gateway {
         self
     }
 
+    /// Speaks TLS with callers from elsewhere, and with those of this host that begin with it.
+    #[must_use]
+    pub fn with_tls(self, tls: Tls) -> Self {
+        Self { tls: Some(Arc::new(tls)), ..self }
+    }
+
     /// Serves callers on `listener`, and `other` everything outside `/run/`, until `shutdown`; then accepts no more,
     /// and returns when what has begun has ended, or [`Limits::shutdown`] has passed.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, other: Arc<dyn Handler>, shutdown: CancellationToken) {
+        let _follows =
+            self.tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(async move { tls.follow().await })));
         let server = server::Server { gateway: self, other, tasks: TaskTracker::new(), end: CancellationToken::new() };
         server.run(listener, shutdown).await;
     }

@@ -16,6 +16,9 @@ const RETRY_SUSPENDED: u64 = 60;
 /// When a caller may ask again for an API that is being started or replaced: about as long as a start takes.
 const RETRY_UNAVAILABLE: u64 = 2;
 
+/// When a caller may ask again for an API that has too much to do: about as long as those before it wait.
+const RETRY_OVERLOADED: u64 = 2;
+
 /// Why a request gets no answer from an API. None of them holds an address, a path or an error text of the host.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -38,6 +41,8 @@ pub(super) enum Refusal {
     Suspended,
     /// 503: nothing is ready, with a sentence why.
     Unavailable(String),
+    /// 503: all instances have as much to do as they may, and enough wait.
+    Overloaded,
     /// 504: no answer began within this time.
     TimedOut(Duration),
 }
@@ -52,7 +57,7 @@ impl Refusal {
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
-            Self::Suspended | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Suspended | Self::Unavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -70,6 +75,7 @@ impl Refusal {
             Self::Internal => "the gateway failed; its log tells more under this request id".to_owned(),
             Self::Suspended => "API is paused".to_owned(),
             Self::Unavailable(reason) => reason.clone(),
+            Self::Overloaded => "the API has more to do than it can; ask again later".to_owned(),
             Self::TimedOut(after) => format!("the API did not begin to answer within {} s", after.as_secs_f64()),
         }
     }
@@ -100,6 +106,9 @@ impl Refusal {
             }
             Self::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, RETRY_UNAVAILABLE.into());
+            }
+            Self::Overloaded => {
+                headers.insert(RETRY_AFTER, RETRY_OVERLOADED.into());
             }
             _ => {}
         }

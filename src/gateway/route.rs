@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 
 use super::upstream::Upstream;
 use crate::tree::spec::{RateLimit, RouteSettings};
@@ -57,6 +58,10 @@ type Shard = HashMap<ApiId, Arc<Route>>;
 pub struct Routes {
     shards: Box<[ArcSwap<Shard>]>,
     hasher: RandomState,
+    /// Whose the hosts are that belong to one API alone.
+    hosts: ArcSwap<HashMap<String, ApiId>>,
+    /// Held while those are made anew.
+    naming: Mutex<()>,
     /// Every upstream that was ever in a route and is still held by a route, a request or the reconciler.
     upstreams: Mutex<HashMap<ContainerId, Weak<Upstream>>>,
 }
@@ -66,6 +71,8 @@ impl Default for Routes {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
             hasher: RandomState::new(),
+            hosts: ArcSwap::default(),
+            naming: Mutex::default(),
             upstreams: Mutex::default(),
         }
     }
@@ -94,7 +101,7 @@ impl Routes {
         if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = route.as_deref() {
             self.remember(upstreams);
         }
-        self.shard(id.as_str()).rcu(|shard| {
+        let before = self.shard(id.as_str()).rcu(|shard| {
             let mut shard = Shard::clone(shard);
             match &route {
                 Some(route) => shard.insert(id.clone(), Arc::clone(route)),
@@ -102,6 +109,50 @@ impl Routes {
             };
             shard
         });
+        let hosts = |route: Option<&Arc<Route>>| route.map(|route| route.settings.hosts.clone()).unwrap_or_default();
+        if hosts(before.get(id)) != hosts(route.as_ref()) {
+            self.name_hosts();
+        }
+        if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = before.get(id).map(Arc::as_ref) {
+            // Who waits for a place at one of them looks where the route leads now.
+            for upstream in upstreams {
+                upstream.line.dissolve();
+            }
+        }
+    }
+
+    /// Whose a host is, as a `Host` header names it, with or without a port.
+    pub(super) fn at_host(&self, host: Option<&HeaderValue>) -> Option<ApiId> {
+        let hosts = self.hosts.load();
+        if hosts.is_empty() {
+            return None;
+        }
+        let host = host?.to_str().ok()?;
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let name = name.strip_suffix('.').unwrap_or(name);
+        hosts.get(name).or_else(|| hosts.get(&name.to_ascii_lowercase())).cloned()
+    }
+
+    /// The APIs that serve callers who show no key, by id.
+    #[must_use]
+    pub fn public(&self) -> Vec<ApiId> {
+        let table = self.table();
+        let public = table.values().filter(|route| route.settings.public);
+        let mut ids: Vec<ApiId> = public.map(|route| route.id.clone()).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Finds out anew whose each host is: of several that claim it, the first by id has it.
+    fn name_hosts(&self) {
+        let _one_at_a_time = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table();
+        let mut routes: Vec<_> = table.values().filter(|route| !route.settings.hosts.is_empty()).collect();
+        routes.sort_by(|one, other| other.id.cmp(&one.id));
+        let claims = routes
+            .into_iter()
+            .flat_map(|route| route.settings.hosts.iter().map(|host| (host.clone(), route.id.clone())));
+        self.hosts.store(Arc::new(claims.collect()));
     }
 
     /// The upstream of that container, in the route of `id` or taken out of it: a new route must share its count and

@@ -1,18 +1,14 @@
 //! The server accepts connections, reads requests, and sends each where it belongs.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -21,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Gateway;
 use super::body::Body;
-use super::exchange::Exchange;
+use super::crowd::Crowd;
 
 /// How long the server rests where no connection can be accepted, which is when file descriptors have run out.
 const REST: Duration = Duration::from_millis(100);
@@ -59,10 +55,14 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// The longest silence in the middle of a request body.
     pub body_silence: Duration,
+    /// The longest time for which a caller takes in nothing of what there is to send to it.
+    pub write_silence: Duration,
     /// What is read ahead per connection, in bytes; also bounds the head of a request.
     pub read_ahead: usize,
     /// Open connections. Those beyond wait to be accepted.
     pub connections: usize,
+    /// Open connections of one address, or one /64 of IPv6. Those beyond are closed at once.
+    pub connections_per_address: usize,
     /// How long requests, streams and tunnels may finish after the shutdown has been asked for.
     pub shutdown: Duration,
 }
@@ -72,8 +72,10 @@ impl Default for Limits {
         Self {
             head_timeout: Duration::from_secs(60),
             body_silence: Duration::from_secs(60),
+            write_silence: Duration::from_secs(60),
             read_ahead: 64 * 1024,
             connections: 10_000,
+            connections_per_address: 5000,
             shutdown: Duration::from_secs(30),
         }
     }
@@ -94,6 +96,7 @@ impl Server {
     /// Serves until `shutdown`, then finishes what has begun, as long as [`Limits::shutdown`] lets it.
     pub(super) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.gateway.limits.connections));
+        let crowd = Arc::new(Crowd::default());
         let accept = async || {
             // The semaphore is never closed.
             let slot = Arc::clone(&slots).acquire_owned().await;
@@ -102,10 +105,19 @@ impl Server {
         while let Some((slot, accepted)) = shutdown.run_until_cancelled(accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
+                    let most = self.gateway.limits.connections_per_address;
+                    let Some(member) = Crowd::join(&crowd, peer.ip(), most) else {
+                        tracing::debug!(%peer, "closed: so many connections are open from there");
+                        continue;
+                    };
+                    if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
+                        tracing::debug!(%error, "the caller has gone already");
+                        continue;
+                    }
                     let (server, shutdown) = (self.clone(), shutdown.clone());
                     self.tasks.spawn(async move {
                         server.connection(stream, Peer(peer), shutdown).await;
-                        drop(slot);
+                        drop((slot, member));
                     });
                 }
                 Err(error) => {
@@ -121,43 +133,6 @@ impl Server {
             self.end.cancel();
             self.tasks.wait().await;
         }
-    }
-
-    async fn connection(&self, stream: TcpStream, peer: Peer, shutdown: CancellationToken) {
-        if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
-            tracing::debug!(%error, "the caller has gone already");
-            return;
-        }
-        let limits = &self.gateway.limits;
-        let service = service_fn(|request| self.answer(request, peer));
-        let connection = Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
-            .max_buf_size(limits.read_ahead)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        let mut connection = pin!(connection);
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection broke off");
-                    }
-                    return;
-                }
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = self.end.cancelled() => return,
-            }
-        }
-    }
-
-    /// Answers one request, whatever happens.
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
-        Ok(Exchange::new(self, peer, request.method().clone()).run(request).await)
     }
 }
 

@@ -20,24 +20,48 @@ pub(super) enum Target {
     Other,
 }
 
+const WHOLE_URL: &str = "the request line must hold a path, not a whole URL";
+const NO_PATH: &str = "the request line holds no path";
+const AMBIGUOUS: &str = "the path must not hold . or .. segments, backslashes, or encoded slashes, backslashes or NULs";
+
 impl Target {
+    /// Reads where a request wants to go that came to a host which is that API's alone: to it, with the path as it is.
+    ///
+    /// What stands below `/run/<id>` is there too. The app links to itself under that prefix, which it is told of when
+    /// it starts, and knows of no host.
+    ///
+    /// # Errors
+    /// As [`Target::of`].
+    pub(super) fn at_host_of(id: &str, uri: &Uri) -> Result<Self, &'static str> {
+        let prefixed = uri.path().strip_prefix("/run/").and_then(|rest| rest.strip_prefix(id));
+        if prefixed.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            return Self::of(uri);
+        }
+        if uri.scheme().is_some() || uri.authority().is_some() {
+            return Err(WHOLE_URL);
+        }
+        let Some(path) = uri.path_and_query() else { return Err(NO_PATH) };
+        if path.path().split('/').any(is_ambiguous) {
+            return Err(AMBIGUOUS);
+        }
+        Ok(Self::Api { id: id.to_owned(), path: path.clone() })
+    }
+
     /// Reads where a request wants to go.
     ///
     /// # Errors
     /// A sentence for the caller, where the target could be understood in two ways.
     pub(super) fn of(uri: &Uri) -> Result<Self, &'static str> {
         if uri.scheme().is_some() || uri.authority().is_some() {
-            return Err("the request line must hold a path, not a whole URL");
+            return Err(WHOLE_URL);
         }
-        let Some(whole) = uri.path_and_query() else { return Err("the request line holds no path") };
+        let Some(whole) = uri.path_and_query() else { return Err(NO_PATH) };
         let Some(rest) = whole.path().strip_prefix("/run/").filter(|rest| !rest.is_empty()) else {
             return Ok(Self::Other);
         };
         let (id, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if path.split('/').any(is_ambiguous) {
-            return Err(
-                "the path must not hold . or .. segments, backslashes, or encoded slashes, backslashes or NULs",
-            );
+            return Err(AMBIGUOUS);
         }
         let tail = &whole.as_str()["/run/".len() + id.len()..];
         let path = if path.is_empty() { PathAndQuery::try_from(format!("/{tail}")) } else { tail.try_into() };

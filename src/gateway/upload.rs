@@ -17,6 +17,11 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(5);
 
+/// Bytes for each second for which a caller is waited for, once that has been as long as it may be silent; much less
+/// than any line carries, and enough that nobody holds an instance by sending a byte now and then. The time that the
+/// app takes to read counts for nobody.
+const RATE: u64 = 100;
+
 /// Why a body stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UploadError {
@@ -41,15 +46,19 @@ pub(super) struct Upload {
     /// The longest silence of the caller.
     patience: Duration,
     silence: Option<Pin<Box<Sleep>>>,
+    /// Since when the caller is waited for, for how long it was before, and what came meanwhile.
+    waits: Option<Instant>,
+    waited: Duration,
+    received: u64,
     /// Notes when bytes arrive, then wakes the task that it was made for.
     arrival: Option<(Waker, Waker)>,
-    /// The caller waits for `100 Continue`, which reading the body for the first time sends.
+    /// The caller waits for `100 Continue`, or for room in the window of HTTP/2, which reading the body first gives.
     held_back: bool,
 }
 
 impl Upload {
     /// Watches over a body whose sender may be silent for `patience`. No bytes of it pass before [`Upload::allow`].
-    pub(super) fn new(incoming: Incoming, patience: Duration, expects_continue: bool) -> Self {
+    pub(super) fn new(incoming: Incoming, patience: Duration, held_back: bool) -> Self {
         let ended = incoming.is_end_stream();
         let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }, patience));
         Self {
@@ -58,8 +67,11 @@ impl Upload {
             progress,
             patience,
             silence: None,
+            waits: None,
+            waited: Duration::ZERO,
+            received: 0,
             arrival: None,
-            held_back: expects_continue,
+            held_back,
         }
     }
 
@@ -71,6 +83,9 @@ impl Upload {
             progress: Arc::new(Progress::new(State::Ended, Duration::ZERO)),
             patience: Duration::ZERO,
             silence: None,
+            waits: None,
+            waited: Duration::ZERO,
+            received: 0,
             arrival: None,
             held_back: false,
         }
@@ -121,6 +136,11 @@ impl Body for Upload {
                 let Some(left) = this.allowed.checked_sub(bytes) else { return this.stop(UploadError::TooLarge) };
                 this.allowed = left;
                 this.silence = None;
+                this.received += bytes;
+                this.waited += this.waits.take().map_or(Duration::ZERO, |since| since.elapsed());
+                if this.waited > this.patience && this.received < RATE * this.waited.as_secs() {
+                    return this.stop(UploadError::Stalled);
+                }
                 let ended = incoming.is_end_stream();
                 this.progress.set(if ended { State::Ended } else { State::Moving });
                 Poll::Ready(Some(Ok(frame)))
@@ -133,6 +153,7 @@ impl Body for Upload {
             }
             Poll::Pending => {
                 let patience = this.patience;
+                this.waits.get_or_insert_with(Instant::now);
                 let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
                 if silence.as_mut().poll(cx).is_ready() { this.stop(UploadError::Stalled) } else { Poll::Pending }
             }
@@ -233,6 +254,11 @@ impl Progress {
         const ALL: [State; 6] =
             [State::Moving, State::Waiting, State::Ended, State::TooLarge, State::Stalled, State::Broken];
         ALL[usize::from(self.state.load(Ordering::Acquire))]
+    }
+
+    /// The upstream's turn begins now: what passed before, the caller has waited for a place and a connection.
+    pub(super) fn begin(&self) {
+        self.set(self.state());
     }
 
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.

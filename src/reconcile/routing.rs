@@ -132,6 +132,6 @@ impl World {
 /// A route with the settings of a spec.
 #[must_use]
 pub fn route(id: &ApiId, spec: &Spec, state: RouteState) -> Route {
-    let (settings, rate_limit, digest) = (spec.route, spec.rate_limit, spec.digest());
+    let (settings, rate_limit, digest) = (spec.route.clone(), spec.rate_limit, spec.digest());
     Route { id: id.clone(), settings, rate_limit, digest, state }
 }

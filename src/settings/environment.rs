@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::file::check_index_url;
-use super::{Dial, Settings};
+use super::{Dial, Settings, TlsFiles};
 use crate::tree::Diagnostic;
 use crate::tree::diagnostic::{ENVIRONMENT, code};
 use crate::tree::suggest;
@@ -47,6 +47,14 @@ pub(super) fn lay_over(
             }
         }
         [None, None] => {}
+    }
+    match (get("SKEP_TLS_CERTIFICATE"), get("SKEP_TLS_KEY")) {
+        (Some(certificate), Some(key)) => {
+            settings.gateway.tls = Some(TlsFiles { certificate: certificate.into(), key: key.into() });
+        }
+        (None, None) => {}
+        (Some(_), None) => bad("SKEP_TLS_CERTIFICATE", "a certificate needs its key", "set SKEP_TLS_KEY too"),
+        (None, Some(_)) => bad("SKEP_TLS_KEY", "a key needs its certificate", "set SKEP_TLS_CERTIFICATE too"),
     }
     if let Some(value) = get("SKEP_INDEX_URL") {
         match check_index_url(&value) {
@@ -104,8 +112,12 @@ mod tests {
             ("SKEP_INDEX_URL", "https://user:secret@index.test/simple"),
             ("SKEP_DIAL", "loopback"),
             ("DOCKER_HOST", "unix:///run/docker.sock"),
+            ("SKEP_TLS_CERTIFICATE", "/etc/tls.crt"),
+            ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
         .unwrap();
+        let files = TlsFiles { certificate: "/etc/tls.crt".into(), key: "/etc/tls.key".into() };
+        assert_eq!(settings.gateway.tls, Some(files));
         assert_eq!(settings.listen.to_string(), "0.0.0.0:9000");
         assert_eq!(settings.state, Path::new("/var/lib/skep"));
         assert_eq!(settings.admin_key.as_deref(), Some("0123456789abcdef"));
@@ -127,9 +139,10 @@ mod tests {
             ("SKEP_INDEX_URL", "ftp://user:secret@index.test"),
             ("SKEP_DIAL", "loopbak"),
             ("DOCKER_HOST", "ssh://host"),
+            ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
         .unwrap_err();
-        assert_eq!(findings.len(), 5);
+        assert_eq!(findings.len(), 6);
         let text = format!("{findings:?}");
         assert!(!text.contains("hunter2") && !text.contains("secret"), "{text}");
         assert!(text.contains("did you mean `loopback`?"), "{text}");

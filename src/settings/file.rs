@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BuildSettings, CaBundle, Dial, Policy, Settings};
+use super::{BuildSettings, CaBundle, Dial, Policy, Settings, TlsFiles};
 use crate::tree::diagnostic::{Diagnostic, code};
 use crate::tree::manifest::Manifest;
 use crate::tree::settle::Settler;
@@ -22,6 +22,8 @@ pub struct SettingsFile {
     pub build: Option<BuildFile>,
     /// What is allowed.
     pub policy: Option<PolicyFile>,
+    /// How callers are served.
+    pub gateway: Option<GatewayFile>,
     /// How apps are reached.
     pub engine: Option<EngineFile>,
     /// The longest time between two full looks at tree and engine. Changes are noticed at once all the same.
@@ -103,6 +105,33 @@ pub struct MaxDeletesFile {
     pub percent: Option<At<u8>>,
 }
 
+/// How callers are served.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayFile {
+    /// What TLS is spoken with. Without it, the gateway speaks plain HTTP.
+    pub tls: Option<At<TlsFile>>,
+    /// Open connections. Those beyond wait to be accepted.
+    #[schemars(range(min = 10, max = 1_000_000), extend("default" = 10_000))]
+    pub connections: Option<At<u32>>,
+    /// Open connections of one address, or of one /64 of IPv6. Those beyond are closed at once.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 5000))]
+    pub connections_per_address: Option<At<u32>>,
+}
+
+/// What TLS is spoken with. The files are read again when they change.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsFile {
+    /// The file of the certificate in PEM, with those that lead to its root behind it; relative to `skep.yaml`.
+    /// `SKEP_TLS_CERTIFICATE` takes its place.
+    #[schemars(length(min = 1, max = 4000))]
+    pub certificate: Option<At<String>>,
+    /// The file of its private key in PEM; relative to `skep.yaml`. Keep it out of git. `SKEP_TLS_KEY` takes its place.
+    #[schemars(length(min = 1, max = 4000))]
+    pub key: Option<At<String>>,
+}
+
 /// How apps are reached.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -139,6 +168,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
                 settler.error(code::UNKNOWN_KEY, value, message, "set it in the api.yaml of that API");
             }
         }
+        if let Some(host) = defaults.route.as_ref().and_then(|route| route.hosts.as_ref()?.first()) {
+            settler.error(code::UNKNOWN_KEY, host, "a host belongs to one API", "set it in the api.yaml of that API");
+        }
         let defaults = Manifest { name: None, description: None, ..defaults.clone() };
         settler.spec(&defaults, &mut settings.defaults);
     }
@@ -147,6 +179,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     }
     if let Some(policy) = &file.policy {
         lay_policy(&mut settler, policy, &mut settings.policy);
+    }
+    if let Some(gateway) = &file.gateway {
+        lay_gateway(&mut settler, gateway, settings);
     }
     if let Some(engine) = &file.engine {
         settings.engine.dial = engine.dial.unwrap_or(settings.engine.dial);
@@ -196,6 +231,30 @@ fn lay_build(settler: &mut Settler<'_, '_>, file: &BuildFile, settings: &mut Set
     settler.within(file.timeout.as_ref(), Seconds::new(10)..=Seconds::new(6 * 3600), &mut build.timeout);
     settler.within(file.memory.as_ref(), Size::mib(64)..=Size::mib(1024 * 1024), &mut build.memory);
     settler.within(file.cpu.as_ref(), Cpu(10)..=Cpu(64_000), &mut build.cpu);
+}
+
+fn lay_gateway(settler: &mut Settler<'_, '_>, file: &GatewayFile, settings: &mut Settings) {
+    let root = settings.root.clone();
+    let gateway = &mut settings.gateway;
+    if let Some(tls) = &file.tls {
+        match &tls.value {
+            TlsFile { certificate: Some(certificate), key: Some(key) } => {
+                for path in [certificate, key] {
+                    if path.value.is_empty() || path.value.chars().any(char::is_control) {
+                        settler.error(code::BAD_VALUE, path, "this is no path", "write the path of a PEM file");
+                    }
+                }
+                let (certificate, key) = (root.join(&certificate.value), root.join(&key.value));
+                gateway.tls = Some(TlsFiles { certificate, key });
+            }
+            _ => {
+                let message = "TLS needs a `certificate` and a `key`";
+                settler.error(code::MISSING_KEY, tls, message, "write it as in { certificate: tls.crt, key: tls.key }");
+            }
+        }
+    }
+    settler.within(file.connections.as_ref(), 10..=1_000_000, &mut gateway.connections);
+    settler.within(file.connections_per_address.as_ref(), 1..=1_000_000, &mut gateway.connections_per_address);
 }
 
 fn lay_policy(settler: &mut Settler<'_, '_>, file: &PolicyFile, policy: &mut Policy) {

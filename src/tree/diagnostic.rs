@@ -55,6 +55,8 @@ codes! {
     BAD_VALUE = "bad-value",
     /// A value outside the bounds of its key.
     OUT_OF_BOUNDS = "out-of-bounds",
+    /// A host that two APIs claim.
+    HOST_TAKEN = "host-taken",
     /// A name that cannot be an environment variable.
     BAD_ENV_NAME = "bad-env-name",
     /// An environment variable that skep sets, or that changes what runs.

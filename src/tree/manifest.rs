@@ -22,6 +22,10 @@ pub const GROUPED: &[&str] = &[
     "health.grace",
     "route.max_body",
     "route.public",
+    "route.hosts",
+    "route.max_in_flight",
+    "route.idle",
+    "route.total",
     "rate_limit.requests",
     "rate_limit.per",
     "rate_limit.burst",
@@ -119,6 +123,20 @@ pub struct RouteManifest {
     /// Serve callers that show no key.
     #[schemars(extend("default" = false))]
     pub public: Option<bool>,
+    /// Hosts that are this API's alone: a request to one of them goes to it with its path as it is. No two APIs have the
+    /// same.
+    #[schemars(length(max = 20), extend("default" = []), example = &["thumbs.example.com"])]
+    pub hosts: Option<Vec<At<String>>>,
+    /// The most requests that each instance answers at once; WebSockets and event streams aside. As many more wait in
+    /// line for up to two seconds, and others are told to come back.
+    #[schemars(range(min = 1, max = 100_000), extend("default" = 100))]
+    pub max_in_flight: Option<At<u32>>,
+    /// The longest silence in the middle of an answer, event streams aside.
+    #[schemars(extend("default" = "5m", "x-bounds" = "100ms to 1d"))]
+    pub idle: Option<At<Seconds>>,
+    /// From the head of a request to the end of its answer, WebSockets and event streams aside.
+    #[schemars(extend("default" = "1d", "x-bounds" = "100ms to 30d"))]
+    pub total: Option<At<Seconds>>,
 }
 
 /// How many requests each caller may make.

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod diagnostic;
 pub mod folder;
+mod hosts;
 pub mod id;
 pub mod manifest;
 pub mod python;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::diagnostic::{Diagnostic, code};
 use super::folder::{self, Listing, NoFolder, Rules, is_ignored};
 use super::id::{ApiId, IdError};
-use super::{Broken, Folder, Tree};
+use super::{Broken, Folder, Tree, hosts};
 use crate::settings::Settings;
 
 /// A file that changed this shortly before a look may change again without its times changing, since they have the
@@ -346,6 +346,9 @@ impl Scanner {
                 }
             }
         }
+        tree.findings.retain(|finding| finding.code != code::HOST_TAKEN);
+        let taken = hosts::conflicts(&tree, |id| format!("{}/api.yaml", self.shown(id.as_str())));
+        tree.findings.extend(taken);
         if !changed.is_empty() || tree.findings != self.tree.findings {
             self.tree = Arc::new(tree);
         }

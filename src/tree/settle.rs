@@ -100,7 +100,13 @@ impl<'a, 'f> Settler<'a, 'f> {
     fn route(&mut self, manifest: &RouteManifest, route: &mut RouteSettings) {
         self.within(manifest.timeout.as_ref(), Seconds::millis(100)..=Seconds::new(3600), &mut route.timeout);
         self.within(manifest.max_body.as_ref(), Size(1024)..=Size::mib(1024 * 1024), &mut route.max_body);
+        if let Some(hosts) = &manifest.hosts {
+            super::hosts::settle(self, hosts, &mut route.hosts);
+        }
         route.public = manifest.public.unwrap_or(route.public);
+        self.within(manifest.max_in_flight.as_ref(), 1..=100_000, &mut route.max_in_flight);
+        self.within(manifest.idle.as_ref(), Seconds::millis(100)..=Seconds::new(86_400), &mut route.idle);
+        self.within(manifest.total.as_ref(), Seconds::millis(100)..=Seconds::new(30 * 86_400), &mut route.total);
     }
 
     fn rate_limit(&mut self, manifest: Option<&At<RateLimitManifest>>, limit: &mut Option<RateLimit>) {
@@ -257,7 +263,7 @@ mod tests {
             "name: Thumbnails\ndescription: Resizes images.\napp: pkg.web:site.app\n\
              resources: { cpu: 0.5, memory: 1GiB, pids: 64, tmp: 128MiB }\nreplicas: 3\n\
              health: { probe: tcp, path: /up, interval: 5s, timeout: 1s, grace: 1m }\n\
-             route: { timeout: 10s, max_body: 5MB, public: true }\n\
+             route: { timeout: 10s, max_body: 5MB, public: true, hosts: [a.test], max_in_flight: 7, idle: 8s, total: 9m }\n\
              rate_limit: { requests: 60, per: 1h, burst: 20 }\n\
              env: { A: text, B: 1.10, C: true, D: 'no' }\negress: none\ndeploy: { drain: 5s }\nsuspend: true\n",
         );
@@ -276,7 +282,15 @@ mod tests {
                 timeout: Seconds::new(1),
                 grace: Seconds::new(60),
             },
-            route: RouteSettings { timeout: Seconds::new(10), max_body: Size(5_000_000), public: true },
+            route: RouteSettings {
+                timeout: Seconds::new(10),
+                max_body: Size(5_000_000),
+                public: true,
+                hosts: vec!["a.test".to_owned()],
+                max_in_flight: 7,
+                idle: Seconds::new(8),
+                total: Seconds::new(540),
+            },
             rate_limit: Some(RateLimit { requests: 60, per: Seconds::new(3600), burst: 20 }),
             env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             egress: Egress::None,

@@ -75,7 +75,7 @@ pub enum Probe {
 }
 
 /// How the gateway treats requests to an API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSettings {
     /// From the last byte of the request to the first byte of the answer.
     pub timeout: Seconds,
@@ -83,6 +83,32 @@ pub struct RouteSettings {
     pub max_body: Size,
     /// Serve callers that show no key.
     pub public: bool,
+    /// Hosts that are this API's alone, in lower case.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The most requests that each instance answers at once.
+    #[serde(default = "max_in_flight")]
+    pub max_in_flight: u32,
+    /// The longest silence in the middle of an answer; a stream of events may be silent for as long as it likes.
+    #[serde(default = "idle")]
+    pub idle: Seconds,
+    /// From the head of a request to the end of its answer; WebSockets and streams of events aside.
+    #[serde(default = "total")]
+    pub total: Seconds,
+}
+
+// What an API gets that was written down before there was the setting.
+
+fn max_in_flight() -> u32 {
+    100
+}
+
+fn idle() -> Seconds {
+    Seconds::new(300)
+}
+
+fn total() -> Seconds {
+    Seconds::new(86_400)
 }
 
 /// How many requests each caller may make.
@@ -136,7 +162,15 @@ impl Spec {
                 timeout: Seconds::new(2),
                 grace: Seconds::new(30),
             },
-            route: RouteSettings { timeout: Seconds::new(30), max_body: Size::mib(100), public: false },
+            route: RouteSettings {
+                timeout: Seconds::new(30),
+                max_body: Size::mib(100),
+                public: false,
+                hosts: Vec::new(),
+                max_in_flight: max_in_flight(),
+                idle: idle(),
+                total: total(),
+            },
             rate_limit: None,
             env: BTreeMap::new(),
             egress: Egress::Internet,

@@ -47,8 +47,10 @@ async fn an_app_sees_the_callers_headers_and_ours_but_neither_its_key_nor_its_co
     let id = reply.header("x-request-id").unwrap();
     let mut told: Vec<_> = reply.text().lines().skip(1).collect();
     told.sort_unstable();
+    told.retain(|line| !line.starts_with("traceparent: "));
     let expected = [
         "cookie: a=b",
+        "forwarded: for=127.0.0.1;proto=http;host=skep.test",
         "host: skep.test",
         "x-forwarded-for: 127.0.0.1",
         "x-forwarded-host: skep.test",
@@ -143,4 +145,87 @@ async fn what_is_not_below_run_goes_to_the_neighbour_and_its_panic_ends_nothing(
     assert_eq!(reply.status, 500);
     assert_eq!(reply.json()["request_id"].as_str(), reply.header("x-request-id"));
     assert_eq!(client.ask(world.head("GET /health", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_trace_is_continued_where_it_is_sound_and_begun_with_the_id_of_the_request_where_not() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    let mut client = world.client().await;
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let more = format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\ntracestate: a=1\r\n");
+    let reply = client.ask(world.head("GET /run/hello", &more)).await;
+    assert!(reply.text().contains(&format!("traceparent: 00-{trace}-")), "{}", reply.text());
+    assert!(!reply.text().contains("00f067aa0ba902b7") && reply.text().contains("tracestate: a=1"));
+
+    let reply = client.ask(world.head("GET /run/hello", "traceparent: 00-mine\r\ntracestate: a=1\r\n")).await;
+    let id = reply.header("x-request-id").unwrap().replace('-', "");
+    assert!(reply.text().contains(&format!("traceparent: 00-{id}-")), "{}", reply.text());
+    assert!(!reply.text().contains("tracestate"));
+}
+
+#[tokio::test]
+async fn who_asks_is_told_what_took_how_long_behind_what_the_app_says() {
+    let world = World::new().await;
+    let slow = app(async |_| {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let mut response = text("ok");
+        response.headers_mut().insert("server-timing", HeaderValue::from_static("db;dur=1"));
+        response
+    })
+    .await;
+    world.route("slow", &[slow], |_| ());
+    let mut client = world.client().await;
+    let reply = client.ask(world.head("GET /run/slow", "")).await;
+    assert_eq!(reply.all("server-timing"), ["db;dur=1"]);
+    let reply = client.ask(world.head("GET /run/slow", "X-Server-Timing: 1\r\n")).await;
+    let told = reply.all("server-timing");
+    assert_eq!(told[0], "db;dur=1");
+    let names: Vec<_> = told[1].split(", ").map(|metric| metric.split_once(";dur=").unwrap()).collect();
+    assert_eq!(names.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["gateway", "reach", "app"]);
+    let app: f64 = names[2].1.parse().unwrap();
+    assert!(app >= 49.0, "{told:?}");
+}
+
+#[tokio::test]
+async fn a_host_of_one_api_is_whole_its_own_and_moves_with_its_route() {
+    let world = World::new().await;
+    let address = telling_app().await;
+    let claim = |id: &str, hosts: &[&str]| {
+        let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+        world.route(id, &[address], |spec| spec.route.hosts = hosts);
+    };
+    claim("thumbs", &["thumbs.test", "t.test"]);
+    claim("other", &[]);
+    let key = format!("Authorization: Bearer {}\r\n", world.key);
+    let ask = async |host: &str, path: &str| {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}\r\n");
+        let reply = world.client().await.ask(head).await;
+        let first = reply.text().lines().next().unwrap_or_default().to_owned();
+        (reply.status, first, reply.text().contains("x-forwarded-prefix: "))
+    };
+    for (path, told) in [
+        ("/", "/"),
+        ("/health?x=1", "/health?x=1"),
+        ("/run/other/x", "/run/other/x"),
+        ("/run/thumbs/openapi.json", "/openapi.json"),
+        ("/run/thumbs", "/"),
+        ("/run/thumbsup", "/run/thumbsup"),
+    ] {
+        assert_eq!(ask("Thumbs.test:8663", path).await, (200, format!("GET {told}"), false), "{path}");
+    }
+    assert_eq!(ask("t.test", "/a/../b").await.0, 400);
+    assert_eq!(ask("else.test", "/health").await.1, "other /health");
+    assert_eq!(ask("else.test", "/run/thumbs/x").await, (200, "GET /x".to_owned(), true));
+    // A key is wanted there as anywhere.
+    let reply = world.client().await.ask("GET / HTTP/1.1\r\nHost: thumbs.test\r\n\r\n").await;
+    assert_eq!(reply.status, 401);
+    // Of two that claim it, the first by id has it; and who gives it up has it no more.
+    claim("albums", &["t.test"]);
+    let reply = world.client().await.ask(format!("GET /run/albums/x HTTP/1.1\r\nHost: t.test\r\n{key}\r\n")).await;
+    assert_eq!(reply.text().lines().next(), Some("GET /x"));
+    claim("albums", &[]);
+    assert_eq!(ask("t.test", "/run/albums/x").await.1, "GET /run/albums/x");
+    claim("thumbs", &[]);
+    assert_eq!(ask("t.test", "/health").await.1, "other /health");
 }

@@ -299,3 +299,24 @@ fn other_defaults_settle_every_folder_anew() {
     assert_eq!(look.changed, ids(&["a"]));
     assert_eq!(look.tree.sound(&ApiId::new("a").unwrap()).unwrap().spec.replicas, 3);
 }
+
+#[test]
+fn a_host_that_two_apis_claim_is_an_error_until_one_gives_it_up() {
+    let root = Root::new();
+    for id in ["a", "b"] {
+        root.write(&format!("apis/{id}/main.py"), MAIN);
+        root.write(&format!("apis/{id}/api.yaml"), "route: { hosts: [x.test] }\n");
+    }
+    let mut scanner = root.scanner();
+    let taken =
+        |look: &Look| look.tree.findings.iter().map(|found| (found.code, found.path.clone())).collect::<Vec<_>>();
+    let look = scanner.read().unwrap();
+    assert_eq!(taken(&look), [(code::HOST_TAKEN, "apis/b/api.yaml".to_owned())]);
+    assert!(look.tree.findings[0].message.contains("x.test is claimed by `a` too"));
+    assert_eq!(look.tree.folders.values().filter(|folder| matches!(folder, Folder::Sound(_))).count(), 2);
+    // A look at one folder finds out as well, and keeps what belongs to no API.
+    root.write("apis/a/api.yaml", "route: { hosts: [y.test] }\n");
+    assert_eq!(taken(&scanner.read_folders(&ids(&["a"])).unwrap()), []);
+    root.write("apis/b/api.yaml", "route: { hosts: [x.test, y.test] }\n");
+    assert_eq!(taken(&scanner.read_folders(&ids(&["b"])).unwrap()).len(), 1);
+}

@@ -1,0 +1,98 @@
+//! Activity is what happens on one connection of HTTP/2: how many requests are open, since when none is, and how many
+//! were begun only to be given up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
+
+/// Requests that may be given up on one connection before they are held against those that were answered.
+const GIVEN_UP: u32 = 100;
+
+/// What happens on one connection of HTTP/2.
+#[derive(Debug)]
+pub(super) struct Activity {
+    open: AtomicU32,
+    /// When the last request began or ended.
+    changed: Mutex<Instant>,
+    answered: AtomicU32,
+    given_up: AtomicU32,
+    abuse: Notify,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            open: AtomicU32::new(0),
+            changed: Mutex::new(Instant::now()),
+            answered: AtomicU32::new(0),
+            given_up: AtomicU32::new(0),
+            abuse: Notify::new(),
+        }
+    }
+}
+
+/// One request on a connection of HTTP/2, until its answer has been sent or given up.
+#[derive(Debug)]
+pub(super) struct Open {
+    activity: Arc<Activity>,
+    is_answered: bool,
+}
+
+impl Activity {
+    /// A request begins.
+    pub(super) fn begin(activity: &Arc<Self>) -> Open {
+        activity.open.fetch_add(1, Ordering::AcqRel);
+        activity.touch();
+        Open { activity: Arc::clone(activity), is_answered: false }
+    }
+
+    /// Returns when no request has been open for so long.
+    pub(super) async fn quiet_for(&self, limit: Duration) {
+        let began = Instant::now();
+        loop {
+            let since = (*self.changed.lock().unwrap_or_else(PoisonError::into_inner)).max(began);
+            let left = limit.saturating_sub(since.elapsed());
+            match self.open.load(Ordering::Acquire) {
+                0 if left.is_zero() => return,
+                0 => sleep(left).await,
+                _ => sleep(limit).await,
+            }
+        }
+    }
+
+    /// Returns when more requests were given up than a caller has reason to.
+    pub(super) async fn abused(&self) {
+        self.abuse.notified().await;
+    }
+
+    fn touch(&self) {
+        *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+impl Open {
+    /// Its answer has begun.
+    pub(super) fn answered(&mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Self { activity, is_answered } = self;
+        activity.touch();
+        activity.open.fetch_sub(1, Ordering::AcqRel);
+        if *is_answered {
+            activity.answered.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let given_up = activity.given_up.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        if given_up > GIVEN_UP && given_up > activity.answered.load(Ordering::Relaxed) {
+            activity.abuse.notify_one();
+        }
+    }
+}

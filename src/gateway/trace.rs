@@ -1,0 +1,148 @@
+//! A trace is what ties requests together that one caller's wish has set off in several systems (W3C Trace Context).
+
+use std::fmt::Write as _;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use super::headers::value;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Continues the caller's trace where it names one soundly, and else begins one, called as the request is.
+///
+/// One that begins here says `sampled`: nobody has decided yet, and an app whose tracing follows its parent would keep
+/// silent for ever where it said otherwise.
+pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid) {
+    let mut given = headers.get_all(TRACEPARENT).iter();
+    let given = given.next().filter(|_| given.next().is_none()).and_then(|given| read(given.as_bytes()));
+    let parent = loop {
+        // Never nought, which stands for none.
+        match rand::random::<u64>() {
+            0 => {}
+            parent => break parent,
+        }
+    };
+    let mut ours = String::with_capacity(55);
+    // Nothing that is written into a string fails.
+    let _ = match &given {
+        Some((trace, flags)) => write!(ours, "00-{trace}-{parent:016x}-{flags:02x}"),
+        None => write!(ours, "00-{}-{parent:016x}-01", request.simple()),
+    };
+    if given.is_none() {
+        headers.remove(TRACESTATE);
+    }
+    headers.insert(TRACEPARENT, value(&ours));
+}
+
+/// The trace and the flags of version 0 that we understand, out of a sound `traceparent`. Of a later version, what this
+/// one knows is read (section 3.2.4).
+fn read(value: &[u8]) -> Option<(String, u8)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (known, later) = text.split_at_checked(55)?;
+    let mut parts = known.split('-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let is_sound = |text: &str, length: usize| text.len() == length && is_hex(text) && text.bytes().any(|b| b != b'0');
+    if parts.next().is_some() || !is_sound(trace, 32) || !is_sound(parent, 16) || flags.len() != 2 || !is_hex(flags) {
+        return None;
+    }
+    let is_version = match version {
+        "00" => later.is_empty(),
+        "ff" => false,
+        version => version.len() == 2 && is_hex(version) && (later.is_empty() || later.starts_with('-')),
+    };
+    let flags = u8::from_str_radix(flags, 16).ok()?;
+    // Only `sampled` has a meaning in version 0.
+    is_version.then(|| (trace.to_owned(), flags & 1))
+}
+
+/// `Forwarded` (RFC 7239), for apps that read it rather than `X-Forwarded-*`.
+pub(super) fn forwarded(address: std::net::IpAddr, secure: bool, host: Option<&HeaderValue>) -> HeaderValue {
+    let mut text = String::with_capacity(64);
+    let _ = match address {
+        std::net::IpAddr::V4(v4) => write!(text, "for={v4}"),
+        std::net::IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
+    };
+    text.push_str(if secure { ";proto=https" } else { ";proto=http" });
+    // What is no token has to be quoted; what would end the quotes is no host.
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let quote = if !host.is_empty() && host.bytes().all(is_token) { "" } else { "\"" };
+        let _ = write!(text, ";host={quote}{host}{quote}");
+    }
+    value(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn after(lines: &[(&'static str, &str)]) -> (String, Option<String>) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let request = Uuid::from_u128(7);
+        continue_or_begin(&mut headers, request);
+        assert_eq!(headers.get_all(TRACEPARENT).iter().count(), 1);
+        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+        (text(TRACEPARENT).unwrap(), text(TRACESTATE))
+    }
+
+    #[test]
+    fn a_sound_trace_is_continued_with_a_parent_of_our_own() {
+        for (given, flags) in [
+            (format!("00-{TRACE}-00f067aa0ba902b7-01"), "01"),
+            (format!("00-{TRACE}-00f067aa0ba902b7-00"), "00"),
+            (format!("00-{TRACE}-00f067aa0ba902b7-fe"), "00"),
+            (format!("cc-{TRACE}-00f067aa0ba902b7-01-what-will-be"), "01"),
+        ] {
+            let (parent, state) = after(&[("traceparent", &given), ("tracestate", "a=1")]);
+            assert_eq!((&parent[..36], &parent[52..]), (&*format!("00-{TRACE}-"), &*format!("-{flags}")), "{given}");
+            assert_ne!(&parent[36..52], "00f067aa0ba902b7");
+            assert_eq!((parent.len(), state.as_deref()), (55, Some("a=1")));
+            assert!(read(parent.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn any_other_gives_way_to_one_that_begins_here_and_takes_its_state_along() {
+        let sound = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        for bad in [
+            String::new(),
+            sound.to_uppercase(),
+            format!("{sound}-more"),
+            format!("ff-{TRACE}-00f067aa0ba902b7-01"),
+            format!("cc-{TRACE}-00f067aa0ba902b7-01.more"),
+            format!("00-{TRACE}-0000000000000000-01"),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{TRACE}-00f067aa0ba902b7-0"),
+            format!("0-{TRACE}-00f067aa0ba902b7-001"),
+            format!("00-{TRACE}00f067aa0ba902b7-01------"),
+        ] {
+            let (parent, state) = after(&[("traceparent", &bad), ("tracestate", "a=1")]);
+            assert!(parent.starts_with("00-00000000000000000000000000000007-") && parent.ends_with("-01"), "{bad}");
+            assert_eq!(state, None, "{bad}");
+        }
+        let (parent, _) = after(&[("traceparent", &sound), ("traceparent", &sound)]);
+        assert!(!parent.contains(TRACE), "two are none");
+    }
+
+    #[test]
+    fn forwarded_quotes_what_is_no_token() {
+        for (address, secure, host, expected) in [
+            ("192.0.2.7", false, Some("skep.test"), "for=192.0.2.7;proto=http;host=skep.test"),
+            ("2001:db8::1", true, Some("skep.test:81"), "for=\"[2001:db8::1]\";proto=https;host=\"skep.test:81\""),
+            ("192.0.2.7", false, Some("a\";for=6.6.6.6"), "for=192.0.2.7;proto=http"),
+            ("192.0.2.7", false, Some("a;for=6.6.6.6"), "for=192.0.2.7;proto=http;host=\"a;for=6.6.6.6\""),
+            ("192.0.2.7", false, None, "for=192.0.2.7;proto=http"),
+        ] {
+            let host = host.map(HeaderValue::from_static);
+            assert_eq!(forwarded(address.parse().unwrap(), secure, host.as_ref()), expected);
+        }
+    }
+}
