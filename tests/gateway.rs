@@ -18,5 +18,7 @@ mod failures;
 mod moving;
 #[path = "gateway/requests.rs"]
 mod requests;
+#[path = "gateway/tokens.rs"]
+mod tokens;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;

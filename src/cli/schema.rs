@@ -127,6 +127,7 @@ What belongs to one host, or is secret. A variable that is empty counts as not s
 | `SKEP_LISTEN` | `127.0.0.1:8663` | Where the gateway listens; `:8663` is all addresses. |
 | `SKEP_STATE_DIR` | `.skep` below the root | Where skep keeps its records, keys of this host and lock. |
 | `SKEP_ADMIN_KEY`, `ADMIN_API_KEY` | made, and kept in the state folder | The admin key, 16 characters at least. Set one of the two. |
+| `SKEP_JWT_SECRET` | | The secret that signs callers' tokens by HS256, 32 characters at least; see `auth.jwt`. |
 | `SKEP_INDEX_URL` | `build.index_url` | The package index, where its address holds a secret. |
 | `SKEP_DIAL` | `engine.dial` | `auto`, `address` or `loopback`. |
 | `DOCKER_HOST` | the engine's socket | `unix://…` or `tcp://…`. |

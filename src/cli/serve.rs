@@ -12,12 +12,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::callers::Callers;
 use super::context::{Context, Parts};
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
-use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
+use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes, Tokens};
 use crate::installation::{Holder, InstallationError};
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
@@ -105,10 +106,14 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let admin_key = context.installation.admin_key(&settings)?;
     let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
     let seen = records.version().await?;
-    keys.set(records.keys().await?);
+    let callers = Arc::new(Callers::new(Arc::new(records.clone()), Arc::clone(&keys), Arc::clone(&settings)));
+    callers.load().await?;
     expect_what_served(&records, &routes).await?;
     let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key);
-    let gateway = Arc::new(Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default()));
+    let tokens = Arc::new(Tokens::new(settings.jwt.clone()));
+    let gateway = Arc::new(
+        Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default()).with_tokens(Arc::clone(&tokens)),
+    );
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
@@ -122,7 +127,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     });
 
     // From the first moment: a key that is made while the engine is still awaited is a key.
-    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&keys), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(callers.run(stop.clone()));
+    tasks.spawn(tokens.run(stop.clone()));
 
     let engine = context.engine()?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
@@ -279,7 +286,7 @@ fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
 async fn refresh(
     records: crate::records::sqlite::Sqlite,
     mut seen: u64,
-    keys: Arc<Keys>,
+    callers: Arc<Callers>,
     surface: Arc<Surface>,
     stop: CancellationToken,
 ) {
@@ -290,12 +297,9 @@ async fn refresh(
         if version == seen {
             continue;
         }
-        match records.keys().await {
-            Ok(now) => keys.set(now),
-            Err(error) => {
-                tracing::warn!("{error}; the keys that are known stay in force until they can be read");
-                continue;
-            }
+        if let Err(error) = callers.load().await {
+            tracing::warn!("{error}; the keys that are known stay in force until they can be read");
+            continue;
         }
         // Remembered only now: what could not be read is read again, also when nobody writes any more.
         seen = version;

@@ -3,7 +3,7 @@
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
 //! A request passes through the files in this order: [`server`] accepts its connection, `exchange` answers it, for
-//! which `target` reads its path, [`keys`] and `rate` let it in, `forward` sends it to an [`upstream`] of its
+//! which `target` reads its path, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `forward` sends it to an [`upstream`] of its
 //! [`route`] on a connection of the `pool` with a `meter`, and `upload` and `download` carry the bodies, `tunnel` a WebSocket.
 
 mod access;
@@ -23,14 +23,17 @@ mod forward;
 )]
 pub mod fuzzing;
 mod headers;
+mod jwks;
 pub mod keys;
 mod meter;
+mod pass;
 pub mod pool;
 mod rate;
 mod refusal;
 pub mod route;
 pub mod server;
 mod target;
+pub mod tokens;
 mod tunnel;
 mod upload;
 pub mod upstream;
@@ -41,12 +44,15 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::settings::JwtSettings;
+
 pub use access::RequestId;
 pub use body::{Body, BodyError};
 pub use keys::Keys;
 pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};
 pub use server::{Handler, HandlerFuture, Limits, Peer};
+pub use tokens::Tokens;
 pub use upstream::{InFlight, Upstream};
 
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
@@ -56,13 +62,22 @@ pub struct Gateway {
     keys: Arc<Keys>,
     rates: rate::RateLimiter,
     limits: Limits,
+    tokens: Arc<Tokens>,
 }
 
 impl Gateway {
     /// A gateway that serves nobody yet.
     #[must_use]
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
-        Self { routes, keys, rates: rate::RateLimiter::default(), limits }
+        let tokens = Arc::new(Tokens::new(JwtSettings::default()));
+        Self { routes, keys, rates: rate::RateLimiter::default(), limits, tokens }
+    }
+
+    /// With these tokens; without, none lets anybody in.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Arc<Tokens>) -> Self {
+        self.tokens = tokens;
+        self
     }
 
     /// Serves callers on `listener`, and `other` everything outside `/run/`, until `shutdown`; then accepts no more,
