@@ -1,4 +1,4 @@
-//! Callers: the keys of the records and those that `skep.yaml` declares, as the gateway is to know them.
+//! Callers: the keys of the records and those that `skep.yaml` declares, as the gateway is to know them, and tokens.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::Keys;
+use crate::gateway::{Keys, Tokens};
 use crate::records::{Key, Records, RecordsError};
 use crate::settings::{self, Settings};
 use crate::tree::{RateLimit, Seconds};
@@ -26,6 +26,8 @@ const WITHOUT_PLAN: RateLimit = RateLimit { requests: 60, per: Seconds::new(60),
 pub struct Callers {
     records: Arc<dyn Records>,
     keys: Arc<Keys>,
+    /// The tokens that let callers in.
+    pub tokens: Arc<Tokens>,
     root: PathBuf,
     settings: Mutex<Arc<Settings>>,
 }
@@ -34,7 +36,8 @@ impl Callers {
     /// Callers as these settings have them, until `skep.yaml` changes.
     #[must_use]
     pub fn new(records: Arc<dyn Records>, keys: Arc<Keys>, settings: Arc<Settings>) -> Self {
-        Self { records, keys, root: settings.root.clone(), settings: Mutex::new(settings) }
+        let tokens = Arc::new(Tokens::new(settings.jwt.clone()));
+        Self { records, keys, tokens, root: settings.root.clone(), settings: Mutex::new(settings) }
     }
 
     /// Reads the keys, and hands them to the gateway.
@@ -52,8 +55,12 @@ impl Callers {
         Ok(())
     }
 
-    /// Follows `skep.yaml`, and writes down when keys were used, until `stop`.
+    /// Follows `skep.yaml`, writes down when keys were used, and keeps the keys of the issuer fresh, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.follow(&stop), Arc::clone(&self.tokens).run(stop.clone()));
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
         let mut seen = self.seen();
         let mut since = Duration::ZERO;
         loop {

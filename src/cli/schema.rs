@@ -158,6 +158,8 @@ fn rows(root: &Value, schema: &Value, prefix: &str, text: &mut String) {
         ];
         let _ = writeln!(text, "| {} |", cells.join(" | "));
         rows(root, described, &format!("{path}."), text);
+        rows(root, resolve(root, &described["items"]), &format!("{path}[]."), text);
+        rows(root, resolve(root, &described["additionalProperties"]["allOf"][0]), &format!("{path}.<name>."), text);
     }
 }
 
@@ -198,6 +200,7 @@ fn kind(property: &Value, described: &Value) -> String {
         "boolean" => "true or false",
         "object" if described["properties"].is_null() => "names and values",
         "object" => "",
+        "array" => "list",
         other => other,
     }
     .to_owned()

@@ -18,7 +18,7 @@ use super::term::Terms;
 use crate::admin::Surface;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
-use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes, Tokens};
+use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes};
 use crate::installation::{Holder, InstallationError};
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
@@ -110,10 +110,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     callers.load().await?;
     expect_what_served(&records, &routes).await?;
     let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key);
-    let tokens = Arc::new(Tokens::new(settings.jwt.clone()));
-    let gateway = Arc::new(
-        Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default()).with_tokens(Arc::clone(&tokens)),
-    );
+    let gateway = Gateway::new(Arc::clone(&routes), Arc::clone(&keys), Limits::default());
+    let gateway = Arc::new(gateway.with_tokens(Arc::clone(&callers.tokens)));
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
@@ -129,7 +127,6 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     // From the first moment: a key that is made while the engine is still awaited is a key.
     tasks.spawn(refresh(records.clone(), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
     tasks.spawn(callers.run(stop.clone()));
-    tasks.spawn(tokens.run(stop.clone()));
 
     let engine = context.engine()?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
