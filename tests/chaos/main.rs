@@ -97,8 +97,15 @@ const PARTS: [[&[&str]; 2]; 3] = [
 ];
 
 /// The parts of a sample: what hands do, and what becomes of a second daemon, `tests/e2e` has too.
-const SAMPLED: [&str; 7] =
-    ["matrix-change", "matrix-swap", "matrix-install", "tree-rewritten", "queue-overflow", "engine-restart", "rolling"];
+const SAMPLED: [&str; 7] = [
+    "matrix-change",
+    "matrix-swap",
+    "matrix-install",
+    "tree-rewritten",
+    "queue-overflow",
+    "engine-restart",
+    "rolling",
+];
 
 fn main() -> ExitCode {
     start().unwrap_or_else(|error| {
