@@ -1,16 +1,22 @@
 //! Settings: `skep.yaml` for what a team shares in git, the environment for what belongs to one host. Opens nothing.
 
+mod callers;
 mod environment;
 mod file;
+mod jwt;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use callers::DeclaredKey;
+pub(crate) use callers::moment;
 pub use file::SettingsFile;
+pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
 
 use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
-use crate::tree::{Cpu, Diagnostic, Seconds, Size, Spec};
+use crate::tree::{Cpu, Diagnostic, RateLimit, Seconds, Size, Spec};
 
 /// The name of the file at the root of the tree's repository.
 pub const FILE: &str = "skep.yaml";
@@ -40,6 +46,12 @@ pub struct Settings {
     pub admin_key: Option<String>,
     /// The longest time between two full looks at tree and world.
     pub look_every: Seconds,
+    /// How many requests the keys of each plan may make.
+    pub plans: BTreeMap<String, RateLimit>,
+    /// Callers' keys that are declared by their hashes.
+    pub keys: Vec<DeclaredKey>,
+    /// How the tokens of callers are checked.
+    pub jwt: JwtSettings,
 }
 
 /// How images are built.
@@ -199,6 +211,9 @@ impl Settings {
             engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },
             admin_key: None,
             look_every: Seconds::new(30),
+            plans: BTreeMap::new(),
+            keys: Vec::new(),
+            jwt: JwtSettings::default(),
         }
     }
 

@@ -22,6 +22,8 @@ mod moving;
 mod requests;
 #[path = "gateway/times.rs"]
 mod times;
+#[path = "gateway/tokens.rs"]
+mod tokens;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;
 #[path = "gateway/versions.rs"]

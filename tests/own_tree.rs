@@ -50,7 +50,7 @@ fn the_apis_of_this_repository_use_every_kind_of_setting() {
     assert!(specs.iter().any(|spec| spec.health.probe == Probe::Tcp));
     assert!(specs.iter().any(|spec| spec.health.path != defaults.health.path));
     assert!(specs.iter().any(|spec| spec.health.grace > defaults.health.grace));
-    assert!(specs.iter().any(|spec| spec.route.public));
+    assert!(specs.iter().any(|spec| spec.route.auth == skep::tree::Auth::None));
     assert!(specs.iter().any(|spec| spec.route.timeout != defaults.route.timeout));
     assert!(specs.iter().any(|spec| spec.route.max_body != defaults.route.max_body));
     assert!(specs.iter().any(|spec| spec.rate_limit.is_some()));

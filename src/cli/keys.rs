@@ -1,22 +1,25 @@
-//! `skep keys`: makes, lists and revokes callers' keys.
+//! `skep keys`: makes, lists, rotates and revokes callers' keys.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::bail;
-use jiff::Timestamp;
+use anyhow::{Context as _, bail};
+use jiff::{SignedDuration, Timestamp};
 
 use super::Output;
+use super::callers::join;
 use super::context::Context;
 use super::serve::REFRESH_EVERY;
-use crate::records::{KeyScope, NewKey, Records};
+use crate::records::{Key, KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint, plain};
-use crate::tree::ApiId;
+use crate::settings::{Settings, moment};
+use crate::tree::{ApiId, Digest, KeyMethod, KeyPath, KeyTerms, RateLimit, Seconds};
 
 /// Arguments of `skep keys`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  skep keys create --name website --api thumbnails\n  skep keys list\n  skep keys revoke k_3f9a1c7e"
+    after_help = "Examples:\n  skep keys create --name website --api thumbnails --expires 90d\n  skep keys create --name reader --method GET --path /items --limit 60/1m\n  skep keys list\n  skep keys rotate k_3f9a1c7e --overlap 24h\n  skep keys revoke k_3f9a1c7e\n  skep keys hash < key.txt"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -26,20 +29,24 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Make a key, and show it, once
-    Create {
-        /// What to call it.
-        #[arg(long)]
-        name: String,
-        /// Which API it opens; may stand several times. Without it, the key opens all.
-        #[arg(long = "api", value_name = "ID")]
-        apis: Vec<ApiId>,
-        /// How to print it; text is the key alone, for scripts.
-        #[arg(long, value_enum, default_value_t)]
-        output: Output,
-    },
+    Create(Create),
     /// List the keys that are in force; not the keys themselves, which nobody keeps
     List {
         /// How to print them.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Make a new key in the place of another, which goes on opening for a while
+    Rotate {
+        /// The id of the other, from `skep keys list`.
+        id: String,
+        /// How long the other goes on opening.
+        #[arg(long, value_name = "SPAN", default_value = "24h")]
+        overlap: Seconds,
+        /// When the new key opens nothing any more; when the other would have, where nothing is said.
+        #[arg(long, value_name = "SPAN|DAY", value_parser = expiry)]
+        expires: Option<Timestamp>,
+        /// How to print it; text is the key alone, for scripts.
         #[arg(long, value_enum, default_value_t)]
         output: Output,
     },
@@ -48,6 +55,36 @@ enum Command {
         /// Its id, from `skep keys list`.
         id: String,
     },
+    /// Read a key on standard input, and print its hash, for `keys` in skep.yaml
+    Hash,
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    /// What to call it.
+    #[arg(long)]
+    name: String,
+    /// Which API it opens; may stand several times. Without it, the key opens all.
+    #[arg(long = "api", value_name = "ID")]
+    apis: Vec<ApiId>,
+    /// When it opens nothing any more: after a span, as in 90d, or from a day on, as in 2027-01-31.
+    #[arg(long, value_name = "SPAN|DAY", value_parser = expiry)]
+    expires: Option<Timestamp>,
+    /// Which method it may be used with; may stand several times. Without it, all.
+    #[arg(long = "method", value_name = "METHOD")]
+    methods: Vec<KeyMethod>,
+    /// How a path begins that it may be used for, as in /items; may stand several times. Without it, all.
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<KeyPath>,
+    /// How many requests it may make, as in 60/1m.
+    #[arg(long, value_name = "REQUESTS/SPAN", conflicts_with = "plan")]
+    limit: Option<RateLimit>,
+    /// The plan of skep.yaml that says how many requests it may make.
+    #[arg(long)]
+    plan: Option<String>,
+    /// How to print it; text is the key alone, for scripts.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Runs `skep keys`.
@@ -55,50 +92,171 @@ enum Command {
 /// # Errors
 /// Where the records cannot be read or written, or there is no such key.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = match args.command {
-        Command::Create { .. } => Context::open(root)?,
-        Command::List { .. } | Command::Revoke { .. } => Context::open_existing(root)?,
+    let context = match &args.command {
+        Command::Hash => return hash(),
+        Command::Create(_) => Context::open(root)?,
+        _ => Context::open_existing(root)?,
     };
     let records = context.records()?;
     match &args.command {
-        Command::Create { name, apis, output } => {
-            let scope = if apis.is_empty() { KeyScope::All } else { KeyScope::Apis(apis.clone()) };
-            let made = NewKey::generate(name, scope, Timestamp::now());
+        Command::Create(create) => {
+            let made = create.make(&context.settings)?;
             records.add_key(&made.key).await?;
-            if context.installation.holder().is_some() {
-                // A key that is shown must open: the daemon has asked the records by then.
-                tokio::time::sleep(REFRESH_EVERY * 3).await;
-            }
-            match output {
-                Output::Text => {
-                    anstream::println!("{}", made.secret);
-                    anstream::eprintln!("This is key {}. It is shown this once; only its hash is kept.", made.key.id);
-                }
-                Output::Json => {
-                    anstream::println!("{:#}", serde_json::json!({ "secret": made.secret, "key": made.key }));
-                }
-            }
+            show(&made, &context, create.output).await;
         }
-        Command::List { output: Output::Json } => {
-            anstream::println!("{}", serde_json::to_string_pretty(&records.keys().await?)?);
-        }
-        Command::List { output: Output::Text } => {
-            anstream::println!("{}", paint(format!("{:<12}  {:<20}  {:<20}  OPENS", "ID", "NAME", "CREATED"), BOLD));
-            for key in records.keys().await? {
-                let opens = match &key.scope {
-                    KeyScope::All => "all".to_owned(),
-                    KeyScope::Apis(apis) => apis.iter().map(ApiId::as_str).collect::<Vec<_>>().join(", "),
-                };
-                let id = paint(format!("{:<12}", key.id), NAME);
-                anstream::println!("{id}  {:<20}  {:<20.0}  {opens}", plain(&key.name), key.created);
+        Command::List { output } => list(&keys(&records, &context.settings).await?, *output)?,
+        Command::Rotate { id, overlap, expires, output } => {
+            let known = keys(&records, &context.settings).await?;
+            let Some(old) = known.iter().find(|key| key.id == *id) else { bail!(no_key(id)) };
+            if old.declared {
+                bail!("{id} is declared in skep.yaml; put the hash of another key there beside it");
             }
+            let now = Timestamp::now();
+            let until = now + SignedDuration::try_from(overlap.0).context("that is too long an overlap")?;
+            let mut made = old.rotate(now);
+            made.key.terms.expires = expires.or(made.key.terms.expires);
+            if !records.rotate_key(id, &made.key, until).await? {
+                bail!("{id} was rotated or revoked before; `skep keys list` lists the key that has taken its place");
+            }
+            show(&made, &context, *output).await;
+            anstream::eprintln!("Key {id} opens what it did until {until:.0}.");
         }
         Command::Revoke { id } => {
+            if context.settings.keys.iter().any(|key| Key::declared(key).id == *id) {
+                bail!("{id} is declared in skep.yaml; take it out there");
+            }
             if !records.revoke_key(id, Timestamp::now()).await? {
-                bail!("there is no key {id}; `skep keys list` lists all");
+                bail!(no_key(id));
             }
             anstream::eprintln!("Key {id} opens nothing from now on.");
         }
+        Command::Hash => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Create {
+    fn make(&self, settings: &Settings) -> anyhow::Result<NewKey> {
+        if let Some(plan) = &self.plan
+            && !settings.plans.contains_key(plan)
+        {
+            let known: Vec<&str> = settings.plans.keys().map(String::as_str).collect();
+            bail!("skep.yaml names no plan {plan:?}; {}", crate::tree::suggest::hint(plan, &known));
+        }
+        let scope = if self.apis.is_empty() { KeyScope::All } else { KeyScope::Apis(self.apis.clone()) };
+        let mut made = NewKey::generate(&self.name, scope, Timestamp::now());
+        made.key.terms = KeyTerms {
+            expires: self.expires,
+            methods: self.methods.clone(),
+            paths: self.paths.clone(),
+            plan: self.plan.clone(),
+            limit: self.limit,
+        };
+        Ok(made)
+    }
+}
+
+fn no_key(id: &str) -> String {
+    format!("there is no key {id}; `skep keys list` lists all")
+}
+
+/// Reads when a key expires: after a span of time, or at a moment that is still to come.
+fn expiry(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
+    let at = match text.parse::<Seconds>() {
+        Ok(span) => SignedDuration::try_from(span.0).ok().and_then(|span| now.checked_add(span).ok()),
+        Err(_) => moment(text),
+    };
+    match at {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err("that is over already".to_owned()),
+        None => Err("write a span, as in 90d, or a day, as in 2027-01-31".to_owned()),
+    }
+}
+
+/// All keys in force, and when each was last used.
+async fn keys(records: &dyn Records, settings: &Settings) -> anyhow::Result<Vec<Key>> {
+    let mut keys = join(records.keys().await?, settings);
+    let uses = records.key_uses().await?;
+    for key in &mut keys {
+        key.last_used = uses.get(&key.hash).copied();
+    }
+    keys.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(keys)
+}
+
+/// Prints a key, once it opens.
+async fn show(made: &NewKey, context: &Context, output: Output) {
+    if context.installation.holder().is_some() {
+        // A key that is shown must open: the daemon has asked the records by then.
+        tokio::time::sleep(REFRESH_EVERY * 3).await;
+    }
+    match output {
+        Output::Text => {
+            anstream::println!("{}", made.secret);
+            anstream::eprintln!("This is key {}. It is shown this once; only its hash is kept.", made.key.id);
+        }
+        Output::Json => {
+            anstream::println!("{:#}", serde_json::json!({ "secret": made.secret, "key": made.key }));
+        }
+    }
+}
+
+fn list(keys: &[Key], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        anstream::println!("{}", serde_json::to_string_pretty(keys)?);
+        return Ok(());
+    }
+    let head = format!("{:<12}  {:<20}  {:<20}  {:<20}  OPENS", "ID", "NAME", "CREATED", "LAST USED");
+    anstream::println!("{}", paint(head, BOLD));
+    for key in keys {
+        let created = if key.declared { "in skep.yaml".to_owned() } else { format!("{:.0}", key.created) };
+        let used = key.last_used.map_or("never".to_owned(), |at| format!("{at:.0}"));
+        let id = paint(format!("{:<12}", key.id), NAME);
+        anstream::println!("{id}  {:<20}  {created:<20}  {used:<20}  {}", plain(&key.name), opens(key));
+    }
+    Ok(())
+}
+
+/// What a key opens, on which terms.
+fn opens(key: &Key) -> String {
+    let KeyTerms { expires, methods, paths, plan, limit } = &key.terms;
+    let mut text = match &key.scope {
+        KeyScope::All => "all".to_owned(),
+        KeyScope::Apis(apis) => words(apis),
+    };
+    if !methods.is_empty() || !paths.is_empty() {
+        let scope = [words(methods), words(paths)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        text.push_str(&format!(" ({})", scope.join(" ")));
+    }
+    if let Some(limit) = limit {
+        text.push_str(&format!(", {limit}"));
+    } else if let Some(plan) = plan {
+        text.push_str(&format!(", plan {}", plain(plan)));
+    }
+    let end = [*expires, key.revoked].into_iter().flatten().min();
+    if let Some(end) = end {
+        text.push_str(&format!(", until {end:.0}"));
+    }
+    text
+}
+
+fn words(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Prints the hash of the key on standard input.
+fn hash() -> anyhow::Result<ExitCode> {
+    let mut text = String::new();
+    std::io::stdin().take(4096).read_to_string(&mut text).context("cannot read a key on standard input")?;
+    // An editor or `echo` ends a line; a key has no blanks, and callers cannot send any.
+    let key = text.trim();
+    if key.is_empty() || key.contains(char::is_whitespace) {
+        bail!("there is no key on standard input; write it there, as in `skep keys hash < key.txt`");
+    }
+    if key.len() < 32 {
+        bail!("a key of fewer than 32 characters can be guessed; `skep keys create` makes good ones");
+    }
+    anstream::println!("{}", Digest::of(key.as_bytes()));
     Ok(ExitCode::SUCCESS)
 }

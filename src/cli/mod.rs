@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
 pub mod apply;
+pub mod callers;
 pub mod check;
 pub mod completions;
 pub mod context;
@@ -59,7 +60,7 @@ pub enum Command {
     Release(hold::ReleaseArgs),
     /// Serve an earlier revision of an API until its folder changes
     Rollback(rollback::Args),
-    /// Make, list and revoke callers' keys
+    /// Make, list, rotate and revoke callers' keys
     Keys(keys::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),

@@ -128,6 +128,7 @@ What belongs to one host, or is secret. A variable that is empty counts as not s
 | `SKEP_STATE_DIR` | `.skep` below the root | Where skep keeps its records, keys of this host and lock. |
 | `SKEP_ADMIN_KEY`, `ADMIN_API_KEY` | made, and kept in the state folder | The admin key, 16 characters at least. Set one of the two. |
 | `SKEP_TLS_CERTIFICATE`, `SKEP_TLS_KEY` | `gateway.tls` | The PEM files that TLS is spoken with. Set both or neither. |
+| `SKEP_JWT_SECRET` | | The secret that signs callers' tokens by HS256, 32 characters at least; see `auth.jwt`. |
 | `SKEP_INDEX_URL` | `build.index_url` | The package index, where its address holds a secret. |
 | `SKEP_DIAL` | `engine.dial` | `auto`, `address` or `loopback`. |
 | `DOCKER_HOST` | the engine's socket | `unix://…` or `tcp://…`. |
@@ -158,6 +159,8 @@ fn rows(root: &Value, schema: &Value, prefix: &str, text: &mut String) {
         ];
         let _ = writeln!(text, "| {} |", cells.join(" | "));
         rows(root, described, &format!("{path}."), text);
+        rows(root, resolve(root, &described["items"]), &format!("{path}[]."), text);
+        rows(root, resolve(root, &described["additionalProperties"]["allOf"][0]), &format!("{path}.<name>."), text);
     }
 }
 
@@ -198,6 +201,7 @@ fn kind(property: &Value, described: &Value) -> String {
         "boolean" => "true or false",
         "object" if described["properties"].is_null() => "names and values",
         "object" => "",
+        "array" => "list",
         other => other,
     }
     .to_owned()

@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::callers::Callers;
 use super::context::{Context, Parts};
 use super::term::Terms;
 use crate::admin::Surface;
@@ -109,12 +110,13 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let admin_key = context.installation.admin_key(&settings)?;
     let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
     let seen = records.version().await?;
-    keys.set(records.keys().await?);
+    let callers = Arc::new(Callers::new(Arc::new(records.clone()), Arc::clone(&keys), Arc::clone(&settings)));
+    callers.load().await?;
     expect_what_served(&records, &routes).await?;
     let metrics = Metrics::new()?;
     let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key, Arc::clone(&metrics));
     let gateway = gateway(&settings, Arc::clone(&routes), Arc::clone(&keys))?;
-    let gateway = Arc::new(gateway.counting(Arc::clone(&metrics)));
+    let gateway = Arc::new(gateway.counting(Arc::clone(&metrics)).with_tokens(Arc::clone(&callers.tokens)));
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
@@ -128,7 +130,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     });
 
     // From the first moment: a key that is made while the engine is still awaited is a key.
-    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&keys), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(callers.run(stop.clone()));
 
     let engine = context.engine()?;
     let Parts { world, prober, controller } =
@@ -307,7 +310,7 @@ fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
 async fn refresh(
     records: crate::records::sqlite::Sqlite,
     mut seen: u64,
-    keys: Arc<Keys>,
+    callers: Arc<Callers>,
     surface: Arc<Surface>,
     stop: CancellationToken,
 ) {
@@ -318,12 +321,9 @@ async fn refresh(
         if version == seen {
             continue;
         }
-        match records.keys().await {
-            Ok(now) => keys.set(now),
-            Err(error) => {
-                tracing::warn!("{error}; the keys that are known stay in force until they can be read");
-                continue;
-            }
+        if let Err(error) = callers.load().await {
+            tracing::warn!("{error}; the keys that are known stay in force until they can be read");
+            continue;
         }
         // Remembered only now: what could not be read is read again, also when nobody writes any more.
         seen = version;

@@ -1,7 +1,9 @@
 //! Settled settings, written down as somebody could have written them.
 
-use crate::settings::{BuildSettings, CaBundle, Dial, EngineSettings, Policy, Settings};
-use crate::tree::{Egress, Probe, Spec};
+use crate::settings::{
+    BuildSettings, CaBundle, DeclaredKey, Dial, EngineSettings, JwksPlace, JwtSettings, Policy, Settings,
+};
+use crate::tree::{Auth, Egress, KeyTerms, Probe, RateLimit, Spec};
 
 /// An `api.yaml` that says all that the spec does.
 pub(super) fn manifest(spec: &Spec) -> String {
@@ -12,7 +14,7 @@ pub(super) fn manifest(spec: &Spec) -> String {
 /// A `skep.yaml` that says all that the settings do, but for what belongs to the host. All fields are named, so that a
 /// new one cannot be forgotten.
 pub(super) fn settings(settings: &Settings) -> String {
-    let Settings { build, policy, engine, look_every, defaults, .. } = settings;
+    let Settings { build, policy, engine, look_every, defaults, plans, keys, jwt, .. } = settings;
     let BuildSettings { base_image, ca_bundle, index_url, concurrency, timeout, memory, cpu } = build;
     let Policy {
         max_deletes,
@@ -37,6 +39,10 @@ pub(super) fn settings(settings: &Settings) -> String {
         Dial::Address => "address",
         Dial::Loopback => "loopback",
     };
+    let jwt = tokens(jwt);
+    let plan = |(name, one): (&String, &RateLimit)| format!("{}: {}", text(name), limit(Some(*one)));
+    let plans = plans.iter().map(plan).collect::<Vec<_>>().join(", ");
+    let keys = keys.iter().map(key).collect::<Vec<_>>().join(", ");
     let defaults = common(defaults, ", ");
     let defaults = defaults.trim_end_matches([',', ' ']);
     format!(
@@ -47,7 +53,46 @@ pub(super) fn settings(settings: &Settings) -> String {
          max_folder: {max_folder}, max_files: {max_files}, min_free_disk: {min_free_disk}, \
          keep: {{ revisions: {keep_revisions}, events: {keep_events} }} }}\n\
          engine: {{ dial: {dial}, ports: {{ first: {first}, last: {last} }} }}\n\
-         look_every: {look_every}\n",
+         look_every: {look_every}\n\
+         auth: {{ jwt: {{ {jwt} }} }}\n\
+         plans: {{ {plans} }}\n\
+         keys: [{keys}]\n",
+    )
+}
+
+/// A declared key, and all that it is good for.
+fn key(key: &DeclaredKey) -> String {
+    let DeclaredKey { name, hash, apis, terms: KeyTerms { expires, methods, paths, plan, limit: _ } } = key;
+    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let apis =
+        apis.as_ref().map_or_else(|| "all".to_owned(), |apis| list(apis.iter().map(|id| text(id.as_str())).collect()));
+    let methods = list(methods.iter().map(|method| text(&method.to_string())).collect());
+    let paths = list(paths.iter().map(|path| text(&path.to_string())).collect());
+    let expires = expires.map(|at| format!(", expires: {}", text(&at.to_string()))).unwrap_or_default();
+    let plan = plan.as_ref().map(|plan| format!(", plan: {}", text(plan))).unwrap_or_default();
+    let (name, hash) = (text(name), text(&hash.to_string()));
+    format!("{{ name: {name}, hash: {hash}, apis: {apis}, methods: {methods}, paths: {paths}{expires}{plan} }}")
+}
+
+/// How tokens are checked, but for the secret, which belongs to the host.
+fn tokens(jwt: &JwtSettings) -> String {
+    let JwtSettings { secret: _, jwks, issuer, audience, claims, pass } = jwt;
+    let place = jwks.as_ref().map(|place| match place {
+        JwksPlace::Url(uri) => uri.to_string(),
+        JwksPlace::File(path) => path.to_str().expect("it was read from text").to_owned(),
+    });
+    let known = [("jwks_url", place.as_ref()), ("issuer", issuer.as_ref()), ("audience", audience.as_ref())];
+    let known = known.into_iter().filter_map(|(key, value)| Some(format!("{key}: {}, ", text(value?))));
+    let claims: Vec<String> = claims.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
+    let pass: Vec<String> = pass.iter().map(|name| text(name)).collect();
+    format!("{}claims: {{ {} }}, pass: [{}]", known.collect::<String>(), claims.join(", "), pass.join(", "))
+}
+
+/// A limit, or none.
+fn limit(limit: Option<RateLimit>) -> String {
+    limit.map_or_else(
+        || "none".to_owned(),
+        |limit| format!("{{ requests: {}, per: {}, burst: {} }}", limit.requests, limit.per, limit.burst),
     )
 }
 
@@ -75,10 +120,11 @@ fn common(spec: &Spec, between: &str) -> String {
         Egress::Internet => "internet",
         Egress::None => "none",
     };
-    let limit = rate_limit.map_or_else(
-        || "none".to_owned(),
-        |limit| format!("{{ requests: {}, per: {}, burst: {} }}", limit.requests, limit.per, limit.burst),
-    );
+    let auth = match route.auth {
+        Auth::Key => "key",
+        Auth::Jwt => "jwt",
+        Auth::None => "none",
+    };
     let env: Vec<String> = env.iter().map(|(name, value)| format!("{name}: {}", text(value))).collect();
     let lines = [
         format!("app: {}", text(app)),
@@ -95,16 +141,17 @@ fn common(spec: &Spec, between: &str) -> String {
             health.grace
         ),
         format!(
-            "route: {{ hosts: [{}], timeout: {}, max_body: {}, public: {}, max_in_flight: {}, idle: {}, total: {} }}",
+            "route: {{ hosts: [{}], timeout: {}, max_body: {}, auth: {auth}, total_limit: {}, address_limit: {}, max_in_flight: {}, idle: {}, total: {} }}",
             route.hosts.join(", "),
             route.timeout,
             route.max_body,
-            route.public,
+            limit(route.total_limit),
+            limit(route.address_limit),
             route.max_in_flight,
             route.idle,
             route.total
         ),
-        format!("rate_limit: {limit}"),
+        format!("rate_limit: {}", limit(*rate_limit)),
         format!("env: {{ {} }}", env.join(", ")),
         format!("egress: {egress}"),
         format!("deploy: {{ drain: {drain} }}"),

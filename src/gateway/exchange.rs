@@ -21,8 +21,9 @@ use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
     X_SERVER_TIMING,
 };
-use super::keys;
-use super::rate::{Allowance, Caller};
+use super::keys::{self, Shown};
+use super::pass::{Pass, rules, tell};
+use super::rate::Allowances;
 use super::refusal::Refusal;
 use super::relay::Relay;
 use super::route::Route;
@@ -32,7 +33,7 @@ use super::trace;
 use super::tunnel::Tunnel;
 use super::upload::Upload;
 use super::version::as_http1;
-use crate::records::KeyHash;
+use crate::tree::Auth;
 
 /// One request and its answer.
 pub(super) struct Exchange<'a> {
@@ -41,7 +42,7 @@ pub(super) struct Exchange<'a> {
     /// `None` once a tunnel has taken it over.
     access: Option<Box<Access>>,
     request_id: HeaderValue,
-    allowance: Option<Allowance>,
+    allowance: Option<Allowances>,
     /// To a host that is one API's alone.
     at_its_host: bool,
     /// Over TLS.
@@ -149,11 +150,15 @@ impl<'a> Exchange<'a> {
         mut upload: Upload,
     ) -> Result<Response<Body>, Refusal> {
         let gateway = &self.server.gateway;
-        let (route, key) = self.enter(id, &parts)?;
-        if let Some(limit) = &route.rate_limit {
-            let caller = key.map_or_else(|| Caller::at(self.peer.0.ip()), Caller::Key);
-            let allowance = gateway.rates.count(&route.id, caller, limit).map_err(Refusal::TooMany)?;
-            self.allowance = Some(allowance);
+        let mut entered = self.enter(id, path.path(), &parts);
+        if matches!(entered, Err(Refusal::UnknownSigner)) {
+            gateway.tokens.refresh().await;
+            entered = self.enter(id, path.path(), &parts);
+        }
+        let (route, pass) = entered?;
+        let rules = rules(&route, pass.as_ref(), self.peer.0.ip());
+        if !rules.is_empty() {
+            self.allowance = gateway.rates.count(rules).map_err(Refusal::TooMany)?;
         }
         let max_body = route.settings.max_body.0;
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
@@ -164,7 +169,7 @@ impl<'a> Exchange<'a> {
         let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
         let patience =
             Patience { idle: route.settings.idle.0, until: tokio::time::Instant::now() + route.settings.total.0 };
-        self.prepare(id, &route, key.is_some(), caller.is_some(), &mut parts);
+        self.prepare(id, &route, pass, caller.is_some(), &mut parts);
         let call = Call {
             method: parts.method,
             path,
@@ -199,27 +204,36 @@ impl<'a> Exchange<'a> {
         Ok(Response::from_parts(parts, body))
     }
 
-    /// The route, and the key if one was shown that opens it. Takes the same way, whatever is missing or wrong.
-    pub(super) fn enter(&mut self, id: &str, parts: &Parts) -> Result<(Arc<Route>, Option<KeyHash>), Refusal> {
+    /// The route, and what lets the caller in. Takes the same way, whatever is missing or wrong.
+    pub(super) fn enter(&mut self, id: &str, path: &str, parts: &Parts) -> Result<(Arc<Route>, Option<Pass>), Refusal> {
         let gateway = &self.server.gateway;
-        let key = gateway.keys.admit(keys::bearer(&parts.headers), id);
-        let route = gateway.routes.get(id).filter(|route| route.settings.public || key.is_some());
-        let route = route.ok_or(Refusal::Unauthorized)?;
+        let token = keys::bearer(&parts.headers);
+        let key = gateway.keys.admit(token, id, parts.method.as_str(), path);
+        let route = gateway.routes.get(id).ok_or(Refusal::Unauthorized)?;
+        let shown = if route.settings.auth == Auth::Jwt { gateway.tokens.admit(token) } else { key };
+        let pass = match shown {
+            Shown::Opens(pass) => Some(pass),
+            _ if route.settings.auth == Auth::None => None,
+            Shown::OutOfScope(reason) => return Err(Refusal::Forbidden(reason)),
+            Shown::UnknownSigner => return Err(Refusal::UnknownSigner),
+            Shown::Nothing => return Err(Refusal::Unauthorized),
+        };
         if let Some(access) = &mut self.access {
             access.api(&route.id);
         }
-        Ok((route, key))
+        Ok((route, pass))
     }
 
     /// Makes the headers of a request those that an app should see.
-    pub(super) fn prepare(&self, id: &str, route: &Route, keyed: bool, upgrade: bool, parts: &mut Parts) {
+    pub(super) fn prepare(&self, id: &str, route: &Route, pass: Option<Pass>, upgrade: bool, parts: &mut Parts) {
         let headers = &mut parts.headers;
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
         // for the app.
-        if keyed || !route.settings.public || keys::shows_our_key(headers) {
+        if pass.is_some() || route.settings.auth != Auth::None || keys::shows_our_key(headers) {
             headers.remove(AUTHORIZATION);
         }
+        tell(headers, pass);
         if upgrade {
             // An answer that opens a tunnel has no trailers, and `TE` would have to be named in `Connection` too.
             headers.remove(TE);

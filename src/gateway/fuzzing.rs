@@ -16,8 +16,8 @@ use super::headers::{check_request, prepare_response, wants_websocket};
 use super::server::Server;
 use super::target::Target;
 use super::{Body, Gateway, Keys, Limits, Peer, Route, RouteState, Routes};
-use crate::records::{Key, KeyScope};
-use crate::tree::{ApiId, Digest, Spec};
+use crate::records::{Key, KeyScope, NewKey};
+use crate::tree::{ApiId, Auth, Digest, Spec};
 
 /// Reads the target of a request line.
 pub fn path(data: &[u8]) {
@@ -74,10 +74,10 @@ const KEYS: [(&str, &[&str]); 4] =
 /// A server with a private route, a public one, and the keys of [`KEYS`].
 static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let routes = Routes::default();
-    for (name, public) in [("mine", false), ("open", true)] {
+    for (name, auth) in [("mine", Auth::Key), ("open", Auth::None)] {
         let spec = Spec::built_in(name);
         let mut settings = spec.route.clone();
-        settings.public = public;
+        settings.auth = auth;
         let id = ApiId::new(name).expect("an id");
         let route =
             Route { id: id.clone(), settings, rate_limit: None, digest: spec.digest(), state: RouteState::Suspended };
@@ -101,7 +101,8 @@ fn key(secret: &str, apis: &[&str]) -> Key {
     let scope = if apis.is_empty() { KeyScope::All } else { scope };
     let revoked = apis.is_empty().then_some(Timestamp::UNIX_EPOCH);
     let hash = Digest::of(secret.as_bytes());
-    Key { id: "k".to_owned(), hash, name: String::new(), scope, created: Timestamp::UNIX_EPOCH, revoked }
+    let made = NewKey::generate("", scope, Timestamp::UNIX_EPOCH).key;
+    Key { hash, revoked, ..made }
 }
 
 /// Reads the headers of a request, and of an answer. The first byte says for which API and in which version, the lines
@@ -124,12 +125,12 @@ pub fn headers(data: &[u8]) {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers = given.clone();
     let opens = opens(&given, id);
-    let entered = exchange.enter(id, &parts);
+    let entered = exchange.enter(id, "/", &parts);
     assert_eq!(entered.is_ok(), opens || id == "open", "{given:?}");
-    let Ok((route, key)) = entered else { return };
-    assert_eq!(key.is_some(), opens, "{given:?}");
+    let Ok((route, pass)) = entered else { return };
+    assert_eq!(pass.is_some(), opens, "{given:?}");
     let upgrade = wants_websocket(&given);
-    exchange.prepare(id, &route, key.is_some(), upgrade, &mut parts);
+    exchange.prepare(id, &route, pass, upgrade, &mut parts);
     check_prepared(&given, &parts.headers, id, upgrade);
     let shown = parts.headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     assert!(shown.is_empty() || id == "open" && !opens, "{shown:?} is for us, not for the app");
@@ -216,7 +217,8 @@ fn check_prepared(given: &HeaderMap, prepared: &HeaderMap, id: &str, upgrade: bo
         if is_ours || name == CONNECTION || name == AUTHORIZATION {
             continue;
         }
-        if is_about_connection(name, &named) || spoofable.contains(&name.as_str()) {
+        let is_of_caller = name.as_str().replace('_', "-").starts_with("x-skep-");
+        if is_about_connection(name, &named) || spoofable.contains(&name.as_str()) || is_of_caller {
             assert!(!prepared.contains_key(name), "{name} must stay behind");
         } else {
             assert!(given.get_all(name).iter().eq(prepared.get_all(name)), "{name} must go on as it came");

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use http::header::{AUTHORIZATION, HeaderMap};
 use jiff::Timestamp;
 
-use crate::records::{Key, KeyHash, KeyScope};
+use super::pass::Pass;
+use crate::records::{Key, KeyHash};
 use crate::tree::Digest;
 
 /// What every key of ours begins with.
@@ -24,31 +26,89 @@ pub struct Keys {
 
 #[derive(Debug)]
 struct Entry {
-    scope: KeyScope,
-    revoked: Option<Timestamp>,
+    key: Key,
+    /// Outlives the entry, so that a change of any key forgets no use.
+    uses: Arc<Uses>,
+}
+
+/// When a key let somebody in, in seconds since 1970.
+#[derive(Debug, Default)]
+struct Uses {
+    last: AtomicI64,
+    written: AtomicI64,
+}
+
+/// What a key is to a request.
+#[derive(Debug)]
+pub(super) enum Shown {
+    /// It is none, or opens other APIs, or opens nothing any more.
+    Nothing,
+    /// It lets the caller in.
+    Opens(Pass),
+    /// It is a token that no known key of its issuer has signed.
+    UnknownSigner,
+    /// It opens the API, but not in that way; a sentence for the caller.
+    OutOfScope(&'static str),
 }
 
 impl Keys {
-    /// Replaces all keys at once. Requests that have begun go on.
+    /// Replaces all keys at once. Requests that have begun go on. A key's own limit is that of its terms; whoever calls
+    /// this has looked up plans.
     pub fn set(&self, keys: Vec<Key>) {
-        let entries = keys.into_iter().map(|key| (key.hash, Entry { scope: key.scope, revoked: key.revoked }));
+        let before = self.by_hash.load();
+        let entries = keys.into_iter().map(|key| {
+            let uses = before.get(&key.hash).map(|entry| Arc::clone(&entry.uses)).unwrap_or_default();
+            (key.hash, Entry { key, uses })
+        });
         self.by_hash.store(Arc::new(entries.collect()));
     }
 
-    /// The hash of the token, where it is a key that opens `api` now.
+    /// The keys that have let somebody in since they were last [written down](Self::written), and when that was, to the
+    /// second.
+    #[must_use]
+    pub fn used(&self) -> Vec<(KeyHash, Timestamp)> {
+        let mut used = Vec::new();
+        for (hash, Entry { uses, .. }) in self.by_hash.load().iter() {
+            let last = uses.last.load(Ordering::Relaxed);
+            if last > uses.written.load(Ordering::Relaxed)
+                && let Ok(at) = Timestamp::from_second(last)
+            {
+                used.push((*hash, at));
+            }
+        }
+        used
+    }
+
+    /// Remembers that these uses are written down.
+    pub fn written(&self, used: &[(KeyHash, Timestamp)]) {
+        let keys = self.by_hash.load();
+        for (hash, at) in used {
+            if let Some(entry) = keys.get(hash) {
+                entry.uses.written.fetch_max(at.as_second(), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// What a token is to a request for `path` of `api`.
     ///
-    /// Takes the same way for a token that is missing, wrong, revoked or for another API.
-    pub(super) fn admit(&self, token: Option<&str>, api: &str) -> Option<KeyHash> {
+    /// Takes the same way for a token that is missing, wrong, revoked, expired or for another API.
+    pub(super) fn admit(&self, token: Option<&str>, api: &str, method: &str, path: &str) -> Shown {
         let token = token.filter(|token| token.len() <= LONGEST_TOKEN).unwrap_or_default();
         let hash = Digest::of(token.as_bytes());
         let keys = self.by_hash.load();
-        let entry = keys.get(&hash)?;
-        let revoked = entry.revoked.is_some_and(|from| from <= Timestamp::now());
-        let opens = match &entry.scope {
-            KeyScope::All => true,
-            KeyScope::Apis(apis) => apis.iter().any(|id| id.as_str() == api),
-        };
-        (opens && !revoked).then_some(hash)
+        let Some(Entry { key, uses }) = keys.get(&hash) else { return Shown::Nothing };
+        let now = Timestamp::now();
+        if !key.opens(api, now) {
+            return Shown::Nothing;
+        }
+        if let Err(reason) = key.terms.allow(method, path) {
+            return Shown::OutOfScope(reason);
+        }
+        // Looked at first: a line that many cores share is written once a second.
+        if uses.last.load(Ordering::Relaxed) < now.as_second() {
+            uses.last.store(now.as_second(), Ordering::Relaxed);
+        }
+        Shown::Opens(Pass::of_key(key.follows.unwrap_or(hash), key.terms.limit))
     }
 }
 
@@ -68,30 +128,57 @@ pub(super) fn shows_our_key(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
-    use crate::records::NewKey;
-    use crate::tree::ApiId;
+    use crate::records::{KeyScope, NewKey};
+    use crate::tree::{ApiId, KeyTerms};
+
+    fn opens(keys: &Keys, token: Option<&str>, api: &str) -> bool {
+        matches!(keys.admit(token, api, "GET", "/"), Shown::Opens(_))
+    }
 
     #[test]
-    fn a_key_opens_its_apis_until_it_is_revoked() {
+    fn a_key_opens_its_apis_until_it_is_revoked_or_expires() {
         let keys = Keys::default();
         let now = Timestamp::now();
         let mine = NewKey::generate("mine", KeyScope::Apis(vec![ApiId::new("mine").unwrap()]), now);
         let all = NewKey::generate("all", KeyScope::All, now);
         keys.set(vec![mine.key.clone(), all.key.clone()]);
-        assert!(keys.admit(Some(&mine.secret), "mine").is_some());
-        assert!(keys.admit(Some(&mine.secret), "other").is_none());
-        assert!(keys.admit(Some(&all.secret), "other").is_some());
-        assert!(keys.admit(None, "mine").is_none());
-        assert!(keys.admit(Some("skep_wrong"), "mine").is_none());
+        assert!(opens(&keys, Some(&mine.secret), "mine"));
+        assert!(!opens(&keys, Some(&mine.secret), "other"));
+        assert!(opens(&keys, Some(&all.secret), "other"));
+        assert!(!opens(&keys, None, "mine"));
+        assert!(!opens(&keys, Some("skep_wrong"), "mine"));
 
-        let later = now + jiff::SignedDuration::from_hours(1);
-        keys.set(vec![
-            Key { revoked: Some(now - jiff::SignedDuration::from_secs(1)), ..mine.key },
-            Key { revoked: Some(later), ..all.key },
-        ]);
-        assert!(keys.admit(Some(&mine.secret), "mine").is_none());
-        assert!(keys.admit(Some(&all.secret), "mine").is_some());
+        let (earlier, later) = (now - SignedDuration::from_secs(1), now + SignedDuration::from_hours(1));
+        keys.set(vec![Key { revoked: Some(earlier), ..mine.key }, Key { revoked: Some(later), ..all.key.clone() }]);
+        assert!(!opens(&keys, Some(&mine.secret), "mine"));
+        assert!(opens(&keys, Some(&all.secret), "mine"));
+
+        let terms = |at| KeyTerms { expires: Some(at), ..KeyTerms::default() };
+        keys.set(vec![Key { terms: terms(later), ..all.key.clone() }]);
+        assert!(opens(&keys, Some(&all.secret), "mine"));
+        keys.set(vec![Key { terms: terms(earlier), ..all.key }]);
+        assert!(!opens(&keys, Some(&all.secret), "mine"));
+    }
+
+    #[test]
+    fn a_use_is_told_until_it_is_written_down_also_where_other_keys_change() {
+        let keys = Keys::default();
+        let one = NewKey::generate("one", KeyScope::All, Timestamp::now());
+        let two = NewKey::generate("two", KeyScope::All, Timestamp::now());
+        keys.set(vec![one.key.clone(), two.key.clone()]);
+        assert_eq!(keys.used(), []);
+        let before = Timestamp::now().as_second();
+        assert!(opens(&keys, Some(&one.secret), "a"));
+        keys.set(vec![one.key.clone()]);
+        let used = keys.used();
+        assert!(matches!(used.as_slice(), [(hash, at)] if *hash == one.key.hash && at.as_second() >= before));
+        keys.written(&used);
+        assert_eq!(keys.used(), []);
+        keys.set(vec![two.key, one.key]);
+        assert_eq!(keys.used(), []);
     }
 
     #[test]

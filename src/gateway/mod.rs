@@ -3,7 +3,7 @@
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
 //! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
-//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] and `rate` let it in, `balance` finds it an [`upstream`] of its [`route`] by its
+//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
 //! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
 //! `download` carry the bodies, `tunnel` a WebSocket.
 
@@ -28,9 +28,11 @@ mod forward;
 )]
 pub mod fuzzing;
 mod headers;
+mod jwks;
 pub mod keys;
 mod line;
 mod meter;
+mod pass;
 pub mod pool;
 mod rate;
 mod refusal;
@@ -40,6 +42,7 @@ pub mod server;
 mod standing;
 mod target;
 mod tls;
+pub mod tokens;
 mod trace;
 mod tunnel;
 mod upload;
@@ -53,6 +56,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+use crate::settings::JwtSettings;
+
 pub use access::RequestId;
 pub use body::{Body, BodyError};
 pub use keys::Keys;
@@ -60,6 +65,7 @@ pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};
 pub use server::{Handler, HandlerFuture, Limits, Peer};
 pub use tls::{Tls, TlsError};
+pub use tokens::Tokens;
 pub use upstream::{InFlight, Upstream};
 
 use crate::metrics::Metrics;
@@ -73,19 +79,29 @@ pub struct Gateway {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
+    tokens: Arc<Tokens>,
 }
 
 impl Gateway {
     /// A gateway that serves nobody yet.
     #[must_use]
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
-        Self { routes, keys, rates: rate::RateLimiter::default(), limits, tls: None, metrics: None }
+        let tokens = Arc::new(Tokens::new(JwtSettings::default()));
+        let rates = rate::RateLimiter::default();
+        Self { routes, keys, rates, limits, tls: None, metrics: None, tokens }
     }
 
     /// Counts what it does in `metrics`.
     #[must_use]
     pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// With these tokens; without, none lets anybody in.
+    #[must_use]
+    pub fn with_tokens(mut self, tokens: Arc<Tokens>) -> Self {
+        self.tokens = tokens;
         self
     }
 

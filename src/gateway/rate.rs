@@ -1,17 +1,26 @@
 //! Rate limits, by the generic cell rate algorithm: one number per caller, no windows, no timers.
 //!
-//! Our own forty lines rather than the `governor` crate: limits differ per API and change while they are in use, an
-//! answer needs what is left and when it is back, and the memory that strangers can make us use must have a bound.
+//! Our own forty lines rather than the `governor` crate: limits differ per API and change while they are in use, several
+//! hold for one request and are counted all or none, an answer needs what is left and when it is back, and the memory that strangers can make us use must have a bound.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::headers::{self, X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 use crate::records::KeyHash;
 use crate::tree::ApiId;
 use crate::tree::spec::RateLimit;
+
+/// What there is left, as draft-ietf-httpapi-ratelimit-headers has it: a list of structured items.
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// The limits that hold, in the same way.
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// How many locks share the work.
 const SHARDS: usize = 16;
@@ -19,15 +28,17 @@ const SHARDS: usize = 16;
 /// From this many callers on, those who have their whole allowance back are forgotten, at most once a second.
 const SWEEP_FROM: usize = 1024;
 
-/// The most callers that one shard tells apart, some 100 bytes each. Those beyond share one allowance per API, so
-/// that a flood of addresses costs neither memory nor the limit.
-const MAX_CALLERS: usize = 8192;
+/// The most strangers that one shard tells apart, some 100 bytes each. Those beyond share one allowance per API, so
+/// that a flood of addresses costs neither memory nor the limit. Keys are not strangers: somebody has made them.
+const MAX_STRANGERS: usize = 8192;
 
 /// Who is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Caller {
-    /// Whoever shows this key.
+    /// Whoever shows this key, or one that has followed it.
     Key(KeyHash),
+    /// Whoever shows a token with this subject.
+    Subject(KeyHash),
     /// Whoever calls from this address, or this /64 of IPv6: that is what one household or host is given.
     Address(IpAddr),
     /// All those who are too many to be told apart.
@@ -42,19 +53,111 @@ impl Caller {
             v4 @ IpAddr::V4(_) => v4,
         })
     }
+
+    fn is_stranger(self) -> bool {
+        !matches!(self, Self::Key(_))
+    }
 }
 
-/// What a caller may still do.
+/// What is counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Count {
+    /// What a caller asks of one API.
+    Caller(ApiId, Caller),
+    /// What a key asks of all APIs.
+    Key(Caller),
+    /// What everybody asks of one API.
+    Total(ApiId),
+    /// What an address asks of one API, whoever it says that it is.
+    Address(ApiId, Caller),
+}
+
+impl Count {
+    /// What callers are told.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Caller(..) => "caller",
+            Self::Key(_) => "key",
+            Self::Total(_) => "api",
+            Self::Address(..) => "address",
+        }
+    }
+
+    fn is_of_stranger(&self) -> bool {
+        match self {
+            Self::Caller(_, caller) | Self::Key(caller) | Self::Address(_, caller) => caller.is_stranger(),
+            Self::Total(_) => false,
+        }
+    }
+
+    /// Where it is counted when there are too many strangers to tell them apart.
+    fn of_others(self) -> Self {
+        match self {
+            Self::Caller(api, _) => Self::Caller(api, Caller::Others),
+            Self::Key(_) => Self::Key(Caller::Others),
+            Self::Address(api, _) => Self::Address(api, Caller::Others),
+            Self::Total(api) => Self::Total(api),
+        }
+    }
+}
+
+/// A limit that holds for a request.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    /// What is counted together.
+    pub count: Count,
+    /// How many there may be.
+    pub limit: RateLimit,
+}
+
+/// What one rule still allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
+    /// Which rule it is, for callers.
+    name: &'static str,
+    /// The period.
+    per: Duration,
     /// Requests per period.
     pub limit: u32,
     /// Requests that may come right now.
     pub remaining: u32,
-    /// Seconds since 1970 when the whole burst is there again.
-    pub reset: u64,
+    /// Until the whole burst is there again.
+    whole_in: Duration,
     /// Until the next request may come; zero where one may come now.
     pub retry_after: Duration,
+}
+
+/// What the rules still allow that hold for a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Allowances {
+    /// The tightest of them.
+    pub tightest: Allowance,
+    /// Seconds since 1970 when the whole burst of the tightest is there again.
+    pub reset: u64,
+    /// All of them.
+    all: Vec<Allowance>,
+}
+
+impl Allowances {
+    fn of(all: Vec<Allowance>) -> Option<Self> {
+        // What has to be waited for longest; else what has least left.
+        let tightest = *all.iter().min_by_key(|one| (std::cmp::Reverse(one.retry_after), one.remaining))?;
+        Some(Self { tightest, reset: unix_seconds_in(tightest.whole_in), all })
+    }
+
+    /// Writes the headers that tell a caller of its limits: the old ones of the tightest, the standard ones of all.
+    pub(super) fn write_to(&self, headers: &mut HeaderMap) {
+        headers.insert(X_RATELIMIT_LIMIT, self.tightest.limit.into());
+        headers.insert(X_RATELIMIT_REMAINING, self.tightest.remaining.into());
+        headers.insert(X_RATELIMIT_RESET, self.reset.into());
+        let list = |item: &dyn Fn(&Allowance) -> String| -> HeaderValue {
+            headers::value(&self.all.iter().map(item).collect::<Vec<_>>().join(", "))
+        };
+        let policy = list(&|one| format!("\"{}\";q={};w={}", one.name, one.limit, whole_seconds(one.per)));
+        let left = list(&|one| format!("\"{}\";r={};t={}", one.name, one.remaining, whole_seconds(one.whole_in)));
+        headers.insert(RATELIMIT_POLICY, policy);
+        headers.insert(RATELIMIT, left);
+    }
 }
 
 /// Counts the requests of all callers.
@@ -65,11 +168,24 @@ pub(super) struct RateLimiter {
     shards: [Mutex<Shard>; SHARDS],
 }
 
+/// The theoretical arrival time of the next request of each: nanoseconds since the limiter began.
+type Arrivals = HashMap<Count, u64>;
+
 #[derive(Debug, Default)]
 struct Shard {
-    /// The theoretical arrival time of the next request: nanoseconds since `began`.
-    arrivals: HashMap<(ApiId, Caller), u64>,
+    known: Arrivals,
+    strangers: Arrivals,
     swept: u64,
+}
+
+/// What one rule makes of a request, before it is counted.
+struct Look {
+    count: Count,
+    pace: u64,
+    capacity: u64,
+    before: u64,
+    after: u64,
+    early: u64,
 }
 
 impl Default for RateLimiter {
@@ -79,50 +195,87 @@ impl Default for RateLimiter {
 }
 
 impl RateLimiter {
-    /// Counts one request, where the limit allows it.
+    /// Counts one request by all rules, where each of them allows it; by none where one does not. `None` where no rule
+    /// holds.
     ///
     /// # Errors
-    /// The allowance as well, where the request is over the limit; it is not counted then.
-    pub(super) fn count(&self, api: &ApiId, caller: Caller, limit: &RateLimit) -> Result<Allowance, Allowance> {
-        self.count_at(nanos(self.began.elapsed()), api, caller, limit)
+    /// What is left as well, where the request is over a limit.
+    pub(super) fn count(&self, rules: Vec<Rule>) -> Result<Option<Allowances>, Allowances> {
+        self.count_at(nanos(self.began.elapsed()), rules)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits of the hash are used")]
-    fn count_at(&self, now: u64, api: &ApiId, caller: Caller, limit: &RateLimit) -> Result<Allowance, Allowance> {
-        let slot = (api.clone(), caller);
-        let shard = &self.shards[self.hasher.hash_one(&slot) as usize % SHARDS];
-        // No code under this lock panics halfway through a change.
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        shard.sweep(now);
-        let full = shard.arrivals.len() >= MAX_CALLERS && !shard.arrivals.contains_key(&slot);
-        let slot = if full { (slot.0, Caller::Others) } else { slot };
-
-        let pace = (nanos(limit.per.0) / u64::from(limit.requests.max(1))).max(1);
-        let capacity = pace.saturating_mul(u64::from(limit.burst.max(1)));
-        let before = shard.arrivals.get(&slot).copied().unwrap_or(0).max(now);
-        let after = before.saturating_add(pace);
-        let early = after.saturating_sub(now).saturating_sub(capacity);
-        let arrival = if early == 0 { after } else { before };
-        let used = arrival - now;
-        let allowance = Allowance {
-            limit: limit.requests,
-            remaining: u32::try_from(capacity.saturating_sub(used) / pace).unwrap_or(u32::MAX),
-            reset: unix_seconds_in(Duration::from_nanos(used)),
-            retry_after: Duration::from_nanos(early),
-        };
-        if early > 0 {
-            return Err(allowance);
+    fn count_at(&self, now: u64, rules: Vec<Rule>) -> Result<Option<Allowances>, Allowances> {
+        let home = |rule: &Rule| self.hasher.hash_one(&rule.count) as usize % SHARDS;
+        let homes: Vec<usize> = rules.iter().map(home).collect();
+        // All at once, so that what is looked at is what is changed; in one order, so that nobody waits in a circle.
+        let mut order = homes.clone();
+        order.sort_unstable();
+        order.dedup();
+        let mut shards: Vec<MutexGuard<'_, Shard>> = order.iter().map(|shard| self.shard(*shard, now)).collect();
+        let place = |home: &usize| order.binary_search(home).unwrap_or_default();
+        let looks: Vec<Look> =
+            rules.iter().zip(&homes).map(|(rule, home)| shards[place(home)].look(now, rule)).collect();
+        let passes = looks.iter().all(|look| look.early == 0);
+        let left = rules.iter().zip(&looks).map(|(rule, look)| look.allowance(now, rule, passes)).collect();
+        if passes {
+            for (look, home) in looks.into_iter().zip(&homes) {
+                shards[place(home)].put(look.count, look.after);
+            }
         }
-        shard.arrivals.insert(slot, after);
-        Ok(allowance)
+        match Allowances::of(left) {
+            Some(left) if !passes => Err(left),
+            left => Ok(left),
+        }
+    }
+
+    fn shard(&self, shard: usize, now: u64) -> MutexGuard<'_, Shard> {
+        // No code under this lock panics halfway through a change.
+        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        shard.sweep(now);
+        shard
+    }
+}
+
+impl Look {
+    fn allowance(&self, now: u64, rule: &Rule, passes: bool) -> Allowance {
+        let used = if passes { self.after } else { self.before } - now;
+        Allowance {
+            name: rule.count.name(),
+            per: rule.limit.per.0,
+            limit: rule.limit.requests,
+            remaining: u32::try_from(self.capacity.saturating_sub(used) / self.pace).unwrap_or(u32::MAX),
+            whole_in: Duration::from_nanos(used),
+            retry_after: Duration::from_nanos(self.early),
+        }
     }
 }
 
 impl Shard {
+    fn look(&self, now: u64, rule: &Rule) -> Look {
+        let is_stranger = rule.count.is_of_stranger();
+        let arrivals = if is_stranger { &self.strangers } else { &self.known };
+        let is_full = is_stranger && arrivals.len() >= MAX_STRANGERS && !arrivals.contains_key(&rule.count);
+        let count = if is_full { rule.count.clone().of_others() } else { rule.count.clone() };
+        let pace = (nanos(rule.limit.per.0) / u64::from(rule.limit.requests.max(1))).max(1);
+        let capacity = pace.saturating_mul(u64::from(rule.limit.burst.max(1)));
+        let before = arrivals.get(&count).copied().unwrap_or(0).max(now);
+        let after = before.saturating_add(pace);
+        let early = after.saturating_sub(now).saturating_sub(capacity);
+        Look { count, pace, capacity, before, after, early }
+    }
+
+    fn put(&mut self, count: Count, arrival: u64) {
+        let arrivals = if count.is_of_stranger() { &mut self.strangers } else { &mut self.known };
+        arrivals.insert(count, arrival);
+    }
+
     fn sweep(&mut self, now: u64) {
-        if self.arrivals.len() >= SWEEP_FROM && now.saturating_sub(self.swept) >= 1_000_000_000 {
+        let is_many = self.known.len() + self.strangers.len() >= SWEEP_FROM;
+        if is_many && now.saturating_sub(self.swept) >= 1_000_000_000 {
             self.swept = now;
-            self.arrivals.retain(|_, arrival| *arrival > now);
+            self.known.retain(|_, arrival| *arrival > now);
+            self.strangers.retain(|_, arrival| *arrival > now);
         }
     }
 }
@@ -131,76 +284,15 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Rounded up, so that whoever waits until then does not come too early.
+/// Rounded up, so that whoever waits that long does not come too early.
+pub(super) fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs() + u64::from(span.subsec_nanos() > 0)
+}
+
+/// Rounded up as well.
 fn unix_seconds_in(span: Duration) -> u64 {
-    let at = (SystemTime::now() + span).duration_since(UNIX_EPOCH).unwrap_or_default();
-    at.as_secs() + u64::from(at.subsec_nanos() > 0)
+    whole_seconds((SystemTime::now() + span).duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tree::Seconds;
-
-    const SECOND: u64 = 1_000_000_000;
-
-    fn limit(requests: u32, burst: u32) -> RateLimit {
-        RateLimit { requests, per: Seconds::new(60), burst }
-    }
-
-    fn api() -> ApiId {
-        ApiId::new("hello").unwrap()
-    }
-
-    fn caller(n: u32) -> Caller {
-        Caller::at(IpAddr::from(n.to_be_bytes()))
-    }
-
-    #[test]
-    fn a_burst_passes_then_the_even_pace_holds() {
-        let limiter = RateLimiter::default();
-        let limit = limit(60, 3);
-        let count = |now| limiter.count_at(now, &api(), caller(1), &limit);
-        assert_eq!([count(0), count(0), count(0)].map(|answer| answer.unwrap().remaining), [2, 1, 0]);
-        assert_eq!(count(0).unwrap_err().retry_after, Duration::from_secs(1));
-        assert_eq!(count(SECOND / 2).unwrap_err().retry_after, Duration::from_millis(500));
-        assert_eq!(count(SECOND).unwrap().remaining, 0);
-        assert!(count(SECOND).is_err());
-        assert_eq!(count(60 * SECOND).unwrap().remaining, 2);
-    }
-
-    #[test]
-    fn callers_and_apis_have_allowances_of_their_own() {
-        let limiter = RateLimiter::default();
-        let limit = limit(1, 1);
-        assert!(limiter.count_at(0, &api(), caller(1), &limit).is_ok());
-        assert!(limiter.count_at(0, &api(), caller(1), &limit).is_err());
-        assert!(limiter.count_at(0, &api(), caller(2), &limit).is_ok());
-        assert!(limiter.count_at(0, &ApiId::new("other").unwrap(), caller(1), &limit).is_ok());
-    }
-
-    #[test]
-    fn a_flood_of_callers_is_bounded_and_then_shares_one_allowance() {
-        let limiter = RateLimiter::default();
-        let limit = limit(1, 1);
-        let passed = (0..200_000).filter(|n| limiter.count_at(0, &api(), caller(*n), &limit).is_ok()).count();
-        let known: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().arrivals.len()).sum();
-        assert!(known <= SHARDS * (MAX_CALLERS + 1), "{known}");
-        assert!(passed <= known, "{passed} passed, {known} known");
-        // A minute later all of them have their allowance back and are forgotten.
-        for n in 0..1000 {
-            let _ = limiter.count_at(120 * SECOND, &api(), caller(n), &limit);
-        }
-        let known: usize = limiter.shards.iter().map(|shard| shard.lock().unwrap().arrivals.len()).sum();
-        assert!(known <= 1000, "{known}");
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_caller() {
-        let at = |text: &str| Caller::at(text.parse().unwrap());
-        assert_eq!(at("2001:db8::1"), at("2001:db8::ffff"));
-        assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
-        assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
-        assert_ne!(at("10.0.0.1"), at("10.0.0.2"));
-    }
-}
+mod tests;

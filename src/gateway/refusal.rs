@@ -7,8 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::body::Body;
-use super::headers::{X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
-use super::rate::Allowance;
+use super::rate::{Allowances, whole_seconds};
 
 /// When a caller may ask again for an API that is suspended: nobody knows, so not soon.
 const RETRY_SUSPENDED: u64 = 60;
@@ -27,12 +26,16 @@ pub(super) enum Refusal {
     /// 401: no key, a wrong one, one that is revoked or opens other APIs, or no such API. All alike: whoever has no
     /// key must not learn which APIs there are.
     Unauthorized,
+    /// 401, as before: a token that no known key of its issuer has signed. There may be newer ones.
+    UnknownSigner,
+    /// 403: the key opens the API, but not in that way.
+    Forbidden(&'static str),
     /// 408: the body stopped coming.
     Stalled,
     /// 413: the body is larger than this many bytes.
     TooLarge(u64),
     /// 429: over the limit.
-    TooMany(Allowance),
+    TooMany(Allowances),
     /// 500: our own fault.
     Internal,
     /// 502: no instance could be reached, or what it said was no HTTP.
@@ -51,7 +54,8 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::UnknownSigner => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Stalled => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -64,8 +68,8 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
-            Self::Bad(reason) | Self::BadGateway(reason) => (*reason).to_owned(),
-            Self::Unauthorized => {
+            Self::Bad(reason) | Self::Forbidden(reason) | Self::BadGateway(reason) => (*reason).to_owned(),
+            Self::Unauthorized | Self::UnknownSigner => {
                 "Missing or invalid API key, or API not found. Include 'Authorization: Bearer YOUR_API_KEY' header"
                     .to_owned()
             }
@@ -84,22 +88,20 @@ impl Refusal {
     pub(super) fn answer(&self, request_id: &str) -> Response<Body> {
         let mut body = Map::new();
         body.insert("error".to_owned(), self.message().into());
-        if let Self::TooMany(allowance) = self {
-            body.insert("limit".to_owned(), allowance.limit.into());
-            body.insert("reset".to_owned(), allowance.reset.into());
+        if let Self::TooMany(left) = self {
+            body.insert("limit".to_owned(), left.tightest.limit.into());
+            body.insert("reset".to_owned(), left.reset.into());
         }
         body.insert("request_id".to_owned(), request_id.into());
         let mut response = json_answer(self.status(), &Value::Object(body));
         let headers = response.headers_mut();
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized | Self::UnknownSigner => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            Self::TooMany(allowance) => {
-                allowance.write_to(headers);
-                // Rounded up: whoever comes after exactly that time is let in.
-                let seconds = allowance.retry_after.as_secs() + u64::from(allowance.retry_after.subsec_nanos() > 0);
-                headers.insert(RETRY_AFTER, seconds.max(1).into());
+            Self::TooMany(left) => {
+                left.write_to(headers);
+                headers.insert(RETRY_AFTER, whole_seconds(left.tightest.retry_after).max(1).into());
             }
             Self::Suspended => {
                 headers.insert(RETRY_AFTER, RETRY_SUSPENDED.into());
@@ -113,15 +115,6 @@ impl Refusal {
             _ => {}
         }
         response
-    }
-}
-
-impl Allowance {
-    /// Writes the headers that tell a caller of its limit.
-    pub(super) fn write_to(&self, headers: &mut http::HeaderMap) {
-        headers.insert(X_RATELIMIT_LIMIT, self.limit.into());
-        headers.insert(X_RATELIMIT_REMAINING, self.remaining.into());
-        headers.insert(X_RATELIMIT_RESET, self.reset.into());
     }
 }
 

@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use super::upstream::Upstream;
 use crate::tree::spec::{RateLimit, RouteSettings};
-use crate::tree::{ApiId, Digest, Revision};
+use crate::tree::{ApiId, Auth, Digest, Revision};
 use crate::world::instance::ContainerId;
 use crate::world::{Answer, RouteSeen};
 
@@ -137,7 +137,7 @@ impl Routes {
     #[must_use]
     pub fn public(&self) -> Vec<ApiId> {
         let table = self.table();
-        let public = table.values().filter(|route| route.settings.public);
+        let public = table.values().filter(|route| route.settings.auth == Auth::None);
         let mut ids: Vec<ApiId> = public.map(|route| route.id.clone()).collect();
         ids.sort();
         ids

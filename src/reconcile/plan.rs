@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::desired::{Basis, Desired, Goal, Target};
 use super::model;
 use super::step::{Action, Next, Step, step};
-use crate::tree::{ApiId, Digest, Revision};
+use crate::tree::{ApiId, Auth, Digest, Revision};
 use crate::world::{Observed, Served};
 
 /// What would happen to all APIs.
@@ -358,7 +358,8 @@ fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], (restart, is
     let mut notices = Vec::new();
     match verdict {
         Verdict::Create => notices.push(match desired.target() {
-            Some(target) if target.spec.route.public => format!("/run/{id} answers anybody"),
+            Some(target) if target.spec.route.auth == Auth::None => format!("/run/{id} answers anybody"),
+            Some(target) if target.spec.route.auth == Auth::Jwt => format!("/run/{id} answers callers with a token"),
             _ => format!("/run/{id} answers callers with a key"),
         }),
         Verdict::Suspend => notices.push(format!("/run/{id} answers 503: suspended")),
@@ -376,15 +377,16 @@ fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], (restart, is
         let Change::Setting { key, old, new } = change else { continue };
         let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         match (key.as_str(), new) {
-            ("route.public", serde_json::Value::Bool(true)) => {
-                notices.push("anybody may call, without a key".to_owned());
-            }
-            ("route.public", _) => notices.push("callers need a key".to_owned()),
+            ("route.auth", new) => notices.push(match new.as_str() {
+                Some("none") => "anybody may call, without a key".to_owned(),
+                Some("jwt") => "callers need a token of the issuer".to_owned(),
+                _ => "callers need a key".to_owned(),
+            }),
             ("route.timeout", _) => notices.push(format!("an answer may take {}, not {}", text(new), text(old))),
             ("route.max_body", _) => notices.push(format!("a request body may be {}, not {}", text(new), text(old))),
             ("suspend", serde_json::Value::Bool(false)) => notices.push(format!("/run/{id} answers again")),
-            (key, _) if key.starts_with("rate_limit") => {
-                notices.push(format!("the rate limit changes: {key} {} → {}", text(old), text(new)));
+            (key, _) if key.contains("_limit") => {
+                notices.push(format!("a rate limit changes: {key} {} → {}", text(old), text(new)));
             }
             _ => {}
         }

@@ -5,7 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::tree::{ApiId, Digest};
+use crate::settings::DeclaredKey;
+use crate::tree::{ApiId, Digest, KeyTerms};
 
 /// The SHA-256 of a whole key. Keys are 256 random bits, so a fast hash without salt is enough: there is nothing to guess.
 pub type KeyHash = Digest;
@@ -21,10 +22,22 @@ pub struct Key {
     pub name: String,
     /// What it opens.
     pub scope: KeyScope,
-    /// When it was made.
+    /// When it was made; nobody knows of one that is declared.
     pub created: Timestamp,
     /// From when on it opens nothing.
     pub revoked: Option<Timestamp>,
+    /// What it is good for.
+    #[serde(flatten)]
+    pub terms: KeyTerms,
+    /// The first of the keys that it has followed by rotation: all of them share one allowance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub follows: Option<KeyHash>,
+    /// When it last let somebody in, within some seconds.
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+    /// Whether `skep.yaml` declares it, by its hash.
+    #[serde(default)]
+    pub declared: bool,
 }
 
 /// What a key opens.
@@ -40,19 +53,45 @@ pub enum KeyScope {
 impl Key {
     /// Whether it lets a caller of `api` in at that moment.
     #[must_use]
-    pub fn opens(&self, api: &ApiId, now: Timestamp) -> bool {
+    pub fn opens(&self, api: &str, now: Timestamp) -> bool {
         let is_revoked = self.revoked.is_some_and(|at| at <= now);
-        !is_revoked && self.scope.covers(api)
+        !is_revoked && !self.terms.is_over(now) && self.scope.covers(api)
+    }
+
+    /// What is known of a key that `skep.yaml` declares.
+    #[must_use]
+    pub fn declared(key: &DeclaredKey) -> Self {
+        Self {
+            id: format!("d_{}", &key.hash.to_string()[..8]),
+            hash: key.hash,
+            name: key.name.clone(),
+            scope: key.apis.clone().map_or(KeyScope::All, KeyScope::Apis),
+            created: Timestamp::UNIX_EPOCH,
+            revoked: None,
+            terms: key.terms.clone(),
+            follows: None,
+            last_used: None,
+            declared: true,
+        }
+    }
+
+    /// A new key for the same callers, which shares this one's allowance.
+    #[must_use]
+    pub fn rotate(&self, at: Timestamp) -> NewKey {
+        let mut new = NewKey::generate(&self.name, self.scope.clone(), at);
+        new.key.terms = self.terms.clone();
+        new.key.follows = Some(self.follows.unwrap_or(self.hash));
+        new
     }
 }
 
 impl KeyScope {
     /// Whether that API is in it.
     #[must_use]
-    pub fn covers(&self, api: &ApiId) -> bool {
+    pub fn covers(&self, api: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Apis(apis) => apis.contains(api),
+            Self::Apis(apis) => apis.iter().any(|id| id.as_str() == api),
         }
     }
 }
@@ -72,7 +111,19 @@ impl NewKey {
         let secret = format!("skep_{}", hex::encode(rand::random::<[u8; 32]>()));
         let id = format!("k_{}", &secret[5..13]);
         let hash = Digest::of(secret.as_bytes());
-        Self { key: Key { id, hash, name: name.to_owned(), scope, created: at, revoked: None }, secret }
+        let key = Key {
+            id,
+            hash,
+            name: name.to_owned(),
+            scope,
+            created: at,
+            revoked: None,
+            terms: KeyTerms::default(),
+            follows: None,
+            last_used: None,
+            declared: false,
+        };
+        Self { secret, key }
     }
 }
 
@@ -121,12 +172,31 @@ mod tests {
     #[test]
     fn a_key_opens_what_is_in_its_scope_until_it_is_revoked() {
         let mut key = NewKey::generate("ci", KeyScope::Apis(vec![id("a"), id("b")]), at(0)).key;
-        assert!(key.opens(&id("a"), at(5)));
-        assert!(!key.opens(&id("c"), at(5)));
+        assert!(key.opens("a", at(5)));
+        assert!(!key.opens("c", at(5)));
         key.revoked = Some(at(10));
-        assert!(key.opens(&id("b"), at(9)));
-        assert!(!key.opens(&id("b"), at(10)));
+        assert!(key.opens("b", at(9)));
+        assert!(!key.opens("b", at(10)));
         key.scope = KeyScope::All;
-        assert!(!key.opens(&id("c"), at(11)));
+        assert!(!key.opens("c", at(11)));
+    }
+
+    #[test]
+    fn a_key_opens_nothing_from_the_moment_at_which_it_expires() {
+        let mut key = NewKey::generate("ci", KeyScope::All, at(0)).key;
+        key.terms.expires = Some(at(10));
+        assert!(key.opens("a", at(9)));
+        assert!(!key.opens("a", at(10)));
+    }
+
+    #[test]
+    fn a_rotated_key_is_another_secret_on_the_same_terms_and_one_allowance() {
+        let mut first = NewKey::generate("ci", KeyScope::Apis(vec![id("a")]), at(0));
+        first.key.terms.plan = Some("pro".to_owned());
+        let second = first.key.rotate(at(5));
+        assert_ne!(second.secret, first.secret);
+        assert_eq!((&second.key.terms, &second.key.scope), (&first.key.terms, &first.key.scope));
+        assert_eq!(second.key.follows, Some(first.key.hash));
+        assert_eq!(second.key.rotate(at(6)).key.follows, Some(first.key.hash));
     }
 }

@@ -74,6 +74,16 @@ pub trait Records: Send + Sync + 'static {
     /// Revokes a key by its public id; `false` where there is none.
     async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError>;
 
+    /// Puts a key in the place of another, which goes on opening `until`, in one go; `false`, and nothing is written, where
+    /// the other is not there or somebody has said already when it ends.
+    async fn rotate_key(&self, old: &str, new: &Key, until: Timestamp) -> Result<bool, RecordsError>;
+
+    /// Remembers when keys last let somebody in, also those that are not in the records. An earlier time changes nothing.
+    async fn touch_keys(&self, used: &[(KeyHash, Timestamp)]) -> Result<(), RecordsError>;
+
+    /// When the keys that are not in the records last let somebody in, and all others too.
+    async fn key_uses(&self) -> Result<BTreeMap<KeyHash, Timestamp>, RecordsError>;
+
     /// Lets these APIs be removed although many would go at once; forgotten as each of them is forgotten.
     async fn confirm_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError>;
 

@@ -3,13 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::file::check_index_url;
-use super::{Dial, Settings, TlsFiles};
+use super::{Dial, JwtSecret, Settings, TlsFiles};
 use crate::tree::Diagnostic;
 use crate::tree::diagnostic::{ENVIRONMENT, code};
 use crate::tree::suggest;
 
 /// The fewest characters of an admin key: what is shorter can be guessed over the network.
 const MIN_ADMIN_KEY: usize = 16;
+
+/// The fewest characters of a secret that signs tokens: with HS256, 256 bits (RFC 7518, section 3.2).
+const MIN_JWT_SECRET: usize = 32;
 
 /// Lays environment variables over settings. One that is empty counts as not set.
 pub(super) fn lay_over(
@@ -55,6 +58,14 @@ pub(super) fn lay_over(
         (None, None) => {}
         (Some(_), None) => bad("SKEP_TLS_CERTIFICATE", "a certificate needs its key", "set SKEP_TLS_KEY too"),
         (None, Some(_)) => bad("SKEP_TLS_KEY", "a key needs its certificate", "set SKEP_TLS_CERTIFICATE too"),
+    }
+    if let Some(value) = get("SKEP_JWT_SECRET") {
+        if value.len() < MIN_JWT_SECRET {
+            let message = "what signs tokens has at least 32 characters: whoever guesses it signs them too";
+            bad("SKEP_JWT_SECRET", message, "take the one of the issuer; a new one: openssl rand -hex 32");
+        } else {
+            settings.jwt.secret = Some(JwtSecret(value));
+        }
     }
     if let Some(value) = get("SKEP_INDEX_URL") {
         match check_index_url(&value) {
@@ -111,6 +122,7 @@ mod tests {
             ("ADMIN_API_KEY", "0123456789abcdef"),
             ("SKEP_INDEX_URL", "https://user:secret@index.test/simple"),
             ("SKEP_DIAL", "loopback"),
+            ("SKEP_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
             ("DOCKER_HOST", "unix:///run/docker.sock"),
             ("SKEP_TLS_CERTIFICATE", "/etc/tls.crt"),
             ("SKEP_TLS_KEY", "/etc/tls.key"),
@@ -122,6 +134,7 @@ mod tests {
         assert_eq!(settings.state, Path::new("/var/lib/skep"));
         assert_eq!(settings.admin_key.as_deref(), Some("0123456789abcdef"));
         assert_eq!(settings.build.index_url.as_deref(), Some("https://user:secret@index.test/simple"));
+        assert!(settings.jwt.secret.is_some_and(|secret| secret.0.starts_with("0123")));
         assert_eq!(settings.engine.dial, Dial::Loopback);
         assert_eq!(settings.engine.host.as_deref(), Some("unix:///run/docker.sock"));
     }
@@ -136,6 +149,7 @@ mod tests {
         let findings = load(&[
             ("SKEP_LISTEN", "8663"),
             ("SKEP_ADMIN_KEY", "hunter2"),
+            ("SKEP_JWT_SECRET", "hunter2"),
             ("SKEP_INDEX_URL", "ftp://user:secret@index.test"),
             ("SKEP_DIAL", "loopbak"),
             ("DOCKER_HOST", "ssh://host"),

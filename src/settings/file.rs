@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::callers::{self, KeyFile, PlansFile};
+use super::jwt::{self, AuthFile};
 use super::{BuildSettings, CaBundle, Dial, Policy, Settings, TlsFiles};
 use crate::tree::diagnostic::{Diagnostic, code};
 use crate::tree::manifest::Manifest;
@@ -29,6 +31,13 @@ pub struct SettingsFile {
     /// The longest time between two full looks at tree and engine. Changes are noticed at once all the same.
     #[schemars(extend("default" = "30s", "x-bounds" = "1s to 1h"))]
     pub look_every: Option<At<Seconds>>,
+    /// How callers show who they are, besides keys.
+    pub auth: Option<AuthFile>,
+    /// How many requests the keys of each plan may make, of all APIs together.
+    #[schemars(example = serde_json::json!({ "free": { "requests": 60, "per": "1m" } }))]
+    pub plans: Option<PlansFile>,
+    /// Callers' keys, by their hashes alone. `skep keys hash` makes a hash.
+    pub keys: Option<Vec<KeyFile>>,
 }
 
 /// How images are built.
@@ -198,6 +207,10 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
         }
     }
     settler.within(file.look_every.as_ref(), Seconds::new(1)..=Seconds::new(3600), &mut settings.look_every);
+    if let Some(AuthFile { jwt: Some(file) }) = &file.auth {
+        jwt::lay_over(&mut settler, file, settings);
+    }
+    callers::lay_over(&mut settler, file.plans.as_ref(), file.keys.as_deref().unwrap_or_default(), settings);
 }
 
 fn lay_build(settler: &mut Settler<'_, '_>, file: &BuildFile, settings: &mut Settings) {

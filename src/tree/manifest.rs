@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::quantity::{Cpu, Seconds, Size};
-use super::spec::{Egress, Probe};
+use super::spec::{Auth, Egress, Probe};
 use super::yaml::{AsWritten, At};
 
 /// Keys that belong to a group, for the hint to somebody who left the group out. `timeout` belongs to two.
@@ -21,6 +21,9 @@ pub const GROUPED: &[&str] = &[
     "health.interval",
     "health.grace",
     "route.max_body",
+    "route.auth",
+    "route.total_limit",
+    "route.address_limit",
     "route.public",
     "route.hosts",
     "route.max_in_flight",
@@ -120,7 +123,17 @@ pub struct RouteManifest {
     /// The largest request body.
     #[schemars(extend("default" = "100MiB", "x-bounds" = "1KiB to 1024GiB"))]
     pub max_body: Option<At<Size>>,
-    /// Serve callers that show no key.
+    /// How callers show that they may call: by a `key` of this installation, by a `jwt` as `auth.jwt` in `skep.yaml`
+    /// says, or not at all, which is `none`.
+    #[schemars(extend("default" = "key"))]
+    pub auth: Option<At<Auth>>,
+    /// How many requests all callers together may make; `none` is without limit.
+    #[schemars(extend("default" = "none"))]
+    pub total_limit: Option<At<RateLimitManifest>>,
+    /// How many requests each client address may make, whatever key it shows; `none` is without limit.
+    #[schemars(extend("default" = "none"))]
+    pub address_limit: Option<At<RateLimitManifest>>,
+    /// The same as `auth: none` where true; `auth` says more.
     #[schemars(extend("default" = false))]
     pub public: Option<bool>,
     /// Hosts that are this API's alone: a request to one of them goes to it with its path as it is. No two APIs have the

@@ -18,6 +18,7 @@ pub mod settle;
 pub mod source;
 pub mod spec;
 pub mod suggest;
+pub mod terms;
 pub mod variables;
 pub mod watch;
 pub mod yaml;
@@ -32,7 +33,8 @@ pub use quantity::{Cpu, Seconds, Size};
 pub use requirements::{Requirement, Requirements};
 pub use revision::{Digest, Revision};
 pub use scan::{Look, Scanner, TreeError};
-pub use spec::{Egress, Health, Probe, RateLimit, Resources, RouteSettings, Spec};
+pub use spec::{Auth, Egress, Health, Probe, RateLimit, Resources, RouteSettings, Spec};
+pub use terms::{KeyMethod, KeyPath, KeyTerms};
 
 /// All API folders as they stood at one moment.
 ///

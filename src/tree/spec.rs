@@ -81,8 +81,15 @@ pub struct RouteSettings {
     pub timeout: Seconds,
     /// The largest request body.
     pub max_body: Size,
-    /// Serve callers that show no key.
-    pub public: bool,
+    /// How callers show that they may call.
+    #[serde(alias = "public", deserialize_with = "auth_or_public")]
+    pub auth: Auth,
+    /// How many requests all callers together may make; `None` is without limit.
+    #[serde(default)]
+    pub total_limit: Option<RateLimit>,
+    /// How many requests each client address may make, whatever it shows; `None` is without limit.
+    #[serde(default)]
+    pub address_limit: Option<RateLimit>,
     /// Hosts that are this API's alone, in lower case.
     #[serde(default)]
     pub hosts: Vec<String>,
@@ -109,6 +116,33 @@ fn idle() -> Seconds {
 
 fn total() -> Seconds {
     Seconds::new(86_400)
+}
+
+/// How callers show that they may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// By a key of this installation.
+    Key,
+    /// By a token that an issuer has signed, as `auth.jwt` in `skep.yaml` says.
+    Jwt,
+    /// Not at all: anybody may call.
+    None,
+}
+
+/// Reads what an older skep wrote too: whether an API is public.
+fn auth_or_public<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Auth, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Auth(Auth),
+        Public(bool),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Auth(auth) => auth,
+        Written::Public(true) => Auth::None,
+        Written::Public(false) => Auth::Key,
+    })
 }
 
 /// How many requests each caller may make.
@@ -165,7 +199,9 @@ impl Spec {
             route: RouteSettings {
                 timeout: Seconds::new(30),
                 max_body: Size::mib(100),
-                public: false,
+                auth: Auth::Key,
+                total_limit: None,
+                address_limit: None,
                 hosts: Vec::new(),
                 max_in_flight: max_in_flight(),
                 idle: idle(),
@@ -189,5 +225,20 @@ impl Spec {
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest::of_value(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_of_an_older_skep_is_read() {
+        let mut value = serde_json::to_value(Spec::built_in("a")).unwrap();
+        for (public, auth) in [(true, Auth::None), (false, Auth::Key)] {
+            value["route"] = serde_json::json!({ "timeout": "30s", "max_body": "100MiB", "public": public });
+            let route = serde_json::from_value::<Spec>(value.clone()).unwrap().route;
+            assert_eq!(route, RouteSettings { auth, ..Spec::built_in("a").route });
+        }
     }
 }

@@ -68,6 +68,7 @@ fn schema_and_parser_of_api_yaml_agree() {
         "env: { A: x, B: 1, C: 1.5, D: true, _e: '' }",
         "egress: none\nsuspend: true\ndeploy: { drain: 0s }\n",
         "route: { timeout: 1h, max_body: 100MB, public: true }",
+        "route: { auth: jwt, total_limit: { requests: 9 }, address_limit: none }",
     ] {
         assert_eq!(both(text), (true, true), "{text}");
     }
@@ -99,6 +100,8 @@ fn schema_and_parser_of_api_yaml_agree() {
         "[]",
         "resources: [1]",
         "route: 5",
+        "route: { auth: token }",
+        "route: { total_limit: 9 }",
     ] {
         assert_eq!(both(text), (false, false), "{text}");
     }
@@ -116,6 +119,10 @@ fn schema_and_parser_of_skep_yaml_agree() {
         "build: { ca_bundle: certs/site.pem, concurrency: 4, timeout: 1h, memory: 2GiB, cpu: 2 }",
         "policy: { max_deletes: { count: 0, percent: 100 }, max_file: 1GiB, max_folder: 2GiB, max_files: 7 }",
         "engine: { dial: loopback, ports: { first: 30000, last: 31000 } }\nlook_every: 1m\n",
+        "plans: { free: { requests: 60 }, pro: { requests: 600, per: 1h, burst: 9 } }",
+        "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: all, methods: [GET], paths: [/x] }]",
+        "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: [a, b], expires: 2027-01-31 }]",
+        "auth: { jwt: { jwks_url: 'https://a.test/k', issuer: i, audience: a, claims: { role: x, n: 1 }, pass: [email] } }",
     ] {
         assert_eq!(both(text), (true, true), "{text}: {:?}", settle(text).1);
     }
@@ -129,6 +136,14 @@ fn schema_and_parser_of_skep_yaml_agree() {
         "policy: { max_deletes: 3 }",
         "policy: { max_deletes: { percent: 101 } }",
         "engine: { dial: tunnel }",
+        "plans: { free: {} }",
+        "plans: { free: { requests: 0 } }",
+        "plans: [free]",
+        "keys: [{ name: a, hash: abc, apis: all }]",
+        "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: some }]",
+        "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: all, key: x }]",
+        "auth: jwt",
+        "auth: { jwt: { claims: [role] } }",
         "look_every: 30",
     ] {
         assert_eq!(both(text), (false, false), "{text}");

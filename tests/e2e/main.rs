@@ -20,6 +20,7 @@ mod deletes;
 mod doctor;
 mod gateway;
 mod healing;
+mod keys;
 mod own_apis;
 mod planning;
 mod replicas;

@@ -171,12 +171,7 @@ pub async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16, Strin
 }
 
 pub fn settings(dial: Dial) -> Settings {
-    let root = std::env::temp_dir();
     Settings {
-        defaults: skep::tree::Spec::built_in(""),
-        apis: root.join("apis"),
-        state: root.join(".skep"),
-        root,
         build: BuildSettings {
             base_image: "python:3.11-slim".to_owned(),
             ca_bundle: CaBundle::Auto,
@@ -198,8 +193,8 @@ pub fn settings(dial: Dial) -> Settings {
         },
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         engine: EngineSettings { host: std::env::var("DOCKER_HOST").ok(), dial, ports: (31_000, 31_999) },
-        admin_key: None,
         look_every: Seconds::new(10),
+        ..Settings::built_in(&std::env::temp_dir())
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use skep::gateway::Limits;
 use skep::records::{Key, KeyScope, NewKey};
 use skep::tree::spec::RateLimit;
-use skep::tree::{ApiId, Seconds};
+use skep::tree::{ApiId, Auth, Seconds};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::Reply;
@@ -147,4 +147,107 @@ async fn a_head_or_a_body_that_stops_coming_is_given_up() {
     let reply = client.ask(world.head("POST /run/reads", "Content-Length: 10\r\n") + "12345").await;
     assert_eq!(reply.status, 408);
     assert_eq!((upstreams[0].in_flight(), more[0].in_flight()), (0, 0));
+}
+
+/// A request with that key.
+fn with(secret: &str, line: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {secret}\r\nContent-Length: 0\r\n\r\n")
+}
+
+#[tokio::test]
+async fn an_expired_key_is_answered_as_an_unknown_one_is() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    let mut key = NewKey::generate("brief", KeyScope::All, Timestamp::now());
+    key.key.terms.expires = Some(Timestamp::now() + Duration::from_millis(300));
+    world.keys.set(vec![key.key]);
+    let mut client = world.client().await;
+    assert_eq!(client.ask(with(&key.secret, "GET /run/hello")).await.status, 200);
+    tokio::time::sleep(Duration::from_millis(350)).await;
+    let expired = anonymous(client.ask(with(&key.secret, "GET /run/hello")).await);
+    assert_eq!(expired.status, 401);
+    assert_eq!(anonymous(client.ask(with("skep_wrong", "GET /run/hello")).await), expired);
+}
+
+#[tokio::test]
+async fn a_key_that_is_used_out_of_its_scope_is_refused_with_the_reason() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |_| ());
+    world.route("open", &[telling_app().await], |spec| spec.route.auth = Auth::None);
+    let mut key = NewKey::generate("reader", KeyScope::All, Timestamp::now());
+    key.key.terms.methods = vec!["GET".parse().unwrap()];
+    key.key.terms.paths = vec!["/items".parse().unwrap()];
+    world.keys.set(vec![key.key]);
+    let mut client = world.client().await;
+    for line in ["GET /run/hello/items?all=1", "GET /run/hello/items/1"] {
+        assert_eq!(client.ask(with(&key.secret, line)).await.status, 200, "{line}");
+    }
+    for (line, word) in [
+        ("POST /run/hello/items", "method"),
+        ("GET /run/hello/itemsets", "path"),
+        ("GET /run/hello", "path"),
+        ("GET /run/hello/%69tems", "path"),
+    ] {
+        let reply = client.ask(with(&key.secret, line)).await;
+        assert_eq!((reply.status, reply.error()), (403, format!("this key is not for that {word}")), "{line}");
+    }
+    assert_eq!(client.ask(with(&key.secret, "GET /run/unknown/other")).await.status, 401);
+    // Whoever may call without a key may call with one, and the app does not see it.
+    let reply = client.ask(with(&key.secret, "GET /run/open/other")).await;
+    assert!(reply.status == 200 && !reply.text().contains("authorization"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn a_keys_limit_is_of_all_apis_together_and_goes_on_when_it_is_rotated() {
+    let world = World::new().await;
+    for id in ["one", "two"] {
+        world.route(id, &[telling_app().await], |_| ());
+    }
+    let mut key = NewKey::generate("free", KeyScope::All, Timestamp::now());
+    key.key.terms.limit = Some("3/1h".parse().unwrap());
+    let next = key.key.rotate(Timestamp::now());
+    world.keys.set(vec![key.key, next.key]);
+    let mut client = world.client().await;
+    let first = client.ask(with(&key.secret, "GET /run/one")).await;
+    assert_eq!(first.header("ratelimit-policy"), Some("\"key\";q=3;w=3600"));
+    assert_eq!(first.header("ratelimit"), Some("\"key\";r=2;t=1200"));
+    assert_eq!(first.header("x-ratelimit-remaining"), Some("2"));
+    assert_eq!(client.ask(with(&key.secret, "GET /run/two")).await.status, 200);
+    assert_eq!(client.ask(with(&next.secret, "GET /run/two")).await.status, 200);
+    for secret in [&key.secret, &next.secret] {
+        let reply = client.ask(with(secret, "GET /run/one")).await;
+        assert_eq!((reply.status, reply.header("ratelimit")), (429, Some("\"key\";r=0;t=3600")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_api_counts_all_callers_and_each_address_exactly() {
+    let world = std::sync::Arc::new(World::new().await);
+    let address = telling_app().await;
+    let limit = |requests| Some(RateLimit { requests, per: Seconds::new(3600), burst: requests });
+    world.route("all", &[address], |spec| spec.route.total_limit = limit(100));
+    world.route("each", &[address], |spec| {
+        spec.route.address_limit = limit(70);
+        spec.rate_limit = limit(50);
+    });
+    let keys: Vec<NewKey> = (0..8).map(|_| NewKey::generate("k", KeyScope::All, Timestamp::now())).collect();
+    world.keys.set(keys.iter().map(|key| key.key.clone()).collect());
+    for (id, expected) in [("all", 100), ("each", 70)] {
+        let asking = keys.iter().map(|key| {
+            let (world, line) = (std::sync::Arc::clone(&world), with(&key.secret, &format!("GET /run/{id}")));
+            tokio::spawn(async move {
+                let mut client = world.client().await;
+                let mut passed = 0;
+                for _ in 0..40 {
+                    passed += usize::from(client.ask(&line).await.status == 200);
+                }
+                passed
+            })
+        });
+        let mut passed = 0;
+        for asking in asking.collect::<Vec<_>>() {
+            passed += asking.await.unwrap();
+        }
+        assert_eq!(passed, expected, "{id}");
+    }
 }

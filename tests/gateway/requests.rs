@@ -1,6 +1,7 @@
 //! Requests and their heads: where they go, which headers go along.
 
 use http::HeaderValue;
+use skep::tree::Auth;
 
 use crate::world::{World, app, telling_app, text};
 
@@ -25,7 +26,7 @@ async fn every_method_path_and_query_arrives_as_it_was_sent() {
 #[tokio::test]
 async fn a_path_that_could_be_understood_in_two_ways_is_refused() {
     let world = World::new().await;
-    world.route("hello", &[telling_app().await], |spec| spec.route.public = true);
+    world.route("hello", &[telling_app().await], |spec| spec.route.auth = Auth::None);
     for path in ["/run/hello/../x", "/run/hello/%2e%2e/x", "/run/hello/a%2fb", "/run/hello/%00", "http://a/run/hello/"]
     {
         let reply = world.client().await.ask(world.head(&format!("GET {path}"), "")).await;
@@ -67,7 +68,7 @@ async fn an_app_sees_the_callers_headers_and_ours_but_neither_its_key_nor_its_co
 #[tokio::test]
 async fn a_public_api_sees_authorization_that_is_not_our_key() {
     let world = World::new().await;
-    world.route("open", &[telling_app().await], |spec| spec.route.public = true);
+    world.route("open", &[telling_app().await], |spec| spec.route.auth = Auth::None);
     let ask = async |authorization: &str| {
         let head = format!("GET /run/open HTTP/1.1\r\nHost: a\r\n{authorization}\r\n");
         let reply = world.client().await.ask(head).await;

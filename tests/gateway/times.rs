@@ -89,9 +89,9 @@ async fn a_body_that_comes_a_byte_now_and_then_is_given_up_and_a_slow_app_is_no_
 #[tokio::test]
 async fn a_caller_of_http2_that_gives_no_room_for_its_answers_frees_the_instance() {
     let world = World::with(Limits { write_silence: Duration::from_millis(300), ..Limits::default() }).await;
-    let upstreams = world.route("open", &[telling_app().await], |spec| spec.route.public = true);
+    let upstreams = world.route("open", &[telling_app().await], |spec| spec.route.auth = skep::tree::Auth::None);
     let large = app(async |_| text(vec![0; 16 << 20])).await;
-    let large = world.route("large", &[large], |spec| spec.route.public = true);
+    let large = world.route("large", &[large], |spec| spec.route.auth = skep::tree::Auth::None);
     let field = |name: &str, value: &str| {
         let lengths = [name, value].map(|text| u8::try_from(text.len()).unwrap());
         [&[0, lengths[0]], name.as_bytes(), &[lengths[1]], value.as_bytes()].concat()

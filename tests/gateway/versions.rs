@@ -252,7 +252,7 @@ async fn frames_that_a_request_does_not_survive_do_not_reach_an_app() {
         std::future::ready(text("ok"))
     })
     .await;
-    world.route("open", &[address], |spec| spec.route.public = true);
+    world.route("open", &[address], |spec| spec.route.auth = skep::tree::Auth::None);
     // Fields without compression (RFC 7541, section 6.2.2): the pseudo-fields, and one more.
     let field = |name: &str, value: &str| {
         let lengths = [u8::try_from(name.len()).unwrap(), u8::try_from(value.len()).unwrap()];

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use skep::gateway::{Body, Gateway, Handler, Keys, Limits, Route, RouteState, Routes, Tls, Upstream};
+use skep::gateway::{Body, Gateway, Handler, Keys, Limits, Route, RouteState, Routes, Tls, Tokens, Upstream};
 use skep::records::{KeyScope, NewKey};
 use skep::tree::{ApiId, Digest, Revision, Spec};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,20 +41,31 @@ impl World {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        Self::with_tls(limits, None).await
+        Self::made(limits, None, None).await
     }
 
     pub async fn with_tls(limits: Limits, tls: Option<Tls>) -> Self {
+        Self::made(limits, tls, None).await
+    }
+
+    pub async fn with_tokens(tokens: Arc<Tokens>) -> Self {
+        Self::made(Limits::default(), None, Some(tokens)).await
+    }
+
+    async fn made(limits: Limits, tls: Option<Tls>, tokens: Option<Arc<Tokens>>) -> Self {
         let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
         let key = NewKey::generate("test", KeyScope::All, Timestamp::now());
         keys.set(vec![key.key.clone()]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let gateway = Gateway::new(Arc::clone(&routes), Arc::clone(&keys), limits);
-        let gateway = Arc::new(match tls {
-            Some(tls) => gateway.with_tls(tls),
-            None => gateway,
-        });
+        let mut gateway = Gateway::new(Arc::clone(&routes), Arc::clone(&keys), limits);
+        if let Some(tls) = tls {
+            gateway = gateway.with_tls(tls);
+        }
+        if let Some(tokens) = tokens {
+            gateway = gateway.with_tokens(tokens);
+        }
+        let gateway = Arc::new(gateway);
         let stop = CancellationToken::new();
         let served = tokio::spawn(gateway.serve(listener, other(), stop.clone()));
         Self { address, routes, keys, key: key.secret, stop, served }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use skep::records::sqlite::Sqlite;
-use skep::records::{KeyScope, NewKey, Records, RecordsError};
+use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
 
@@ -124,6 +124,8 @@ async fn the_version_changes_with_what_others_write_and_only_then() {
     let (ours, theirs) = (Sqlite::open(&path).unwrap(), Sqlite::open(&path).unwrap());
     theirs.put(&record("a")).await.unwrap();
     let before = ours.version().await.unwrap();
+    theirs.touch_keys(&[(KeyHash::of(b"x"), at(70))]).await.unwrap();
+    assert_eq!(ours.version().await.unwrap(), before, "that a key was used is no change");
     ours.add_key(&NewKey::generate("own", KeyScope::All, at(0)).key).await.unwrap();
     theirs.put(&Record { updated: at(70), ..record("a") }).await.unwrap();
     theirs.keys().await.unwrap();

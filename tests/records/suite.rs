@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skep::reconcile::status::{Health, Status, Sync};
-use skep::records::{Keep, KeyScope, NewEvent, NewKey, Records, RecordsError};
-use skep::tree::{ApiId, Digest, File, Requirement, Requirements, Revision, Spec};
+use skep::records::{Keep, KeyHash, KeyScope, NewEvent, NewKey, Records, RecordsError};
+use skep::tree::{ApiId, Digest, File, KeyTerms, Requirement, Requirements, Revision, Spec};
 use skep::world::{Failure, FailureKind, Hold, Record, Served};
 
 /// An id.
@@ -82,6 +82,7 @@ pub async fn suite(records: &dyn Records) {
     revisions_and_files(records).await;
     events(records).await;
     keys(records).await;
+    terms_of_keys(records).await;
     removals(records).await;
 }
 
@@ -206,6 +207,45 @@ async fn keys(records: &dyn Records) {
     assert!(records.revoke_key(&one.id, at(5)).await.unwrap());
     assert!(records.revoke_key(&one.id, future).await.unwrap());
     assert_eq!(records.keys().await.unwrap(), [two], "the earlier of two revocations holds");
+}
+
+async fn terms_of_keys(records: &dyn Records) {
+    let now = Timestamp::now();
+    let (later, soon) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
+    let mut first = NewKey::generate("terms", KeyScope::All, now).key;
+    first.terms = KeyTerms {
+        expires: Some(later),
+        methods: vec!["GET".parse().unwrap()],
+        paths: vec!["/items".parse().unwrap()],
+        plan: Some("pro".to_owned()),
+        limit: Some("60/1m".parse().unwrap()),
+    };
+    records.add_key(&first).await.unwrap();
+    let named = async |id: &str| records.keys().await.unwrap().into_iter().find(|key| key.id == id);
+    assert_eq!(named(&first.id).await, Some(first.clone()));
+    let mut brief = NewKey::generate("brief", KeyScope::All, now).key;
+    brief.terms.expires = Some(soon);
+    records.add_key(&brief).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    assert_eq!(named(&brief.id).await, None, "it has expired");
+
+    // Both open until the first is over; and a key is followed by one other.
+    let second = first.rotate(now).key;
+    assert!(!records.rotate_key("k_unknown", &second, later).await.unwrap());
+    assert_eq!(named(&second.id).await, None);
+    assert!(records.rotate_key(&first.id, &second, later).await.unwrap());
+    assert_eq!(named(&first.id).await.unwrap().revoked, Some(later));
+    assert_eq!(named(&second.id).await, Some(second.clone()));
+    assert!(!records.rotate_key(&first.id, &first.rotate(now).key, later).await.unwrap());
+
+    let declared = KeyHash::of(b"a key that the records do not have");
+    records.touch_keys(&[(first.hash, at(20)), (declared, at(21))]).await.unwrap();
+    records.touch_keys(&[(first.hash, at(10))]).await.unwrap();
+    assert_eq!(named(&first.id).await.unwrap().last_used, Some(at(20)), "a later use is not taken back");
+    assert_eq!(records.key_uses().await.unwrap(), [(first.hash, at(20)), (declared, at(21))].into());
+    for id in [&first.id, &second.id] {
+        records.revoke_key(id, at(5)).await.unwrap();
+    }
 }
 
 async fn removals(records: &dyn Records) {

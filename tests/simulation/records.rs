@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skep::records::{Event, Keep, Key, Lease, NewEvent, Pruned, Records, RecordsError};
+use skep::records::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use skep::tree::{ApiId, Digest};
 use skep::world::{Hold, Record, Served};
 
@@ -143,6 +143,15 @@ impl Records for SimRecords {
     }
     async fn revoke_key(&self, _: &str, _: Timestamp) -> Result<bool, RecordsError> {
         self.call(|_| false).await
+    }
+    async fn rotate_key(&self, _: &str, _: &Key, _: Timestamp) -> Result<bool, RecordsError> {
+        self.call(|_| false).await
+    }
+    async fn touch_keys(&self, _: &[(KeyHash, Timestamp)]) -> Result<(), RecordsError> {
+        self.call(|_| ()).await
+    }
+    async fn key_uses(&self) -> Result<BTreeMap<KeyHash, Timestamp>, RecordsError> {
+        self.call(|_| BTreeMap::new()).await
     }
     async fn confirm_removal(&self, _: &[ApiId]) -> Result<(), RecordsError> {
         self.call(|_| ()).await

@@ -2,6 +2,7 @@
 
 mod events;
 pub mod examine;
+mod keys;
 mod lease;
 mod migrations;
 mod row;
@@ -18,7 +19,7 @@ use rusqlite::{OptionalExtension, ToSql, Transaction, params};
 
 use self::trouble::Trouble;
 use self::worker::{Access, Worker};
-use super::{Event, Keep, Key, Lease, NewEvent, Pruned, Records, RecordsError};
+use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::world::{Hold, Record, Served};
 
@@ -179,35 +180,31 @@ impl Records for Sqlite {
     }
 
     async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
-        let job = |t: &Transaction<'_>| {
-            let sql = format!("SELECT {} FROM keys WHERE revoked_at IS NULL OR revoked_at > ?1 ORDER BY id", row::KEY);
-            list(t, &sql, &[&row::time(Timestamp::now())], row::key)
-        };
-        self.worker.run(Access::Read, "read the keys", job).await
+        self.worker.run(Access::Read, "read the keys", |t| keys::in_force(t, Timestamp::now())).await
     }
 
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {
-        const SQL: &str = "INSERT INTO keys (id, hash, name, scope, created_at, revoked_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let key = key.clone();
-        let job = move |t: &Transaction<'_>| {
-            let scope = row::json(&key.scope)?;
-            let (created, revoked) = (row::time(key.created), key.revoked.map(row::time));
-            t.execute(SQL, params![key.id, key.hash.to_string(), key.name, scope, created, revoked])?;
-            Ok(())
-        };
-        self.worker.run(Access::WriteThrough, "add a key", job).await
+        self.worker.run(Access::WriteThrough, "add a key", move |t| keys::add(t, &key)).await
     }
 
     async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError> {
-        // The earlier of two revocations holds.
-        const SQL: &str = "UPDATE keys SET revoked_at = ?2 WHERE id = ?1 AND (revoked_at IS NULL OR revoked_at > ?2)";
         let id = id.to_owned();
-        let job = move |t: &Transaction<'_>| {
-            t.execute(SQL, [&id, &row::time(at)])?;
-            Ok(t.query_row("SELECT EXISTS (SELECT 1 FROM keys WHERE id = ?1)", [&id], |r| r.get(0))?)
-        };
-        self.worker.run(Access::WriteThrough, "revoke a key", job).await
+        self.worker.run(Access::WriteThrough, "revoke a key", move |t| keys::revoke(t, &id, at)).await
+    }
+
+    async fn rotate_key(&self, old: &str, new: &Key, until: Timestamp) -> Result<bool, RecordsError> {
+        let (old, new) = (old.to_owned(), new.clone());
+        self.worker.run(Access::WriteThrough, "rotate a key", move |t| keys::rotate(t, &old, &new, until)).await
+    }
+
+    async fn touch_keys(&self, used: &[(KeyHash, Timestamp)]) -> Result<(), RecordsError> {
+        let used = used.to_vec();
+        self.worker.run(Access::Beat, "write when keys were used", move |t| keys::touch(t, &used)).await
+    }
+
+    async fn key_uses(&self) -> Result<BTreeMap<KeyHash, Timestamp>, RecordsError> {
+        self.worker.run(Access::Read, "read when keys were used", keys::uses).await
     }
 
     async fn confirm_removal(&self, ids: &[ApiId]) -> Result<(), RecordsError> {

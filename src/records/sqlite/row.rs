@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::trouble::Trouble;
 use crate::reconcile::status::Status;
-use crate::records::{Event, Key, NewEvent};
+use crate::records::{Event, Key, KeyHash, NewEvent};
 use crate::tree::{ApiId, Revision};
 use crate::world::{Record, Served};
 
@@ -20,7 +20,7 @@ pub const RECORD: &str = "id, name, sync, health, message, served, failures, cre
 pub const EVENT: &str = "number, at, api, revision, kind, message";
 
 /// The columns that [`key`] reads.
-pub const KEY: &str = "id, hash, name, scope, created_at, revoked_at";
+pub const KEY: &str = "id, hash, name, scope, created_at, revoked_at, terms, follows, used_at";
 
 /// Which row is being read; for the error that names it.
 struct At<'a> {
@@ -100,14 +100,28 @@ pub fn key(row: &Row<'_>) -> Result<Key, Trouble> {
     let id: String = row.get(0)?;
     let at = At { table: "keys", row: &id };
     let revoked: Option<String> = row.get(5)?;
+    let follows: Option<String> = row.get(7)?;
+    let used: Option<String> = row.get(8)?;
     Ok(Key {
         hash: row.get::<_, String>(1)?.parse().map_err(|e| at.corrupt("hash", e))?,
         name: row.get(2)?,
         scope: at.json("scope", &row.get::<_, String>(3)?)?,
         created: at.time("created_at", &row.get::<_, String>(4)?)?,
         revoked: revoked.map(|text| at.time("revoked_at", &text)).transpose()?,
+        terms: at.json("terms", &row.get::<_, String>(6)?)?,
+        follows: follows.map(|text| text.parse().map_err(|e| at.corrupt("follows", e))).transpose()?,
+        last_used: used.map(|text| at.time("used_at", &text)).transpose()?,
+        declared: false,
         id,
     })
+}
+
+/// A row of `key_uses`: `hash`, `used_at`.
+pub fn key_use(row: &Row<'_>) -> Result<(KeyHash, Timestamp), Trouble> {
+    let hash: String = row.get(0)?;
+    let at = At { table: "key_uses", row: &hash };
+    let used = at.time("used_at", &row.get::<_, String>(1)?)?;
+    Ok((hash.parse().map_err(|e| at.corrupt("hash", e))?, used))
 }
 
 /// An id from a table that holds nothing else.

@@ -1,0 +1,137 @@
+//! Callers: the keys of the records and those that `skep.yaml` declares, as the gateway is to know them, and tokens.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::{Keys, Tokens};
+use crate::records::{Key, Records, RecordsError};
+use crate::settings::{self, Settings};
+use crate::tree::{RateLimit, Seconds};
+
+/// How often `skep.yaml` is asked whether it has changed: a key that is taken out of it opens nothing within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// How often it is written down when keys were last used.
+const WRITE_EVERY: Duration = Duration::from_secs(5);
+
+/// What holds for a key whose plan is not in `skep.yaml` any more, where no other plan is either: such a key was
+/// limited, and must not be without a limit because of a word.
+const WITHOUT_PLAN: RateLimit = RateLimit { requests: 60, per: Seconds::new(60), burst: 60 };
+
+/// Keeps a gateway's keys as the records and `skep.yaml` say.
+pub struct Callers {
+    records: Arc<dyn Records>,
+    keys: Arc<Keys>,
+    /// The tokens that let callers in.
+    pub tokens: Arc<Tokens>,
+    root: PathBuf,
+    settings: Mutex<Arc<Settings>>,
+}
+
+impl Callers {
+    /// Callers as these settings have them, until `skep.yaml` changes.
+    #[must_use]
+    pub fn new(records: Arc<dyn Records>, keys: Arc<Keys>, settings: Arc<Settings>) -> Self {
+        let tokens = Arc::new(Tokens::new(settings.jwt.clone()));
+        Self { records, keys, tokens, root: settings.root.clone(), settings: Mutex::new(settings) }
+    }
+
+    /// Reads the keys, and hands them to the gateway.
+    ///
+    /// # Errors
+    /// Where the records cannot be read; the keys that are known then stay in force.
+    pub async fn load(&self) -> Result<(), RecordsError> {
+        let recorded = self.records.keys().await?;
+        let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut keys = join(recorded, &settings);
+        for key in &mut keys {
+            key.terms.limit = limit(key, &settings.plans);
+        }
+        self.keys.set(keys);
+        Ok(())
+    }
+
+    /// Follows `skep.yaml`, writes down when keys were used, and keeps the keys of the issuer fresh, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.follow(&stop), Arc::clone(&self.tokens).run(stop.clone()));
+    }
+
+    async fn follow(&self, stop: &CancellationToken) {
+        let mut seen = self.seen();
+        let mut since = Duration::ZERO;
+        loop {
+            let is_over =
+                tokio::select! { () = stop.cancelled() => true, () = tokio::time::sleep(LOOK_EVERY) => false };
+            since += LOOK_EVERY;
+            if since >= WRITE_EVERY || is_over {
+                since = Duration::ZERO;
+                self.write().await;
+            }
+            if is_over {
+                return;
+            }
+            let now = self.seen();
+            // Remembered only when it was taken in: what could not be is tried again.
+            if now != seen && self.reload().await {
+                seen = now;
+            }
+        }
+    }
+
+    /// Enough of the file to notice a change.
+    fn seen(&self) -> Option<(SystemTime, u64)> {
+        let file = std::fs::metadata(self.root.join(settings::FILE)).ok()?;
+        Some((file.modified().ok()?, file.len()))
+    }
+
+    /// Takes in what `skep.yaml` says of callers now; with errors in it, what it said before goes on.
+    async fn reload(&self) -> bool {
+        let Ok(now) = Settings::load(&self.root, |name| std::env::var(name).ok()) else {
+            // Whoever follows the tree has said it, and the next save is another look.
+            return true;
+        };
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        self.load().await.is_ok()
+    }
+
+    async fn write(&self) {
+        let used = self.keys.used();
+        if used.is_empty() {
+            return;
+        }
+        match self.records.touch_keys(&used).await {
+            Ok(()) => self.keys.written(&used),
+            Err(error) => tracing::debug!("{error}; it is tried again"),
+        }
+    }
+}
+
+/// The keys of the records, and those that are declared: by its hash, each once, as `skep.yaml` has it.
+#[must_use]
+pub fn join(recorded: Vec<Key>, settings: &Settings) -> Vec<Key> {
+    let now = jiff::Timestamp::now();
+    let declared = settings.keys.iter().filter(|key| !key.terms.is_over(now)).map(Key::declared);
+    let mut keys: Vec<Key> = declared.collect();
+    let hashes: std::collections::HashSet<_> = keys.iter().map(|key| key.hash).collect();
+    keys.extend(recorded.into_iter().filter(|key| !hashes.contains(&key.hash)));
+    keys
+}
+
+/// The limit of a key: its own, or that of its plan.
+fn limit(key: &Key, plans: &BTreeMap<String, RateLimit>) -> Option<RateLimit> {
+    let plan = key.terms.plan.as_ref().filter(|_| key.terms.limit.is_none());
+    let Some(plan) = plan else { return key.terms.limit };
+    let known = plans.get(plan).copied();
+    known.or_else(|| {
+        let tightest = plans.values().max_by_key(|limit| limit.per.0 / limit.requests.max(1)).copied();
+        tracing::warn!(
+            "key {} is of the plan {plan:?}, which skep.yaml does not name; the tightest plan holds",
+            key.id
+        );
+        Some(tightest.unwrap_or(WITHOUT_PLAN))
+    })
+}

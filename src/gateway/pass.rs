@@ -1,0 +1,70 @@
+//! A pass is what let a caller in, and what follows from it.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::rate::{Caller, Count, Rule};
+use super::route::Route;
+use crate::records::KeyHash;
+use crate::tree::{Digest, RateLimit};
+
+/// What let a caller in.
+#[derive(Debug)]
+pub(super) struct Pass {
+    /// Who it is, for counting.
+    pub caller: Caller,
+    /// How many requests it may make of all APIs together.
+    pub limit: Option<RateLimit>,
+    /// What the app is told of the caller.
+    pub told: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Pass {
+    /// That of a key; keys that share an account share its allowances.
+    pub fn of_key(account: KeyHash, limit: Option<RateLimit>) -> Self {
+        Self { caller: Caller::Key(account), limit, told: Vec::new() }
+    }
+
+    /// That of a token; `None` where the subject cannot stand in a header.
+    pub fn of_subject(issuer: &str, subject: &str, mut told: Vec<(HeaderName, HeaderValue)>) -> Option<Self> {
+        told.push((X_SKEP_SUBJECT, HeaderValue::from_str(subject).ok()?));
+        // With the length of the first, so that no two pairs are one text.
+        let account = Digest::of(format!("{}:{issuer}:{subject}", issuer.len()).as_bytes());
+        Some(Self { caller: Caller::Subject(account), limit: None, told })
+    }
+}
+
+/// The limits that hold for a request of whoever shows that pass, or none, from that address.
+pub(super) fn rules(route: &Route, pass: Option<&Pass>, address: IpAddr) -> Vec<Rule> {
+    let address = Caller::at(address);
+    let caller = pass.map_or(address, |pass| pass.caller);
+    let of = |limit: Option<_>, count: &dyn Fn() -> Count| limit.map(|limit| Rule { count: count(), limit });
+    let rules = [
+        of(route.rate_limit, &|| Count::Caller(route.id.clone(), caller)),
+        of(pass.and_then(|pass| pass.limit), &|| Count::Key(caller)),
+        of(route.settings.total_limit, &|| Count::Total(route.id.clone())),
+        of(route.settings.address_limit, &|| Count::Address(route.id.clone(), address)),
+    ];
+    rules.into_iter().flatten().collect()
+}
+
+/// What the headers begin with in which apps hear of their callers, with `_` for `-` or without.
+const OURS: &[u8] = b"x-skep-";
+
+/// In which header an app hears whose token a caller has shown.
+const X_SKEP_SUBJECT: HeaderName = HeaderName::from_static("x-skep-subject");
+
+/// Takes out what a caller says of itself in the headers that are ours, and says what is true of it.
+pub(super) fn tell(headers: &mut HeaderMap, pass: Option<Pass>) {
+    // Some servers hand names on with `_` in the place of `-`, and so make two headers one.
+    let is_ours = |name: &HeaderName| {
+        let start = name.as_str().as_bytes().get(..OURS.len());
+        start.is_some_and(|start| start.iter().zip(OURS).all(|(a, b)| a == b || (*a == b'_' && *b == b'-')))
+    };
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+    headers.extend(pass.into_iter().flat_map(|pass| pass.told));
+}
