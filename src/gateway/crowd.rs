@@ -58,14 +58,14 @@ mod tests {
     fn each_address_has_its_own_count_and_the_neighbours_of_one_household_share_it() {
         let crowd = Arc::new(Crowd::default());
         let join = |address: &str| Crowd::join(&crowd, address.parse().unwrap(), 2);
-        let (one, _two) = (join("10.0.0.1").unwrap(), join("::ffff:10.0.0.1").unwrap());
+        let (one, two) = (join("10.0.0.1").unwrap(), join("::ffff:10.0.0.1").unwrap());
         assert!(join("10.0.0.1").is_none());
         let _other = join("10.0.0.2").unwrap();
         drop(one);
         let again = join("10.0.0.1").unwrap();
         let (_first, _second) = (join("2001:db8::1").unwrap(), join("2001:db8::2").unwrap());
         assert!(join("2001:db8::3").is_none());
-        drop((again, _two));
+        drop((again, two));
         assert_eq!(crowd.lock().len(), 2, "who has left is forgotten");
     }
 }

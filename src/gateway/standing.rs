@@ -97,7 +97,7 @@ mod tests {
             while !standing.begin_trial_at(now) {
                 now += Duration::from_millis(500);
             }
-            waits.push((now - began).as_secs());
+            waits.push(now.saturating_sub(began).as_secs());
             standing.missed_at(now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30, 30]);

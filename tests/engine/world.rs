@@ -192,6 +192,7 @@ pub fn settings(dial: Dial) -> Settings {
             max_files: 100,
         },
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        gateway: Settings::built_in(std::path::Path::new("")).gateway,
         engine: EngineSettings { host: std::env::var("DOCKER_HOST").ok(), dial, ports: (31_000, 31_999) },
         look_every: Seconds::new(10),
         ..Settings::built_in(&std::env::temp_dir())

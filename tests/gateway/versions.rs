@@ -26,6 +26,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::client::Client;
 use crate::world::{World, app, echoing_app, eventually, telling_app, text};
 
+/// The flags of a frame of fields that is the last of its stream.
+const END: u8 = 5;
+
 type Caller = SendRequest<BoxBody<Bytes, std::convert::Infallible>>;
 
 /// A caller that speaks HTTP/2 over a stream; the second is done when the connection has ended.
@@ -266,7 +269,6 @@ async fn frames_that_a_request_does_not_survive_do_not_reach_an_app() {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
     };
-    const END: u8 = 5;
     for (what, bytes) in [
         ("connection", frame(1, END, 1, &head(&[("connection", "close")]))),
         ("transfer-encoding", frame(1, END, 1, &head(&[("transfer-encoding", "chunked")]))),
