@@ -141,12 +141,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let _ = world.metrics.set(metrics);
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
-    // A base image that somebody threw away takes minutes to be made again: what served is served meanwhile.
-    records.follow(&world.daemon).await?;
-    if let Ok(ids) = controller.look().await {
-        let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
-        open.notify_one();
-    }
+    serve_what_served(&controller, &open).await?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
     controller.set_base(base);
@@ -301,6 +296,16 @@ async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
     Ok(made.secret)
 }
 
+/// Routes what served before. A base image that somebody threw away takes minutes to be made again, and callers do not wait.
+async fn serve_what_served(controller: &Arc<Controller>, open: &Notify) -> anyhow::Result<()> {
+    controller.world().records.follow(&controller.world().daemon).await?;
+    if let Ok(ids) = controller.look().await {
+        let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+        open.notify_one();
+    }
+    Ok(())
+}
+
 /// Every API of the tree.
 fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
     controller.tree().map(|tree| tree.folders.keys().cloned().collect()).unwrap_or_default()
@@ -346,8 +351,7 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
                 told = Some(Instant::now());
                 world.found("the firewall's rules were not as skep had put them; they are again").await;
             }
-            Ok(true) => {}
-            Ok(false) => {}
+            Ok(_) => {}
             Err(error) => tracing::debug!("{error}"),
         }
     }

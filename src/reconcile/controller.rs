@@ -81,12 +81,7 @@ pub enum Rest {
 impl Controller {
     /// A controller that has seen no tree yet, and so removes nothing.
     #[must_use]
-    pub fn new(
-        world: Arc<World>,
-        base: impl Into<Option<Base>>,
-        policy: Policy,
-        stop: CancellationToken,
-    ) -> Arc<Self> {
+    pub fn new(world: Arc<World>, base: impl Into<Option<Base>>, policy: Policy, stop: CancellationToken) -> Arc<Self> {
         world.min_free_disk.store(policy.min_free_disk.0, Ordering::Relaxed);
         Arc::new(Self {
             world,

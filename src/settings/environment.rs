@@ -156,7 +156,7 @@ mod tests {
             ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
         .unwrap_err();
-        assert_eq!(findings.len(), 6);
+        assert_eq!(findings.len(), 7);
         let text = format!("{findings:?}");
         assert!(!text.contains("hunter2") && !text.contains("secret"), "{text}");
         assert!(text.contains("did you mean `loopback`?"), "{text}");

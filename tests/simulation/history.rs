@@ -422,6 +422,8 @@ impl History {
             self.finish(number)?;
         }
         self.agree_on_a_leader();
+        // As a term begins: nothing is waited for by one that has not read the tree.
+        self.look_for_work()?;
         for _ in 0..20 {
             self.turn_until_rest()?;
             if !self.look_for_work()? {
