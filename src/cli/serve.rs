@@ -164,9 +164,6 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
         all_ids(&controller)
     } else {
-        if let Err(error) = controller.look().await {
-            tracing::warn!("cannot look at the world: {error}");
-        }
         controller.known()
     };
     let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
