@@ -101,6 +101,10 @@ pub fn table(apis: &[ApiStatus], now: Timestamp) -> String {
             let _ = writeln!(out, "{:width$}  {}", "", plain(&api.status.message));
         }
         if let Some(failure) = &api.failure {
+            // While something is done about it, the status speaks of that.
+            if !api.status.message.contains(&failure.message) {
+                let _ = writeln!(out, "{:width$}  {}", "", plain(&failure.message));
+            }
             for line in failure.output.iter().rev().take(6).rev() {
                 let _ = writeln!(out, "{:width$}  {}", "", paint(format!("│ {}", plain(line)), FAINT));
             }
