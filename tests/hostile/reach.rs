@@ -32,14 +32,12 @@ fn an_api_reaches_what_is_meant_for_it_and_nothing_else() {
     // And with our rules alone, which come back with the daemon.
     scene.world.serve();
     scene.expect_held();
+    scene.forget_neighbours();
     let alone = measure(&scene, &targets, "alone");
     drop(bypass);
 
     println!("{}", table(&targets, &[("held", &held), ("all rules flushed", &open), ("ours back, alone", &alone)]));
-    // Who started beside whom in the very moment before its port was set apart may still be remembered.
-    let mut surprised = surprises(&targets, &held);
-    surprised.retain(|what| !what.contains("whether it is there (ARP)"));
-    assert_eq!(surprised, Vec::<String>::new());
+    assert_eq!(surprises(&targets, &held), Vec::<String>::new());
     assert_eq!(surprises(&targets, &alone), Vec::<String>::new());
     let absent = absent(&targets, &open);
     assert!(absent.is_empty(), "these are out of reach anyway, so that their refusal shows nothing: {absent:#?}");

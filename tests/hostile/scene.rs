@@ -146,6 +146,15 @@ impl Scene {
         }
     }
 
+    /// Lets all apps forget whose addresses they have learnt, so that what they know afterwards is what they hear then.
+    pub fn forget_neighbours(&self) {
+        for id in TRIERS.into_iter().chain(NEIGHBOURS) {
+            let found = engine::inspect(&self.world.containers(id)[0]).unwrap();
+            let pid = found.state.unwrap().pid.unwrap().to_string();
+            run("nsenter", &["--target", &pid, "--net", "ip", "neigh", "flush", "all"]);
+        }
+    }
+
     /// Waits until the rules hold again.
     #[track_caller]
     pub fn expect_held(&self) {
