@@ -20,6 +20,7 @@ use crate::reconcile::status::{Health, Sync};
 use crate::reconcile::{Basis, Rest};
 use crate::report;
 use crate::report::progress::Progress;
+use crate::report::status::ApiStatus;
 use crate::tree::{ApiId, Digest};
 
 /// Arguments of `skep apply`.
@@ -228,7 +229,10 @@ fn conclude(args: &Wish, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<
         Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
         Some(Rest::Troubled(_)) => false,
         // What serves may be what was asked for already.
-        None if args.only.is_some() => true,
+        None if args.only.is_some() => comparison.apis.get(id).is_some_and(|(desired, observed)| {
+            let status = ApiStatus::of(desired, observed).status;
+            matches!(status.health, Health::Healthy | Health::Stopped)
+        }),
         None => plan.apis.iter().all(|api| api.id != *id),
     };
     let ill: Vec<&ApiId> = comparison.apis.keys().filter(|id| !is_well(id)).collect();

@@ -17,6 +17,9 @@ use crate::settings::Settings;
 /// How often one that leads without the lock looks whether its holder, who was asleep, has given it back.
 const LOCK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a read of the tree may take to end with its term.
+const TREE_GRACE: Duration = Duration::from_secs(5);
+
 /// What terms are made of.
 pub struct Terms {
     /// The state folder, whose lock tells that no other process of this host is at work.
@@ -70,13 +73,6 @@ impl Terms {
         self.records.fence(Some(epoch));
         self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
-        let engine = Arc::clone(&self.world.engine);
-        // What another daemon was making is made again, or not wanted any more.
-        tokio::spawn(async move {
-            if let Err(error) = engine.tidy().await {
-                tracing::warn!("cannot clean up what an earlier daemon was building: {error}");
-            }
-        });
         self.sign(lock);
         let term = stop.child_token();
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
@@ -89,7 +85,7 @@ impl Terms {
                 None
             }
         };
-        let Some((followed, ask)) = followed else {
+        let Some((mut followed, ask)) = followed else {
             self.begun.notify_one();
             self.world.role.follow();
             let _ = self.records.resign(epoch).await;
@@ -97,7 +93,12 @@ impl Terms {
         };
         // Signs of life come from the first moment on: a tree or an engine that hangs is no reason to lose the lease.
         let work = async {
-            ask.look().await;
+            let tidy = async {
+                if let Err(error) = self.controller.tidy().await {
+                    tracing::warn!("cannot clean up what an earlier daemon was building: {error}");
+                }
+            };
+            tokio::join!(ask.look(), tidy);
             self.begun.notify_one();
             loop {
                 tokio::time::sleep(LOCK_AGAIN).await;
@@ -113,7 +114,10 @@ impl Terms {
         }
         self.begun.notify_one();
         term.cancel();
-        let _ = followed.await;
+        // It may be in the middle of a read that never ends.
+        if tokio::time::timeout(TREE_GRACE, &mut followed).await.is_err() {
+            followed.abort();
+        }
     }
 
     /// Takes the lock where nobody has it; `true` where it is ours.

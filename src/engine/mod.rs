@@ -82,12 +82,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Where the engine cannot, as while a container stands on it.
     async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError>;
 
-    /// Removes what skep's own work left behind: build containers that this process is not at work in, images that lost
-    /// their name. For whoever reconciles.
+    /// Build containers of APIs that this process is not at work in. Where it is the one that reconciles, nobody is.
     ///
     /// # Errors
     /// Where the engine cannot be asked.
-    async fn tidy(&self) -> Result<(), EngineError>;
+    async fn leftovers(&self) -> Result<Vec<ContainerId>, EngineError>;
+
+    /// Removes these leftovers, and images that lost their name.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked.
+    async fn tidy(&self, leftovers: &[ContainerId]) -> Result<(), EngineError>;
 
     /// How many bytes are free where images and containers are kept; `None` where that cannot be known.
     ///

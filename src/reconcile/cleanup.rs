@@ -49,9 +49,10 @@ impl Controller {
         if self.tree().is_err() {
             return Ok(());
         }
-        self.world.engine.tidy().await?;
+        self.tidy().await?;
         let unneeded = self.unneeded_images().await?;
         let before = std::mem::replace(&mut *lock(&self.unneeded), unneeded.clone());
+        self.world.records.check_fence().await?;
         for image in before.intersection(&unneeded) {
             match self.world.engine.remove_image(image).await {
                 Ok(()) => tracing::info!(%image, "removed: nothing needs it any more"),
@@ -71,6 +72,17 @@ impl Controller {
             tracing::debug!(?pruned, "old records");
         }
         Ok(())
+    }
+
+    /// Removes what another daemon was making: it is made again, or not wanted any more.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked, or another daemon has taken over.
+    pub async fn tidy(&self) -> Result<(), TurnError> {
+        // Listed before it is sure that nobody has taken over: what whoever does makes later is not on the list.
+        let leftovers = self.world.engine.leftovers().await?;
+        self.world.records.check_fence().await?;
+        Ok(self.world.engine.tidy(&leftovers).await?)
     }
 
     /// Our images that neither the tree, nor what serves, nor a revision that may be rolled back to needs.

@@ -16,6 +16,9 @@ use crate::tree::{ApiId, TreeError};
 /// How long none of a folder's files may have changed before it is read.
 const QUIET: Duration = Duration::from_millis(30);
 
+/// How long a read of the tree may take before it counts as one that cannot be read: ten thousand folders take a second.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// When a folder that was changing while it was read is looked at again.
 const AGAIN: Duration = Duration::from_millis(30);
 
@@ -148,13 +151,25 @@ impl Follower {
         read: impl FnOnce(&mut Scanner) -> Result<Look, TreeError> + Send + 'static,
     ) -> BTreeSet<ApiId> {
         let scanner = Arc::clone(&self.scanner);
-        let look = tokio::task::spawn_blocking(move || {
+        let mut look = tokio::task::spawn_blocking(move || {
             // A panic while reading leaves the scanner as it was before: it takes in a look as the last thing.
             read(&mut scanner.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        match look.await {
+        let look = match tokio::time::timeout(PATIENCE, &mut look).await {
+            Ok(look) => look,
+            Err(_) => {
+                self.hand_on_trouble(format!("reading the tree has taken {PATIENCE:?} so far; does its disk answer?"))
+                    .await;
+                // Not read once more beside it: that would hang too.
+                look.await
+            }
+        };
+        match look {
             Ok(Ok(look)) => self.hand_on(look).await,
-            Ok(Err(error)) => self.hand_on_error(&error).await,
+            Ok(Err(error)) => {
+                self.hand_on_trouble(crate::report::with_causes(&error)).await;
+                BTreeSet::new()
+            }
             Err(panic) => {
                 tracing::error!("reading the tree failed: {panic}");
                 BTreeSet::new()
@@ -174,8 +189,7 @@ impl Follower {
         look.unsettled
     }
 
-    async fn hand_on_error(&self, error: &TreeError) -> BTreeSet<ApiId> {
-        let text = crate::report::with_causes(error);
+    async fn hand_on_trouble(&self, text: String) {
         if self.controller.tree().err().as_ref() != Some(&text) {
             tracing::error!("{text}; what serves goes on serving");
         }
@@ -183,6 +197,5 @@ impl Follower {
         if let Err(error) = self.controller.look().await {
             tracing::warn!("cannot look at the world: {error}");
         }
-        BTreeSet::new()
     }
 }

@@ -26,6 +26,7 @@ pub mod routing;
 pub mod status;
 pub mod step;
 pub mod turn;
+mod writing;
 
 pub use controller::{Controller, Rest};
 pub use desired::{Basis, Desired, Goal, Target};

@@ -11,14 +11,12 @@ use futures_util::StreamExt;
 use super::backoff;
 use super::build_log::Keep;
 use super::desired::{Desired, Target};
-use super::found::FOUND;
 use super::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use super::step::{Action, Step};
 use super::turn::{Going, TurnError, World, lock};
 use crate::engine::{Build, EngineError, ImageTag, Install, Start};
 use crate::lend::lend;
-use crate::records::NewEvent;
-use crate::tree::{ApiId, Digest, Revision};
+use crate::tree::{Digest, Revision};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Failure, FailureKind, Observed, Record};
 
@@ -81,7 +79,9 @@ impl World {
                 self.remove(desired, observed, (instance, container), *trouble, step).await
             }
             Action::Release { why } => {
-                self.records.release(id).await?;
+                if let Some(hold) = observed.record.as_ref().and_then(|record| record.hold.as_ref()) {
+                    self.records.release_spent(id, hold).await?;
+                }
                 self.write_down(id, None, "released", why).await
             }
             Action::LetGo { container, .. } => {
@@ -323,62 +323,6 @@ impl World {
         let Ok(lines) = self.engine.logs(container, OUTPUT_LINES, false).await else { return Vec::new() };
         let lines = lines.filter_map(|line| ready(line.ok().map(|line| line.text))).collect::<Vec<_>>();
         tokio::time::timeout(Duration::from_secs(2), lines).await.unwrap_or_default()
-    }
-
-    /// Forgets what went wrong with an API, so that it is tried again at once. `false` where there is no such row.
-    ///
-    /// # Errors
-    /// Where the records cannot be used.
-    pub async fn retry(&self, id: &ApiId) -> Result<bool, TurnError> {
-        let Some(record) = self.records.get(id).await? else { return Ok(false) };
-        if !record.failures.is_empty() {
-            self.put(Record { failures: Vec::new(), ..record }).await?;
-        }
-        Ok(true)
-    }
-
-    async fn put(&self, mut record: Record) -> Result<(), TurnError> {
-        record.updated = self.clock.now();
-        // Until it is known to be written it may be so, or not: also where nobody waits for the answer.
-        lock(&self.known).remove(&record.id);
-        self.records.put(&record).await?;
-        lock(&self.known).insert(record.id.clone(), record);
-        Ok(())
-    }
-
-    /// Writes down something about the installation as a whole that somebody's hand has changed.
-    pub async fn found(&self, message: &str) {
-        tracing::info!("{FOUND}: {message}");
-        let (at, kind, message) = (self.clock.now(), FOUND.to_owned(), message.to_owned());
-        let event = NewEvent { at, api: None, revision: None, kind, message };
-        if let Err(error) = self.records.add_event(&event).await {
-            tracing::warn!("{error}");
-        }
-    }
-
-    pub(super) async fn write_down(
-        &self,
-        id: &ApiId,
-        revision: Option<&Revision>,
-        kind: &str,
-        message: &str,
-    ) -> Result<(), TurnError> {
-        let event = NewEvent {
-            at: self.clock.now(),
-            api: Some(id.clone()),
-            revision: revision.cloned(),
-            kind: kind.to_owned(),
-            message: message.to_owned(),
-        };
-        tracing::info!(api = %id, revision = %revision.map_or("-", Revision::as_str), "{kind}: {message}");
-        if !self.role.leads() {
-            return Ok(());
-        }
-        if event.kind == FOUND {
-            self.count_found();
-        }
-        self.records.add_event(&event).await?;
-        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ mod rhythm;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -106,7 +106,15 @@ impl Prober {
     /// The last reading; [`Readiness::Unknown`] for one that is not asked.
     #[must_use]
     pub fn readiness(&self, container: &ContainerId) -> Readiness {
-        self.table().get(container).map_or(Readiness::Unknown, |watched| watched.reading.borrow().clone())
+        let reading = self.table().get(container).map(|watched| watched.reading.borrow().clone());
+        match reading.unwrap_or(Readiness::Unknown) {
+            // By the wall clock as it is now: where somebody has set it, that has made nothing older.
+            Readiness::Failing { last, since } => {
+                let since = since.checked_add(Timestamp::now().duration_since(steady())).unwrap_or(since);
+                Readiness::Failing { last, since }
+            }
+            reading => reading,
+        }
     }
 
     /// Waits until the instance is ready, or its reading is another than it was at the call, or `limit` is over; the
@@ -137,6 +145,13 @@ impl Prober {
     fn table(&self) -> MutexGuard<'_, HashMap<ContainerId, Watched>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The time as the wall clock would have it if nobody had set it since this process began.
+fn steady() -> Timestamp {
+    static BEGUN: LazyLock<(Timestamp, Instant)> = LazyLock::new(|| (Timestamp::now(), Instant::now()));
+    let (at, begun) = *BEGUN;
+    at.checked_add(begun.elapsed()).unwrap_or(at)
 }
 
 /// The task that asks one instance.
@@ -179,7 +194,7 @@ impl Asker {
         let before = self.reading.borrow().clone();
         let after = match outcome {
             Outcome::Good => rhythm.good(&before),
-            Outcome::Missed(last) => rhythm.miss(&before, &last, Instant::now(), Timestamp::now()),
+            Outcome::Missed(last) => rhythm.miss(&before, &last, Instant::now(), steady()),
             Outcome::NotAsked(cause) => {
                 if !std::mem::replace(&mut self.has_warned, true) {
                     tracing::warn!(api = %self.api, "cannot probe: {cause}");

@@ -99,6 +99,9 @@ pub trait Records: Send + Sync + 'static {
     /// Ends a hold; `false` where there is none.
     async fn release(&self, id: &ApiId) -> Result<bool, RecordsError>;
 
+    /// Ends a hold that is over, and no other that somebody has made in its place meanwhile.
+    async fn release_spent(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError>;
+
     /// Who reconciles.
     async fn lease(&self) -> Result<Lease, RecordsError>;
 
@@ -116,6 +119,10 @@ pub trait Records: Send + Sync + 'static {
     /// containers that leave, unless the lease is of that epoch; `None` refuses nothing. What people write (keys, holds,
     /// confirmations) is never refused.
     fn fence(&self, epoch: Option<u64>);
+
+    /// Writes nothing, and is refused where a write would be: for what is not written here and must not be done by one
+    /// who was asleep while another daemon took over.
+    async fn check_fence(&self) -> Result<(), RecordsError>;
 
     /// Says that a daemon serves callers and does not reconcile; each call is a sign of life.
     async fn follow(&self, daemon: &str) -> Result<(), RecordsError>;

@@ -74,8 +74,8 @@ fn containers_outlive_the_daemon_and_the_next_one_takes_them_over() {
     assert_eq!((world.instances("hello"), world.instances("other")), before);
 }
 
-#[test]
-fn what_serves_is_healed_while_its_successor_is_being_installed() {
+/// A world in which `hello` serves, and an install for what comes after it is in flight that takes minutes to fail.
+fn installing() -> World {
     let world = World::new();
     world.code("hello", &saying("one"));
     world.serve();
@@ -91,6 +91,12 @@ fn what_serves_is_healed_while_its_successor_is_being_installed() {
     world.until("the install is in flight", || {
         world.status("hello")["message"].as_str().unwrap_or_default().contains("installing")
     });
+    world
+}
+
+#[test]
+fn what_serves_is_healed_while_its_successor_is_being_installed() {
+    let world = installing();
     let before = world.containers("hello");
     engine::kill(&before[0]);
     world.until("what served is there again", || {
@@ -103,21 +109,7 @@ fn what_serves_is_healed_while_its_successor_is_being_installed() {
 
 #[test]
 fn a_newer_change_supersedes_the_one_in_flight() {
-    let world = World::new();
-    world.code("hello", &saying("one"));
-    world.serve();
-    world.expect_answer("hello", "/", "one");
-    world.expect_rest("hello", "synced", "healthy");
-    world.interrupt();
-    // An index that nobody answers for: what is asked of it takes minutes to fail.
-    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
-    world.write("skep.yaml", &format!("{settings}build: {{ index_url: \"http://169.254.1.1/simple\" }}\n"));
-    world.serve();
-    world.expect_answer("hello", "/", "one");
-    world.write("apis/hello/requirements.txt", "itsdangerous\n");
-    world.until("the install is in flight", || {
-        world.status("hello")["message"].as_str().unwrap_or_default().contains("installing")
-    });
+    let world = installing();
     thread::sleep(std::time::Duration::from_secs(1));
     std::fs::remove_file(world.root().join("apis/hello/requirements.txt")).unwrap();
     world.code("hello", &saying("two"));

@@ -246,13 +246,15 @@ async fn what_a_crash_left_behind_is_swept_and_what_works_is_left() {
     let installing = make(&["sleep", "60"], "build").await;
     let created = make(&[], "build").await;
     engine().wait_container(&ended, None).next().await;
-    other.docker.sweep(false).await.unwrap();
+    // As any process does when it begins.
+    other.docker.base(&Progress::silent()).await.unwrap();
     let mut left = other.build_containers().await;
     left.sort();
     let mut expected = vec![at_work.clone(), installing, created];
     expected.sort();
     assert_eq!(left, expected);
     // Who reconciles is the only one who makes images of APIs, and this one is making none.
-    other.docker.sweep(true).await.unwrap();
+    let leftovers = other.docker.leftovers().await.unwrap();
+    other.docker.tidy(&leftovers).await.unwrap();
     assert_eq!(other.build_containers().await, [at_work]);
 }

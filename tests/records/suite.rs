@@ -280,7 +280,15 @@ pub async fn leading(records: &dyn Records) {
     // Whoever writes the row whole does not write the hold.
     records.put(&Record { hold: None, updated: at(60), status: saying(1), ..row.clone() }).await.unwrap();
     assert_eq!(records.get(&row.id).await.unwrap().unwrap().hold, Some(hold.clone()));
-    assert_eq!(records.all().await.unwrap()[&row.id].hold, Some(hold));
+    assert_eq!(records.all().await.unwrap()[&row.id].hold, Some(hold.clone()));
+    // Another one was made after somebody had found that the first was over.
+    let newer = Hold { at: at(5), ..hold.clone() };
+    records.put_hold(&row.id, &newer).await.unwrap();
+    records.release_spent(&row.id, &hold).await.unwrap();
+    assert_eq!(records.get(&row.id).await.unwrap().unwrap().hold, Some(newer.clone()));
+    records.release_spent(&row.id, &newer).await.unwrap();
+    assert_eq!(records.get(&row.id).await.unwrap().unwrap().hold, None);
+    records.put_hold(&row.id, &hold).await.unwrap();
     assert!(records.release(&row.id).await.unwrap() && !records.release(&row.id).await.unwrap());
 
     let lease = records.lease().await.unwrap();
@@ -299,12 +307,16 @@ pub async fn leading(records: &dyn Records) {
         records.left("c1").await,
         records.add_event(&event(None, "late")).await.map(drop),
         records.put_revision(&row.id, &served("ab12ab12ab12", at(1))).await,
+        records.release_spent(&row.id, &hold).await,
+        records.withdraw_removal(std::slice::from_ref(&row.id)).await,
+        records.check_fence().await,
     ] {
         assert!(matches!(refused, Err(RecordsError::Fenced)), "{refused:?}");
     }
     // What people write is never refused.
     records.add_key(&NewKey::generate("late", KeyScope::All, at(5)).key).await.unwrap();
     records.fence(Some(second));
+    records.check_fence().await.unwrap();
 
     records.follow("three").await.unwrap();
     records.follow("three").await.unwrap();

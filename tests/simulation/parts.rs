@@ -342,7 +342,11 @@ impl Engine for SimEngine {
         .await
     }
 
-    async fn tidy(&self) -> Result<(), EngineError> {
+    async fn leftovers(&self) -> Result<Vec<ContainerId>, EngineError> {
+        self.call(|_| Vec::new()).await
+    }
+
+    async fn tidy(&self, _: &[ContainerId]) -> Result<(), EngineError> {
         self.call(|_| ()).await
     }
 

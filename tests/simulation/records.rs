@@ -168,6 +168,17 @@ impl Records for SimRecords {
     async fn release(&self, id: &ApiId) -> Result<bool, RecordsError> {
         self.call(|tables| tables.holds.remove(id).is_some()).await
     }
+    async fn release_spent(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError> {
+        self.write(|tables| {
+            if tables.holds.get(id).is_some_and(|now| now.at == hold.at) {
+                tables.holds.remove(id);
+            }
+        })
+        .await
+    }
+    async fn check_fence(&self) -> Result<(), RecordsError> {
+        self.write(|_| ()).await
+    }
     async fn lease(&self) -> Result<Lease, RecordsError> {
         self.call(|tables| tables.lease()).await
     }

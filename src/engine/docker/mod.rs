@@ -192,7 +192,9 @@ impl Docker {
 #[async_trait]
 impl Engine for Docker {
     async fn base(&self, progress: &Progress) -> Result<Base, EngineError> {
-        self.sweep(false).await?;
+        for container in self.workshops_left(false).await? {
+            self.discard(&container).await;
+        }
         self.runtime(progress).await.map(|runtime| runtime.base)
     }
 
@@ -232,8 +234,12 @@ impl Engine for Docker {
         self.remove_tag(tag).await
     }
 
-    async fn tidy(&self) -> Result<(), EngineError> {
-        self.tidy_up().await
+    async fn leftovers(&self) -> Result<Vec<ContainerId>, EngineError> {
+        self.workshops_left(true).await
+    }
+
+    async fn tidy(&self, leftovers: &[ContainerId]) -> Result<(), EngineError> {
+        self.tidy_up(leftovers).await
     }
 
     async fn free_disk(&self) -> Result<Option<u64>, EngineError> {

@@ -9,11 +9,14 @@ use super::Docker;
 use super::call::{QUICK, WORK};
 use super::labels;
 use crate::engine::EngineError;
+use crate::world::instance::ContainerId;
 
 impl Docker {
-    /// Removes build containers that nobody is at work in, and images of ours without a name that nothing stands on.
-    pub(super) async fn tidy_up(&self) -> Result<(), EngineError> {
-        self.sweep(true).await?;
+    /// Removes these build containers, and images of ours without a name that nothing stands on.
+    pub(super) async fn tidy_up(&self, leftovers: &[ContainerId]) -> Result<(), EngineError> {
+        for container in leftovers {
+            self.discard(container).await;
+        }
         let mut filters = labels::filter(&[(labels::OWNER, self.owner())]);
         filters.insert("dangling".to_owned(), vec!["true".to_owned()]);
         let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };

@@ -25,6 +25,7 @@ use super::text::Lines;
 use super::{labels, runtime};
 use crate::engine::{EngineError, ImageTag, Progress};
 use crate::tree::{Egress, Size};
+use crate::world::instance::ContainerId;
 
 /// How many of the last lines of output are kept for whoever asks why it failed.
 const KEPT_LINES: usize = 40;
@@ -260,17 +261,18 @@ impl Drop for Workshop {
 }
 
 impl Docker {
-    /// Removes the workshops that a crash left behind: those that have ended and, where this process
-    /// `leads`, those in which another one was making an image of an API. Others may be at work, and end by themselves.
+    /// The workshops that a crash left behind: those that have ended and, where this process `leads`, those in which another
+    /// one was making an image of an API. Others may be at work, and end by themselves.
     ///
     /// # Errors
-    /// Where the engine cannot be asked; a container that cannot be removed is only warned of.
-    pub async fn sweep(&self, leads: bool) -> Result<(), EngineError> {
+    /// Where the engine cannot be asked.
+    pub async fn workshops_left(&self, leads: bool) -> Result<Vec<ContainerId>, EngineError> {
         let mut filters = labels::filter(&[(labels::OWNER, self.owner())]);
         filters.insert("name".to_owned(), vec![self.workshop_prefix()]);
         let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
         let list = |client: bollard::Docker| async move { client.list_containers(Some(options)).await };
         let oldest = jiff::Timestamp::now().as_second() - self.shared.build.timeout.0.as_secs().cast_signed();
+        let mut left = Vec::new();
         for container in self.call("list containers", QUICK, list).await? {
             let names = container.names.unwrap_or_default();
             let is_ours = names.iter().any(|name| self.workshops().contains(name.trim_start_matches('/')));
@@ -278,11 +280,9 @@ impl Docker {
             let role = container.labels.and_then(|mut labels| labels.remove(labels::ROLE));
             let is_stale = leads && role.is_some_and(|role| role == BUILD);
             let is_old = container.created.is_some_and(|created| created < oldest);
-            if let Some(id) = container.id.filter(|_| !is_ours && (has_ended || is_stale || is_old)) {
-                self.discard(&id).await;
-            }
+            left.extend(container.id.filter(|_| !is_ours && (has_ended || is_stale || is_old)).map(ContainerId::from));
         }
-        Ok(())
+        Ok(left)
     }
 
     fn workshop_prefix(&self) -> String {
@@ -307,7 +307,8 @@ impl Docker {
         }
     }
 
-    async fn discard(&self, id: &str) {
+    /// Removes a workshop; one that cannot be removed is only warned of.
+    pub(super) async fn discard(&self, id: &str) {
         let options = RemoveContainerOptions { force: true, v: true, link: false };
         let remove = |client: bollard::Docker| async move { client.remove_container(id, Some(options)).await };
         if let Err(fault) = self.call("remove a build container", WORK, remove).await

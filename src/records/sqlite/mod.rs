@@ -2,6 +2,7 @@
 
 mod events;
 pub mod examine;
+mod holds;
 mod keys;
 mod lease;
 mod migrations;
@@ -228,7 +229,7 @@ impl Records for Sqlite {
             }
             Ok(())
         };
-        self.worker.run(Access::WriteThrough, "take back confirmed removals", job).await
+        self.worker.run(Access::Write, "take back confirmed removals", job).await
     }
 
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
@@ -240,19 +241,21 @@ impl Records for Sqlite {
 
     async fn put_hold(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError> {
         let (id, hold) = (id.clone(), hold.clone());
-        let job = move |t: &Transaction<'_>| {
-            const SQL: &str = "INSERT INTO holds (api, hold) VALUES (?1, ?2)
-                ON CONFLICT DO UPDATE SET hold = excluded.hold";
-            t.execute(SQL, [id.as_str(), &row::json(&hold)?])?;
-            Ok(())
-        };
-        self.worker.run(Access::WriteThrough, "hold an API", job).await
+        self.worker.run(Access::WriteThrough, "hold an API", move |t| holds::put(t, &id, &hold)).await
     }
 
     async fn release(&self, id: &ApiId) -> Result<bool, RecordsError> {
         let id = id.clone();
-        let job = move |t: &Transaction<'_>| Ok(t.execute("DELETE FROM holds WHERE api = ?1", [id.as_str()])? > 0);
-        self.worker.run(Access::WriteThrough, "release an API", job).await
+        self.worker.run(Access::WriteThrough, "release an API", move |t| holds::release(t, &id)).await
+    }
+
+    async fn release_spent(&self, id: &ApiId, hold: &Hold) -> Result<(), RecordsError> {
+        let (id, hold) = (id.clone(), hold.clone());
+        self.worker.run(Access::Write, "release an API", move |t| holds::release_spent(t, &id, &hold)).await
+    }
+
+    async fn check_fence(&self) -> Result<(), RecordsError> {
+        self.worker.run(Access::Write, "see who reconciles", |_| Ok(())).await
     }
 
     async fn lease(&self) -> Result<Lease, RecordsError> {
