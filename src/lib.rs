@@ -27,6 +27,8 @@ pub mod records;
 
 pub mod gateway;
 
+pub mod callers;
+
 pub mod admin;
 pub mod report;
 

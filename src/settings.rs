@@ -38,6 +38,8 @@ pub struct Settings {
     pub policy: Policy,
     /// Where the gateway listens: `SKEP_LISTEN`, else 127.0.0.1:8663.
     pub listen: SocketAddr,
+    /// Where the control surface listens: `SKEP_ADMIN_LISTEN`, else with the gateway.
+    pub admin_listen: Option<SocketAddr>,
     /// How callers are served.
     pub gateway: GatewaySettings,
     /// How the engine is reached.
@@ -207,6 +209,7 @@ impl Settings {
                 min_free_disk: Size::mib(1024),
             },
             listen: SocketAddr::from(([127, 0, 0, 1], 8663)),
+            admin_listen: None,
             gateway: GatewaySettings { tls: None, connections: 10_000, connections_per_address: 5000 },
             engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },
             admin_key: None,

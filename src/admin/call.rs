@@ -10,6 +10,7 @@ pub(super) enum Call {
     Root,
     Health,
     Metrics,
+    Catalog,
     OpenApi,
     Apply,
     Deployments,
@@ -27,6 +28,10 @@ pub(super) enum Call {
     Holds,
     Hold(ApiId),
     Release(ApiId),
+    Keys,
+    MakeKey,
+    RotateKey(String),
+    RevokeKey(String),
 }
 
 /// The methods that anything here knows.
@@ -38,9 +43,12 @@ impl Call {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
         let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         let id = |word: &str| ApiId::new(word).ok();
+        let is_key = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let key = |word: &str| is_key(word).then(|| word.to_owned());
         Some(match (method.as_str(), &words[..]) {
             ("GET", [""]) => Self::Root,
             ("GET", ["health"]) => Self::Health,
+            ("GET", ["openapi.json"]) => Self::Catalog,
             ("GET", ["metrics"]) => Self::Metrics,
             ("GET", ["api", "diagnostics", word]) => Self::Diagnostics(id(word)?),
             ("GET", ["admin", "openapi.json"]) => Self::OpenApi,
@@ -59,6 +67,10 @@ impl Call {
             ("GET", ["admin", "holds"]) => Self::Holds,
             ("PUT", ["admin", "holds", word]) => Self::Hold(id(word)?),
             ("DELETE", ["admin", "holds", word]) => Self::Release(id(word)?),
+            ("GET", ["admin", "keys"]) => Self::Keys,
+            ("POST", ["admin", "keys"]) => Self::MakeKey,
+            ("POST", ["admin", "keys", word, "rotate"]) => Self::RotateKey(key(word)?),
+            ("DELETE", ["admin", "keys", word]) => Self::RevokeKey(key(word)?),
             _ => return None,
         })
     }
@@ -71,7 +83,7 @@ impl Call {
 
     /// Whether anybody may ask, without the admin key.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self, Self::Root | Self::Health)
+        matches!(self, Self::Root | Self::Health | Self::Catalog)
     }
 }
 
@@ -88,6 +100,9 @@ mod tests {
         assert_eq!(Call::of(&Method::GET, "/admin/deployment/hello/"), None);
         assert_eq!(Call::of(&Method::GET, "/admin/deployment/NOT%20one"), None);
         assert_eq!(Call::allowed("/admin/holds/hello"), "PUT, DELETE");
+        assert_eq!(Call::of(&Method::DELETE, "/admin/keys/k_3f9a1c7e"), Some(Call::RevokeKey("k_3f9a1c7e".to_owned())));
+        assert_eq!(Call::of(&Method::POST, "/admin/keys//rotate"), None);
+        assert_eq!(Call::allowed("/admin/keys"), "GET, POST");
         assert_eq!(Call::allowed("/admin/nothing"), "");
     }
 }

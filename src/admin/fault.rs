@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Bad(String),
     /// 404: there is no such API.
     Unknown(ApiId),
+    /// 404: there is no such thing of another kind.
+    Missing(String),
     /// 404: there is no such path.
     NotFound,
     /// 405: the path knows these methods.
@@ -33,6 +35,7 @@ impl Fault {
         let (status, error) = match self {
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
             Self::Unknown(id) => (StatusCode::NOT_FOUND, format!("there is no API {id}")),
+            Self::Missing(what) => (StatusCode::NOT_FOUND, what.clone()),
             Self::NotFound => return crate::gateway::not_found(request_id),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method".to_owned()),
             Self::Conflict(why) => (StatusCode::CONFLICT, why.clone()),

@@ -6,6 +6,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::deployments::{BY, seen, turn, write_down};
@@ -37,13 +38,21 @@ impl Wish {
     /// # Errors
     /// [`Fault::Bad`] where it makes no sense.
     pub(super) async fn read(body: Incoming) -> Result<Self, Fault> {
-        let read = Limited::new(body, MOST).collect().await.map_err(|error| Fault::Bad(error.to_string()))?;
-        let bytes = read.to_bytes();
-        if bytes.is_empty() {
-            return Ok(Self::default());
-        }
-        serde_json::from_slice(&bytes).map_err(|error| Fault::Bad(format!("the body is no such JSON: {error}")))
+        Ok(read_json(body).await?.unwrap_or_default())
     }
+}
+
+/// A small body as JSON; `None` where there is none.
+///
+/// # Errors
+/// [`Fault::Bad`] where it makes no sense, with the place where it ceases to.
+pub(super) async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<Option<T>, Fault> {
+    let read = Limited::new(body, MOST).collect().await.map_err(|error| Fault::Bad(error.to_string()))?;
+    let bytes = read.to_bytes();
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| Fault::Bad(format!("the body is no such JSON: {error}")))
 }
 
 /// `GET /admin/holds`.

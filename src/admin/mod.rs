@@ -7,6 +7,7 @@ pub mod client;
 mod deployments;
 mod fault;
 mod holds;
+mod keys;
 mod openapi;
 mod streams;
 pub mod surface;

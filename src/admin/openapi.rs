@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 20] = [
+const PATHS: [(&str, &str, &str); 25] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
+    ("get", "/openapi.json", "The OpenAPI documents of all APIs that the caller's key opens, as one"),
     ("get", "/metrics", "What is counted, for Prometheus; as JSON where that is accepted"),
     ("get", "/api/diagnostics/{id}", "The container, its last lines, and the row of one API"),
     ("get", "/admin/openapi.json", "This document"),
@@ -24,6 +25,10 @@ const PATHS: [(&str, &str, &str); 20] = [
     ("get", "/admin/holds", "What is held or stopped, by whom, and why"),
     ("put", "/admin/holds/{id}", "Keep what serves, or go back to a revision, until the folder changes"),
     ("delete", "/admin/holds/{id}", "End a hold or a stop"),
+    ("get", "/admin/keys", "The keys in force, and when each was last used; never the keys themselves"),
+    ("post", "/admin/keys", "Make a key, and show it, once"),
+    ("post", "/admin/keys/{key}/rotate", "Make a key in the place of another, which goes on opening for a while"),
+    ("delete", "/admin/keys/{key}", "Revoke a key, at once"),
 ];
 
 /// The document.
@@ -35,13 +40,13 @@ pub(super) fn document() -> Value {
             "operationId": format!("{method}{}", path.replace(['/', '{', '}', '.'], "_")),
             "responses": { "200": { "description": "It is as asked" }, "default": { "$ref": "#/components/responses/Fault" } },
         });
-        if !["/", "/health"].contains(&path) {
+        if !["/", "/health", "/openapi.json"].contains(&path) {
             operation["security"] = json!([{ "adminKey": [] }]);
         }
         let mut parameters = Vec::new();
-        if path.contains("{id}") {
+        for name in ["id", "key"].into_iter().filter(|name| path.contains(&format!("{{{name}}}"))) {
             let schema = json!({ "type": "string" });
-            parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": schema }));
+            parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
         }
         let query: &[&str] = match path {
             "/admin/events" => &["api", "after", "limit"],
@@ -55,9 +60,21 @@ pub(super) fn document() -> Value {
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
         }
-        if ["put", "post"].contains(&method) && (path.ends_with("/stop") || method == "put") {
-            let schema = json!({ "$ref": "#/components/schemas/Wish" });
+        let schema = match (method, path) {
+            ("post", "/admin/keys") => Some("KeyWish"),
+            ("post", "/admin/keys/{key}/rotate") => Some("Rotation"),
+            ("post", "/admin/deployment/{id}/stop") | ("put", _) => Some("Wish"),
+            _ => None,
+        };
+        if let Some(schema) = schema {
+            let schema = json!({ "$ref": format!("#/components/schemas/{schema}") });
             operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
+        }
+        if schema.is_some_and(|schema| schema != "Wish") {
+            operation["responses"]["201"] = json!({ "description": "The key, as `secret`; it is shown this once" });
+            if let Some(responses) = operation["responses"].as_object_mut() {
+                responses.remove("200");
+            }
         }
         paths.entry(path.to_owned()).or_insert_with(|| json!({}))[method] = operation;
     }
@@ -76,6 +93,28 @@ pub(super) fn document() -> Value {
                     "type": "object",
                     "required": ["error"],
                     "properties": { "error": { "type": "string" }, "request_id": { "type": "string" } },
+                },
+                "KeyWish": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "required": ["name"],
+                    "properties": {
+                        "name": { "type": "string", "minLength": 1, "maxLength": 200 },
+                        "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+                        "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },
+                        "methods": { "type": "array", "items": { "type": "string" } },
+                        "paths": { "type": "array", "items": { "type": "string" } },
+                        "plan": { "type": "string" },
+                        "limit": { "type": "string", "description": "requests and a span, as in 60/1m" },
+                    },
+                },
+                "Rotation": {
+                    "type": "object",
+                    "additionalProperties": false,
+                    "properties": {
+                        "overlap": { "type": "string", "default": "24h" },
+                        "expires": { "type": "string" },
+                    },
                 },
                 "Wish": {
                     "type": "object",
@@ -103,7 +142,10 @@ mod tests {
     fn the_document_has_what_the_surface_knows() {
         for (method, path, _) in PATHS {
             let method: Method = method.to_uppercase().parse().unwrap();
-            assert!(Call::of(&method, &path.replace("{id}", "hello")).is_some(), "{method} {path}");
+            assert!(
+                Call::of(&method, &path.replace("{id}", "hello").replace("{key}", "k_1")).is_some(),
+                "{method} {path}"
+            );
         }
         let operations: usize =
             document()["paths"].as_object().unwrap().values().map(|p| p.as_object().unwrap().len()).sum();

@@ -21,8 +21,9 @@ use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
 use super::streams::{self, Query};
-use super::{deployments, openapi};
-use crate::gateway::{Body, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
+use super::{deployments, keys, openapi};
+use crate::callers::Callers;
+use crate::gateway::{Body, Catalog, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
@@ -40,6 +41,8 @@ struct Work {
 pub struct Surface {
     routes: Arc<Routes>,
     records: Arc<dyn Records>,
+    callers: Arc<Callers>,
+    catalog: Catalog,
     /// What is at work, once something is: before that the engine has still to answer.
     work: ArcSwapOption<Work>,
     /// Compared as digests: of equal length, so that the comparison takes the same time whatever is shown.
@@ -50,9 +53,16 @@ pub struct Surface {
 impl Surface {
     /// The surface of a daemon that has just begun.
     #[must_use]
-    pub fn new(routes: Arc<Routes>, records: Arc<dyn Records>, admin_key: &str, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        routes: Arc<Routes>,
+        records: Arc<dyn Records>,
+        callers: Arc<Callers>,
+        catalog: Catalog,
+        admin_key: &str,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         let admin_key = Digest::of(admin_key.as_bytes());
-        Arc::new(Self { routes, records, work: ArcSwapOption::empty(), admin_key, metrics })
+        Arc::new(Self { routes, records, callers, catalog, work: ArcSwapOption::empty(), admin_key, metrics })
     }
 
     /// Says that this daemon reconciles.
@@ -63,6 +73,12 @@ impl Surface {
     /// Says that this daemon serves, and that another one reconciles.
     pub fn set_to_follow(&self, controller: Arc<Controller>) {
         self.work.store(Some(Arc::new(Work { controller, tree: None })));
+    }
+
+    /// What is left of it for callers, where it has an address of its own.
+    #[must_use]
+    pub fn front(self: Arc<Self>) -> Front {
+        Front(self)
     }
 
     /// What is at work, once something is.
@@ -93,6 +109,7 @@ impl Surface {
             Call::Root => return Ok(self.root()),
             Call::Health => return Ok(self.health().await),
             Call::Metrics => return Ok(self.metrics(&parts.headers)),
+            Call::Catalog => self.catalog.document(&parts.headers).await,
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
@@ -124,6 +141,10 @@ impl Surface {
             Call::Holds => holds::list(&*self.working()?).await?,
             Call::Hold(id) => holds::put(&self.leading()?.0, &id, Wish::read(body).await?).await?,
             Call::Release(id) => holds::release(&self.leading()?.0, &id).await?,
+            Call::Keys => keys::list(&*self.records, &self.callers).await?,
+            Call::MakeKey => return keys::make(&*self.records, &self.callers, body).await,
+            Call::RotateKey(id) => return keys::rotate(&*self.records, &self.callers, &id, body).await,
+            Call::RevokeKey(id) => keys::revoke(&*self.records, &self.callers, &id).await?,
         };
         Ok(json_answer(StatusCode::OK, &shown))
     }
@@ -264,5 +285,18 @@ async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyL
 impl Handler for Arc<Surface> {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
         Box::pin(Arc::clone(self).answer(request))
+    }
+}
+
+/// What callers see of the surface where it has an address of its own: that there is a daemon, and whether it is well.
+pub struct Front(Arc<Surface>);
+
+impl Handler for Front {
+    fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
+        if is_guarded(request.uri().path()) {
+            let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
+            return Box::pin(async move { Fault::NotFound.answer(&id) });
+        }
+        Box::pin(Arc::clone(&self.0).answer(request))
     }
 }

@@ -5,15 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::Output;
-use super::callers::join;
 use super::context::Context;
 use super::serve::REFRESH_EVERY;
-use crate::records::{Key, KeyScope, NewKey, Records};
+use crate::callers::{KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
+use crate::records::{Key, KeyScope, NewKey};
 use crate::report::style::{BOLD, NAME, paint, plain};
-use crate::settings::{Settings, moment};
 use crate::tree::{ApiId, Digest, KeyMethod, KeyPath, KeyTerms, RateLimit, Seconds};
 
 /// Arguments of `skep keys`.
@@ -97,37 +96,21 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Command::Create(_) => Context::open(root)?,
         _ => Context::open_existing(root)?,
     };
-    let records = context.records()?;
+    let (records, settings) = (context.records()?, &context.settings);
     match &args.command {
         Command::Create(create) => {
-            let made = create.make(&context.settings)?;
-            records.add_key(&made.key).await?;
+            let made = make_key(&records, settings, create.wish()).await?;
             show(&made, &context, create.output).await;
         }
-        Command::List { output } => list(&keys(&records, &context.settings).await?, *output)?,
+        Command::List { output } => list(&keys_in_force(&records, settings).await?, *output)?,
         Command::Rotate { id, overlap, expires, output } => {
-            let known = keys(&records, &context.settings).await?;
-            let Some(old) = known.iter().find(|key| key.id == *id) else { bail!(no_key(id)) };
-            if old.declared {
-                bail!("{id} is declared in skep.yaml; put the hash of another key there beside it");
-            }
-            let now = Timestamp::now();
-            let until = now + SignedDuration::try_from(overlap.0).context("that is too long an overlap")?;
-            let mut made = old.rotate(now);
-            made.key.terms.expires = expires.or(made.key.terms.expires);
-            if !records.rotate_key(id, &made.key, until).await? {
-                bail!("{id} was rotated or revoked before; `skep keys list` lists the key that has taken its place");
-            }
+            let rotation = Rotation { overlap: *overlap, expires: *expires };
+            let (made, until) = rotate_key(&records, settings, id, &rotation).await?;
             show(&made, &context, *output).await;
             anstream::eprintln!("Key {id} opens what it did until {until:.0}.");
         }
         Command::Revoke { id } => {
-            if context.settings.keys.iter().any(|key| Key::declared(key).id == *id) {
-                bail!("{id} is declared in skep.yaml; take it out there");
-            }
-            if !records.revoke_key(id, Timestamp::now()).await? {
-                bail!(no_key(id));
-            }
+            revoke_key(&records, settings, id).await?;
             anstream::eprintln!("Key {id} opens nothing from now on.");
         }
         Command::Hash => {}
@@ -136,53 +119,17 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 impl Create {
-    fn make(&self, settings: &Settings) -> anyhow::Result<NewKey> {
-        if let Some(plan) = &self.plan
-            && !settings.plans.contains_key(plan)
-        {
-            let known: Vec<&str> = settings.plans.keys().map(String::as_str).collect();
-            bail!("skep.yaml names no plan {plan:?}; {}", crate::tree::suggest::hint(plan, &known));
-        }
-        let scope = if self.apis.is_empty() { KeyScope::All } else { KeyScope::Apis(self.apis.clone()) };
-        let mut made = NewKey::generate(&self.name, scope, Timestamp::now());
-        made.key.terms = KeyTerms {
+    fn wish(&self) -> KeyWish {
+        KeyWish {
+            name: self.name.clone(),
+            apis: (!self.apis.is_empty()).then(|| self.apis.clone()),
             expires: self.expires,
             methods: self.methods.clone(),
             paths: self.paths.clone(),
             plan: self.plan.clone(),
             limit: self.limit,
-        };
-        Ok(made)
+        }
     }
-}
-
-fn no_key(id: &str) -> String {
-    format!("there is no key {id}; `skep keys list` lists all")
-}
-
-/// Reads when a key expires: after a span of time, or at a moment that is still to come.
-fn expiry(text: &str) -> Result<Timestamp, String> {
-    let now = Timestamp::now();
-    let at = match text.parse::<Seconds>() {
-        Ok(span) => SignedDuration::try_from(span.0).ok().and_then(|span| now.checked_add(span).ok()),
-        Err(_) => moment(text),
-    };
-    match at {
-        Some(at) if at > now => Ok(at),
-        Some(_) => Err("that is over already".to_owned()),
-        None => Err("write a span, as in 90d, or a day, as in 2027-01-31".to_owned()),
-    }
-}
-
-/// All keys in force, and when each was last used.
-async fn keys(records: &dyn Records, settings: &Settings) -> anyhow::Result<Vec<Key>> {
-    let mut keys = join(records.keys().await?, settings);
-    let uses = records.key_uses().await?;
-    for key in &mut keys {
-        key.last_used = uses.get(&key.hash).copied();
-    }
-    keys.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(keys)
 }
 
 /// Prints a key, once it opens.

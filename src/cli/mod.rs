@@ -1,7 +1,6 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
 pub mod apply;
-pub mod callers;
 pub mod check;
 pub mod completions;
 pub mod context;
@@ -9,6 +8,7 @@ pub mod doctor;
 pub mod events;
 pub mod hold;
 pub mod keys;
+mod listen;
 pub mod logs;
 pub mod plan;
 pub mod rollback;

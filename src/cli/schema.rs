@@ -125,6 +125,7 @@ What belongs to one host, or is secret. A variable that is empty counts as not s
 | --- | --- | --- |
 | `SKEP_ROOT` | `.` | The folder that holds `skep.yaml` and `apis/`; `--root` goes before it. |
 | `SKEP_LISTEN` | `127.0.0.1:8663` | Where the gateway listens; `:8663` is all addresses. |
+| `SKEP_ADMIN_LISTEN` | with the gateway | Where the control surface (`/admin/`, `/metrics`, `/api/`) listens, and the gateway then knows nothing of it. |
 | `SKEP_STATE_DIR` | `.skep` below the root | Where skep keeps its records, keys of this host and lock. |
 | `SKEP_ADMIN_KEY`, `ADMIN_API_KEY` | made, and kept in the state folder | The admin key, 16 characters at least. Set one of the two. |
 | `SKEP_TLS_CERTIFICATE`, `SKEP_TLS_KEY` | `gateway.tls` | The PEM files that TLS is spoken with. Set both or neither. |

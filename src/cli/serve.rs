@@ -1,31 +1,32 @@
 //! `skep serve`: the daemon. Serves callers, and keeps the world as the tree says.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::callers::Callers;
 use super::context::{Context, Parts};
+use super::listen::{Listeners, gateway_of};
 use super::term::Terms;
 use crate::admin::Surface;
+use crate::callers::Callers;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, EngineError, Progress};
-use crate::gateway::{Gateway, Keys, Limits, RouteState, Routes, Tls};
-use crate::installation::{Holder, InstallationError};
+use crate::gateway::{Catalog, Keys, RouteState, Routes};
+use crate::installation::{Holder, InstallationError, Lock};
 use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
-use crate::settings::{GatewaySettings, Settings, TlsFiles};
+use crate::settings::Settings;
 use crate::tree::ApiId;
 
 /// What the key of `--welcome` is called, so that the next start can replace it.
@@ -52,7 +53,7 @@ const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration
 /// Arguments of `skep serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
 )]
 pub struct Args {
     /// Make a fresh key, and print commands to try.
@@ -83,23 +84,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let context = Context::open(root)?;
     allow_many_files();
     stand_firm();
-    let listen = context.settings.listen;
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("cannot listen on {listen}; set SKEP_LISTEN to another address"))?;
-    let address = listener.local_addr()?;
-    // Without the lock, this daemon serves callers, and stands by to take over.
-    let lock = match context.installation.lock(&context.holder("serve", Some(address))) {
-        Ok(lock) => Some(lock),
-        Err(InstallationError::Busy(holder)) if holder.command == "serve" => {
-            tracing::info!(
-                "`skep serve` (process {}) reconciles; this daemon serves callers, and stands by",
-                holder.pid
-            );
-            None
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let listeners = Listeners::open(&context.settings).await?;
+    let (address, control_address) = (listeners.address, listeners.control_address);
+    let lock = lock(&context, control_address)?;
     let records = context.records()?;
 
     let stop = CancellationToken::new();
@@ -114,18 +101,28 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     callers.load().await?;
     expect_what_served(&records, &routes).await?;
     let metrics = Metrics::new()?;
-    let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key, Arc::clone(&metrics));
-    let gateway = gateway(&settings, Arc::clone(&routes), Arc::clone(&keys))?;
-    let gateway = Arc::new(gateway.counting(Arc::clone(&metrics)).with_tokens(Arc::clone(&callers.tokens)));
+    let surface = Surface::new(
+        Arc::clone(&routes),
+        Arc::new(records.clone()),
+        Arc::clone(&callers),
+        Catalog::new(Arc::clone(&routes), Arc::clone(&keys), Arc::clone(&callers.tokens)),
+        &admin_key,
+        Arc::clone(&metrics),
+    );
+    let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
+    let gateway = gateway.with_tokens(Arc::clone(&callers.tokens));
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
-        let (surface, stop, open) = (Arc::clone(&surface), stop.clone(), Arc::clone(&open));
+        let (settings, surface, stop, open) =
+            (Arc::clone(&settings), Arc::clone(&surface), stop.clone(), Arc::clone(&open));
         async move {
             // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
             // refused. But not for ever: with the engine away, an honest 503 is better than silence.
             let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
-            gateway.serve(listener, Arc::new(surface), stop).await;
+            if let Err(error) = listeners.serve(&settings, gateway, surface, stop).await {
+                tracing::error!("{error:#}");
+            }
         }
     });
 
@@ -143,7 +140,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     serve_what_served(&controller, &open).await?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
-    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
+    let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
@@ -173,7 +170,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(secret) = secret {
         tokio::select! { () = stop.cancelled() => {} _ = controller.rested(&ids) => {} }
         if !stop.is_cancelled() {
-            anstream::print!("{}", welcome(&settings, &world.routes, address, &secret, &admin_key));
+            anstream::print!("{}", welcome(&settings, &world.routes, [address, control_address], &secret, &admin_key));
         }
     }
     tokio::select! {
@@ -191,17 +188,17 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The gateway, as the settings have it.
-fn gateway(settings: &Settings, routes: Arc<Routes>, keys: Arc<Keys>) -> anyhow::Result<Gateway> {
-    let GatewaySettings { tls, connections, connections_per_address } = &settings.gateway;
-    let (connections, connections_per_address) = (*connections as usize, *connections_per_address as usize);
-    let gateway = Gateway::new(routes, keys, Limits { connections, connections_per_address, ..Limits::default() });
-    Ok(match tls {
-        Some(TlsFiles { certificate, key }) => {
-            gateway.with_tls(Tls::load(certificate, key).context("cannot speak TLS; see gateway.tls")?)
+/// The lock of the installation. Without it, this daemon serves callers, and stands by to take over.
+fn lock(context: &Context, address: SocketAddr) -> anyhow::Result<Option<Lock>> {
+    match context.installation.lock(&context.holder("serve", Some(address))) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(InstallationError::Busy(holder)) if holder.command == "serve" => {
+            let pid = holder.pid;
+            tracing::info!("`skep serve` (process {pid}) reconciles; this daemon serves callers, and stands by");
+            Ok(None)
         }
-        None => gateway,
-    })
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn start_log(format: LogFormat) {
@@ -358,7 +355,7 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
 fn welcome(
     settings: &Settings,
     routes: &Routes,
-    address: std::net::SocketAddr,
+    [address, control]: [SocketAddr; 2],
     secret: &str,
     admin_key: &str,
 ) -> String {
@@ -376,7 +373,7 @@ fn welcome(
     for id in serving.iter().take(1) {
         text.push_str(&format!("  curl -H 'Authorization: Bearer {secret}' {url}/run/{id}/openapi.json\n"));
     }
-    text.push_str(&format!("  curl -X POST -H 'Authorization: Bearer {admin_key}' {url}/admin/apply\n\n"));
+    text.push_str(&format!("  curl -X POST -H 'Authorization: Bearer {admin_key}' http://{control}/admin/apply\n\n"));
     text.push_str("Change a file below apis/ and call again. Ctrl-C stops skep; containers go on running.\n\n");
     text
 }

@@ -6,11 +6,14 @@
 //! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
 //! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
 //! `download` carry the bodies, `tunnel` a WebSocket.
+//!
+//! Beside that, `catalog` joins what the APIs say of themselves, with `openapi`.
 
 mod access;
 mod activity;
 mod balance;
 mod body;
+mod catalog;
 mod connection;
 mod crowd;
 mod download;
@@ -32,6 +35,7 @@ mod jwks;
 pub mod keys;
 mod line;
 mod meter;
+mod openapi;
 mod pass;
 pub mod pool;
 mod rate;
@@ -60,6 +64,7 @@ use crate::settings::JwtSettings;
 
 pub use access::RequestId;
 pub use body::{Body, BodyError};
+pub use catalog::Catalog;
 pub use keys::Keys;
 pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};

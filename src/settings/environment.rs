@@ -31,6 +31,16 @@ pub(super) fn lay_over(
             None => bad("SKEP_LISTEN", "this is no address to listen on", "write it as in 127.0.0.1:8663 or :8663"),
         }
     }
+    if let Some(value) = get("SKEP_ADMIN_LISTEN") {
+        let hint = "write it as in 127.0.0.1:8664 or :8664";
+        match listen(&value) {
+            None => bad("SKEP_ADMIN_LISTEN", "this is no address to listen on", hint),
+            Some(address) if address == settings.listen && address.port() != 0 => {
+                bad("SKEP_ADMIN_LISTEN", "the gateway listens there", "leave it away, or take another port");
+            }
+            Some(address) => settings.admin_listen = Some(address),
+        }
+    }
     if let Some(value) = get("SKEP_STATE_DIR") {
         settings.state = value.into();
     }
@@ -118,6 +128,7 @@ mod tests {
     fn every_variable_is_taken() {
         let settings = load(&[
             ("SKEP_LISTEN", ":9000"),
+            ("SKEP_ADMIN_LISTEN", "localhost:9001"),
             ("SKEP_STATE_DIR", "/var/lib/skep"),
             ("ADMIN_API_KEY", "0123456789abcdef"),
             ("SKEP_INDEX_URL", "https://user:secret@index.test/simple"),
@@ -131,6 +142,7 @@ mod tests {
         let files = TlsFiles { certificate: "/etc/tls.crt".into(), key: "/etc/tls.key".into() };
         assert_eq!(settings.gateway.tls, Some(files));
         assert_eq!(settings.listen.to_string(), "0.0.0.0:9000");
+        assert_eq!(settings.admin_listen.map(|address| address.to_string()).as_deref(), Some("127.0.0.1:9001"));
         assert_eq!(settings.state, Path::new("/var/lib/skep"));
         assert_eq!(settings.admin_key.as_deref(), Some("0123456789abcdef"));
         assert_eq!(settings.build.index_url.as_deref(), Some("https://user:secret@index.test/simple"));
@@ -148,6 +160,7 @@ mod tests {
     fn what_cannot_be_is_refused_and_no_secret_repeated() {
         let findings = load(&[
             ("SKEP_LISTEN", "8663"),
+            ("SKEP_ADMIN_LISTEN", "127.0.0.1:8663"),
             ("SKEP_ADMIN_KEY", "hunter2"),
             ("SKEP_JWT_SECRET", "hunter2"),
             ("SKEP_INDEX_URL", "ftp://user:secret@index.test"),
@@ -156,7 +169,7 @@ mod tests {
             ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
         .unwrap_err();
-        assert_eq!(findings.len(), 7);
+        assert_eq!(findings.len(), 8);
         let text = format!("{findings:?}");
         assert!(!text.contains("hunter2") && !text.contains("secret"), "{text}");
         assert!(text.contains("did you mean `loopback`?"), "{text}");

@@ -149,3 +149,111 @@ fn events_and_output_are_streamed_while_somebody_watches() {
     let lines = desk.get("/admin/logs/hello?tail=5");
     assert!(!lines["lines"].as_array().unwrap().is_empty(), "{lines}");
 }
+
+#[test]
+fn keys_are_made_rotated_and_revoked_over_the_surface() {
+    let desk = Desk::open();
+    let world = &desk.world;
+    world.settings("hello", "route: { auth: key }\n");
+    world.expect_status("hello", "/", 401);
+    let post = |path: &str, body: &Value, status: u16| {
+        world.send(&Request::json(path, body).key(&desk.key)).expect(status).json()
+    };
+    let ask = |key: &Value| world.send(&Request::get("/run/hello/").key(key.as_str().unwrap())).status;
+
+    let wish = json!({ "name": "shop", "apis": ["hello"], "expires": "90d", "methods": ["get"], "limit": "100/1m" });
+    let made = post("/admin/keys", &wish, 201);
+    assert_eq!(ask(&made["secret"]), 200);
+    let id = made["key"]["id"].as_str().unwrap();
+    let known = &desk.get("/admin/keys")["keys"];
+    assert_eq!((&known[0]["id"], &known[0]["name"]), (&json!(id), &json!("shop")));
+    assert!(!known.to_string().contains(made["secret"].as_str().unwrap()), "{known}");
+
+    let rotated = post(&format!("/admin/keys/{id}/rotate"), &json!({ "overlap": "1h" }), 201);
+    assert_eq!((ask(&made["secret"]), ask(&rotated["secret"])), (200, 200));
+    assert_eq!(rotated["key"]["methods"], json!(["GET"]));
+    desk.ask("DELETE", &format!("/admin/keys/{id}")).expect(200);
+    assert_eq!((ask(&made["secret"]), ask(&rotated["secret"])), (401, 200));
+
+    for (body, why) in [
+        (json!({}), "missing field `name`"),
+        (json!({ "name": "" }), "1 to 200 characters"),
+        (json!({ "name": "x", "apis": [] }), "opens nothing"),
+        (json!({ "name": "x", "plan": "gold" }), "no plan"),
+        (json!({ "name": "x", "expires": "1999-01-01" }), "over already"),
+        (json!({ "name": "x", "scope": "all" }), "unknown field"),
+    ] {
+        let error = post("/admin/keys", &body, 400)["error"].to_string();
+        assert!(error.contains(why), "{body}: {error}");
+    }
+    desk.ask("POST", "/admin/keys").expect(400);
+    desk.ask("DELETE", "/admin/keys/k_00000000").expect(404);
+    // Who asks twice is not told that it went wrong.
+    desk.ask("DELETE", &format!("/admin/keys/{id}")).expect(200);
+    world.send(&Request::new("GET", "/admin/keys")).expect(401);
+}
+
+#[test]
+fn one_document_describes_what_a_caller_may_call() {
+    let world = World::new();
+    let items = "from fastapi import FastAPI\nfrom pydantic import BaseModel\n\napp = FastAPI(title='Shop')\n\n\n\
+        class Item(BaseModel):\n    name: str\n\n\n@app.get('/items')\nasync def items() -> list[Item]:\n    return []\n";
+    world.code("hello", items);
+    world.code("secret", items);
+    world.settings("secret", "route: { auth: key }\n");
+    world.code("plain", &saying("plain"));
+    world.serve();
+    for id in ["hello", "secret", "plain"] {
+        world.expect_rest(id, "synced", "healthy");
+    }
+    let paths = |document: &Value| document["paths"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let public = world.send(&Request::get("/openapi.json")).expect(200).json();
+    assert!(paths(&public).contains(&"/run/hello/items".to_owned()), "{public}");
+    assert!(!public.to_string().contains("secret"), "{public}");
+    let schema =
+        &public["paths"]["/run/hello/items"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["items"]["$ref"], "#/components/schemas/hello.Item");
+    assert!(public["components"]["schemas"]["hello.Item"].is_object());
+    assert_eq!(public["servers"], json!([{ "url": "/" }]));
+    // What it says, is so.
+    world.send(&Request::get("/run/hello/items")).expect(200);
+
+    let key = world.run(&["keys", "create", "--name", "k", "--api", "secret"]).expect(0).out.trim().to_owned();
+    let all = world.send(&Request::get("/openapi.json").key(&key)).expect(200).json();
+    let operation = &all["paths"]["/run/secret/items"]["get"];
+    assert_eq!(operation["security"], json!([{ "skep.key": [] }]), "{all}");
+
+    world.code("hello", &items.replace("/items", "/things"));
+    world.until("the new revision is described", || {
+        paths(&world.send(&Request::get("/openapi.json")).json()).contains(&"/run/hello/things".to_owned())
+    });
+}
+
+#[test]
+fn the_surface_may_have_an_address_of_its_own() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve_with(&[("SKEP_ADMIN_LISTEN", "127.0.0.1:0")]);
+    world.expect_rest("hello", "synced", "healthy");
+    let control = world.address();
+    let gateway = world.wait("it says where it listens", || {
+        let log = world.log();
+        log.rsplit_once("on http://")?.1.split_whitespace().next()?.parse().ok()
+    });
+    assert_ne!(control, gateway);
+    let key = std::fs::read_to_string(world.state().join("admin.key")).unwrap().trim().to_owned();
+    for path in ["/admin/deployments", "/metrics", "/api/diagnostics/hello"] {
+        Request::get(path).key(&key).send(control).expect(200);
+        Request::get(path).send(control).expect(401);
+        Request::get(path).key(&key).send(gateway).expect(404);
+    }
+    for address in [control, gateway] {
+        assert_eq!(Request::get("/health").send(address).expect(200).json()["status"], "healthy");
+    }
+    assert_eq!(Request::get("/run/hello/").send(gateway).expect(200).text(), "one");
+    Request::get("/run/hello/").send(control).expect(401);
+    // Commands find it.
+    world.code("hello", &saying("two"));
+    world.run(&["apply"]).expect(0);
+    assert_eq!(Request::get("/run/hello/").send(gateway).expect(200).text(), "two");
+}

@@ -141,10 +141,19 @@ impl World {
     /// Starts the daemon, and waits until it has said where it listens.
     #[track_caller]
     pub fn serve(&self) {
+        self.serve_with(&[]);
+    }
+
+    /// The same with variables of its environment. Where the control surface has an address of its own, that is what
+    /// the daemon's address is taken to be.
+    #[track_caller]
+    pub fn serve_with(&self, environment: &[(&str, &str)]) {
         let mut daemon = self.daemon();
         assert!(daemon.is_none(), "a daemon is at work already");
         let log = fs::File::options().create(true).append(true).open(self.folder.path().join("serve.log")).unwrap();
-        let mut process = self.command(&["serve"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut command = self.command(&["serve"]);
+        command.envs(environment.iter().copied()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut process = command.spawn().unwrap();
         let pid = u64::from(process.id());
         let address = self.wait("the daemon listens", || {
             assert!(process.try_wait().unwrap().is_none(), "the daemon ended:\n{}", self.log());

@@ -1,11 +1,15 @@
 //! Callers: the keys of the records and those that `skep.yaml` declares, as the gateway is to know them, and tokens.
 
+mod desk;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
+
+pub use desk::{KeyError, KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
 
 use crate::gateway::{Keys, Tokens};
 use crate::records::{Key, Records, RecordsError};
@@ -46,13 +50,19 @@ impl Callers {
     /// Where the records cannot be read; the keys that are known then stay in force.
     pub async fn load(&self) -> Result<(), RecordsError> {
         let recorded = self.records.keys().await?;
-        let settings = Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner));
+        let settings = self.settings();
         let mut keys = join(recorded, &settings);
         for key in &mut keys {
             key.terms.limit = limit(key, &settings.plans);
         }
         self.keys.set(keys);
         Ok(())
+    }
+
+    /// What `skep.yaml` says now, as far as callers go.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows `skep.yaml`, writes down when keys were used, and keeps the keys of the issuer fresh, until `stop`.
@@ -112,7 +122,7 @@ impl Callers {
 
 /// The keys of the records, and those that are declared: by its hash, each once, as `skep.yaml` has it.
 #[must_use]
-pub fn join(recorded: Vec<Key>, settings: &Settings) -> Vec<Key> {
+fn join(recorded: Vec<Key>, settings: &Settings) -> Vec<Key> {
     let now = jiff::Timestamp::now();
     let declared = settings.keys.iter().filter(|key| !key.terms.is_over(now)).map(Key::declared);
     let mut keys: Vec<Key> = declared.collect();

@@ -1,0 +1,233 @@
+//! What people do with callers' keys, from the command line and over the control surface.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::join;
+use crate::records::{Key, KeyScope, NewKey, Records, RecordsError};
+use crate::settings::{Settings, moment};
+use crate::tree::{ApiId, KeyMethod, KeyPath, KeyTerms, RateLimit, Seconds, suggest};
+
+/// The longest name of a key, in characters.
+const LONGEST_NAME: usize = 200;
+
+/// Why a key is not made, rotated or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A key needs a name, since people must know which one to revoke.
+    #[error("a key has a name of 1 to 200 characters, none of them a control character")]
+    Name,
+    /// It would open nothing from the start.
+    #[error("a key for no API at all opens nothing; leave `apis` away for all of them")]
+    NoApi,
+    /// Nobody has made such a plan.
+    #[error("skep.yaml names no plan {plan:?}; {hint}")]
+    NoPlan {
+        /// The plan as it was asked for.
+        plan: String,
+        /// What it may have been meant to be.
+        hint: String,
+    },
+    /// A plan says what a limit says.
+    #[error("a key has a limit of its own or a plan, not both")]
+    LimitAndPlan,
+    /// It would be over before it begins.
+    #[error("that is too long a time")]
+    TooLong,
+    /// There is no such key in force.
+    #[error("there is no key {0}; `skep keys list` lists all")]
+    Unknown(String),
+    /// It stands in a file, which no command changes.
+    #[error("{0} is declared in skep.yaml; change it there, a new one by its hash beside it")]
+    Declared(String),
+    /// Somebody was faster.
+    #[error("{0} was rotated or revoked before; `skep keys list` lists the key that has taken its place")]
+    Gone(String),
+    /// The records cannot be read or written.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+}
+
+/// What a new key is to be.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyWish {
+    /// What people call it.
+    pub name: String,
+    /// The APIs that it opens; all where nothing is said.
+    #[serde(default)]
+    pub apis: Option<Vec<ApiId>>,
+    /// From when on it opens nothing.
+    #[serde(default, deserialize_with = "read_expiry")]
+    pub expires: Option<Timestamp>,
+    /// The methods that it may be used with; none named is all.
+    #[serde(default)]
+    pub methods: Vec<KeyMethod>,
+    /// How paths begin that it may be used for; none named is all.
+    #[serde(default)]
+    pub paths: Vec<KeyPath>,
+    /// The plan of `skep.yaml` that says how many requests it may make.
+    #[serde(default)]
+    pub plan: Option<String>,
+    /// How many requests it may make.
+    #[serde(default, deserialize_with = "read_limit")]
+    pub limit: Option<RateLimit>,
+}
+
+/// How a key is to be replaced.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotation {
+    /// How long the old one goes on opening.
+    #[serde(default = "Rotation::overlap")]
+    pub overlap: Seconds,
+    /// From when on the new one opens nothing; as the old one, where nothing is said.
+    #[serde(default, deserialize_with = "read_expiry")]
+    pub expires: Option<Timestamp>,
+}
+
+impl Rotation {
+    const fn overlap() -> Seconds {
+        Seconds::new(24 * 3600)
+    }
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { overlap: Self::overlap(), expires: None }
+    }
+}
+
+/// All keys in force, and when each was last used.
+///
+/// # Errors
+/// Where the records cannot be read.
+pub async fn keys_in_force(records: &dyn Records, settings: &Settings) -> Result<Vec<Key>, RecordsError> {
+    let mut keys = join(records.keys().await?, settings);
+    let uses = records.key_uses().await?;
+    for key in &mut keys {
+        key.last_used = uses.get(&key.hash).copied();
+    }
+    keys.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(keys)
+}
+
+/// Makes a key.
+///
+/// # Errors
+/// Where it makes no sense, or cannot be written down.
+pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish) -> Result<NewKey, KeyError> {
+    let KeyWish { name, apis, expires, methods, paths, plan, limit } = wish;
+    if !(1..=LONGEST_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        return Err(KeyError::Name);
+    }
+    if plan.is_some() && limit.is_some() {
+        return Err(KeyError::LimitAndPlan);
+    }
+    if let Some(plan) = &plan
+        && !settings.plans.contains_key(plan)
+    {
+        let known: Vec<&str> = settings.plans.keys().map(String::as_str).collect();
+        return Err(KeyError::NoPlan { plan: plan.clone(), hint: suggest::hint(plan, &known) });
+    }
+    let scope = match apis {
+        Some(apis) if apis.is_empty() => return Err(KeyError::NoApi),
+        Some(apis) => KeyScope::Apis(apis),
+        None => KeyScope::All,
+    };
+    let mut made = NewKey::generate(&name, scope, Timestamp::now());
+    made.key.terms = KeyTerms { expires, methods, paths, plan, limit };
+    records.add_key(&made.key).await?;
+    Ok(made)
+}
+
+/// Makes a key in the place of another, and the moment from which on the other opens nothing.
+///
+/// # Errors
+/// Where there is no such key, or it cannot be written down.
+pub async fn rotate_key(
+    records: &dyn Records,
+    settings: &Settings,
+    id: &str,
+    rotation: &Rotation,
+) -> Result<(NewKey, Timestamp), KeyError> {
+    let known = join(records.keys().await?, settings);
+    let old = known.iter().find(|key| key.id == id).ok_or_else(|| KeyError::Unknown(id.to_owned()))?;
+    if old.declared {
+        return Err(KeyError::Declared(id.to_owned()));
+    }
+    let now = Timestamp::now();
+    let overlap = SignedDuration::try_from(rotation.overlap.0).map_err(|_| KeyError::TooLong)?;
+    let until = now.checked_add(overlap).map_err(|_| KeyError::TooLong)?;
+    let mut made = old.rotate(now);
+    made.key.terms.expires = rotation.expires.or(made.key.terms.expires);
+    if !records.rotate_key(id, &made.key, until).await? {
+        return Err(KeyError::Gone(id.to_owned()));
+    }
+    Ok((made, until))
+}
+
+/// Revokes a key.
+///
+/// # Errors
+/// Where there is no such key, or it cannot be written down.
+pub async fn revoke_key(records: &dyn Records, settings: &Settings, id: &str) -> Result<(), KeyError> {
+    if settings.keys.iter().any(|key| Key::declared(key).id == id) {
+        return Err(KeyError::Declared(id.to_owned()));
+    }
+    if !records.revoke_key(id, Timestamp::now()).await? {
+        return Err(KeyError::Unknown(id.to_owned()));
+    }
+    Ok(())
+}
+
+/// Reads when a key expires: after a span of time, as in `90d`, or at a moment that is still to come.
+///
+/// # Errors
+/// A sentence that says what can be written.
+pub fn expiry(text: &str) -> Result<Timestamp, String> {
+    let now = Timestamp::now();
+    let at = match text.parse::<Seconds>() {
+        Ok(span) => SignedDuration::try_from(span.0).ok().and_then(|span| now.checked_add(span).ok()),
+        Err(_) => moment(text),
+    };
+    match at {
+        Some(at) if at > now => Ok(at),
+        Some(_) => Err("that is over already".to_owned()),
+        None => Err("write a span, as in 90d, or a day, as in 2027-01-31".to_owned()),
+    }
+}
+
+fn read_expiry<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| expiry(&text).map_err(serde::de::Error::custom)).transpose()
+}
+
+fn read_limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<RateLimit>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_reads_as_the_command_line_does() {
+        let text = r#"{"name": "ci", "apis": ["hello"], "expires": "90d", "methods": ["get"], "limit": "60/1m"}"#;
+        let wish: KeyWish = serde_json::from_str(text).unwrap();
+        assert_eq!(wish.apis, Some(vec![ApiId::new("hello").unwrap()]));
+        assert!(wish.expires.is_some_and(|at| at > Timestamp::now()));
+        assert_eq!(wish.limit.map(|limit| limit.requests), Some(60));
+        for (bad, why) in [
+            (r#"{"name": "ci", "expires": "1999-01-01"}"#, "over already"),
+            (r#"{"name": "ci", "limit": "many"}"#, ""),
+            (r#"{"name": "ci", "methods": ["G E T"]}"#, "a method is a word"),
+            (r#"{"name": "ci", "scope": "all"}"#, "unknown field"),
+            (r#"{"apis": ["hello"]}"#, "missing field `name`"),
+        ] {
+            let error = serde_json::from_str::<KeyWish>(bad).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+    }
+}

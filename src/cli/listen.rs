@@ -1,0 +1,76 @@
+//! Where a daemon listens: for callers, and for whoever controls it, at one address or at two.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Surface;
+use crate::gateway::{Gateway, Keys, Limits, Routes, Tls};
+use crate::settings::{GatewaySettings, Settings, TlsFiles};
+
+/// The sockets of a daemon, open before anything else is done.
+pub(super) struct Listeners {
+    callers: TcpListener,
+    /// Where the control surface has an address of its own.
+    control: Option<TcpListener>,
+    /// Where callers come.
+    pub address: SocketAddr,
+    /// Where the control surface answers.
+    pub control_address: SocketAddr,
+}
+
+impl Listeners {
+    /// # Errors
+    /// Where an address is taken, or is none of this host's.
+    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let callers = bind(settings.listen, "SKEP_LISTEN").await?;
+        let control = match settings.admin_listen {
+            Some(address) => Some(bind(address, "SKEP_ADMIN_LISTEN").await?),
+            None => None,
+        };
+        let address = callers.local_addr()?;
+        let control_address = control.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
+        Ok(Self { callers, control, address, control_address })
+    }
+
+    /// Serves callers by `gateway`, and whoever controls it by `surface`, until `stop`.
+    pub(super) async fn serve(
+        self,
+        settings: &Settings,
+        gateway: Gateway,
+        surface: Arc<Surface>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let gateway = Arc::new(gateway);
+        let Some(control) = self.control else {
+            gateway.serve(self.callers, Arc::new(surface), stop).await;
+            return Ok(());
+        };
+        // It knows no API: the address is for whoever controls, and perhaps in reach of nobody else.
+        let own = Arc::new(gateway_of(settings, Arc::default(), Arc::default())?);
+        let front = Arc::new(Arc::clone(&surface).front());
+        tokio::join!(gateway.serve(self.callers, front, stop.clone()), own.serve(control, Arc::new(surface), stop));
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("cannot listen on {address}; set {variable} to another address"))
+}
+
+/// A gateway, as the settings have it.
+pub(super) fn gateway_of(settings: &Settings, routes: Arc<Routes>, keys: Arc<Keys>) -> anyhow::Result<Gateway> {
+    let GatewaySettings { tls, connections, connections_per_address } = &settings.gateway;
+    let (connections, connections_per_address) = (*connections as usize, *connections_per_address as usize);
+    let gateway = Gateway::new(routes, keys, Limits { connections, connections_per_address, ..Limits::default() });
+    Ok(match tls {
+        Some(TlsFiles { certificate, key }) => {
+            gateway.with_tls(Tls::load(certificate, key).context("cannot speak TLS; see gateway.tls")?)
+        }
+        None => gateway,
+    })
+}

@@ -1,0 +1,173 @@
+//! The catalog: what the APIs that a caller may call say of themselves, as one OpenAPI document.
+//!
+//! Apps are asked for their own `/openapi.json`, at most once for each revision and some minutes, so that whoever reads
+//! the catalog all the time costs them nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use http::header::{ACCEPT, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::forward::{Call, forward};
+use super::keys::{self, Keys, Shown};
+use super::openapi::{Part, fault, join};
+use super::pool::put_back;
+use super::route::{Route, RouteState, Routes};
+use super::tokens::Tokens;
+use super::upload::Upload;
+use crate::tree::{ApiId, Auth, Revision};
+
+/// Where apps describe themselves, as FastAPI has it.
+const PLACE: &str = "/openapi.json";
+
+/// The most bytes of one app's document.
+const MOST_EACH: usize = 512 << 10;
+
+/// The most bytes of all documents that are kept, and so about those of an answer.
+const MOST_TOGETHER: usize = 32 << 20;
+
+/// How long one app may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long all of them may; who has not answered by then is missing this time.
+const PATIENCE_TOGETHER: Duration = Duration::from_secs(10);
+
+/// How many apps are asked at once.
+const AT_ONCE: usize = 8;
+
+/// How long a document holds, and how long the reason why there is none.
+const HOLDS: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(10));
+
+/// What the APIs say of themselves.
+pub struct Catalog {
+    routes: Arc<Routes>,
+    keys: Arc<Keys>,
+    tokens: Arc<Tokens>,
+    /// Held while apps are asked, so that many readers ask once.
+    entries: Mutex<HashMap<ApiId, Entry>>,
+}
+
+struct Entry {
+    revision: Revision,
+    at: Instant,
+    /// The document and its length, or why there is none.
+    said: Result<(Value, usize), String>,
+}
+
+impl Entry {
+    fn holds(&self, revision: &Revision) -> bool {
+        let span = if self.said.is_ok() { HOLDS.0 } else { HOLDS.1 };
+        self.revision == *revision && self.at.elapsed() < span
+    }
+}
+
+impl Catalog {
+    /// A catalog of what these routes lead to, for those whom these keys and tokens let in.
+    #[must_use]
+    pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, tokens: Arc<Tokens>) -> Self {
+        Self { routes, keys, tokens, entries: Mutex::default() }
+    }
+
+    /// The document for a caller who sends these headers: public APIs, and those that its key or token opens.
+    pub async fn document(&self, headers: &HeaderMap) -> Value {
+        let token = keys::bearer(headers);
+        let table = self.routes.table();
+        let mut open: Vec<Arc<Route>> = table.values().filter(|route| self.is_open(route, token)).cloned().collect();
+        open.sort_by(|one, other| one.id.cmp(&other.id));
+        let (mut missing, mut serving) = (Vec::new(), Vec::new());
+        for route in open {
+            match &route.state {
+                RouteState::Serving { revision, .. } => serving.push((Arc::clone(&route), revision.clone())),
+                RouteState::Suspended => missing.push((route.id.clone(), "it is paused".to_owned())),
+                RouteState::Unavailable { .. } => missing.push((route.id.clone(), "nothing of it is ready".to_owned())),
+            }
+        }
+        let mut entries = self.entries.lock().await;
+        entries.retain(|id, _| table.contains_key(id));
+        self.ask(&mut entries, &serving).await;
+        let (mut parts, mut length) = (Vec::new(), 0);
+        for (route, _) in &serving {
+            match entries.get(&route.id).map(|entry| &entry.said) {
+                Some(Ok((document, size))) if length + size <= MOST_TOGETHER => {
+                    length += size;
+                    parts.push(Part { id: &route.id, auth: route.settings.auth, document });
+                }
+                Some(Ok(_)) => missing.push((route.id.clone(), "the document would be too long".to_owned())),
+                Some(Err(why)) => missing.push((route.id.clone(), why.clone())),
+                None => missing.push((route.id.clone(), "it has not answered yet; ask again".to_owned())),
+            }
+        }
+        let document = join(parts, &missing);
+        let mut kept = 0;
+        entries.retain(|_, entry| {
+            kept += entry.said.as_ref().map_or(0, |(_, size)| *size);
+            kept <= MOST_TOGETHER
+        });
+        document
+    }
+
+    /// Whether whoever shows that token may call the API.
+    fn is_open(&self, route: &Route, token: Option<&str>) -> bool {
+        let shown = match route.settings.auth {
+            Auth::None => return true,
+            Auth::Key => self.keys.admit(token, route.id.as_str(), Method::GET.as_str(), PLACE),
+            Auth::Jwt => self.tokens.admit(token),
+        };
+        matches!(shown, Shown::Opens(_))
+    }
+
+    /// Asks those of whom nothing is known that still holds.
+    async fn ask(&self, entries: &mut HashMap<ApiId, Entry>, serving: &[(Arc<Route>, Revision)]) {
+        let mut stale = Vec::new();
+        for (route, revision) in serving {
+            if !entries.get(&route.id).is_some_and(|entry| entry.holds(revision)) {
+                stale.push((Arc::clone(route), revision.clone()));
+            }
+        }
+        let asked = stream::iter(stale).map(|(route, revision)| async move {
+            let said = match tokio::time::timeout(PATIENCE, self.read(&route)).await {
+                Ok(said) => said,
+                Err(_) => Err(format!("it did not answer within {PATIENCE:?}")),
+            };
+            (route.id.clone(), Entry { revision, at: Instant::now(), said })
+        });
+        let answers: Vec<(ApiId, Entry)> =
+            asked.buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(PATIENCE_TOGETHER)).collect().await;
+        entries.extend(answers);
+    }
+
+    /// What one app says of itself.
+    async fn read(&self, route: &Arc<Route>) -> Result<(Value, usize), String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("localhost"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let call = Call {
+            method: Method::GET,
+            path: PathAndQuery::from_static(PLACE),
+            headers,
+            upload: Upload::empty(),
+            timeout: PATIENCE,
+            max_body: 0,
+        };
+        let no_answer = |_| "it does not answer".to_owned();
+        let answer = forward(&self.routes, Arc::clone(route), call).await.map_err(no_answer)?;
+        if answer.response.status() != StatusCode::OK {
+            return Err(format!("its {PLACE} answers {}", answer.response.status().as_u16()));
+        }
+        let body = Limited::new(answer.response.into_body(), MOST_EACH).collect().await;
+        let bytes = body.map_err(|_| format!("its {PLACE} breaks off, or is longer than 512 KiB"))?.to_bytes();
+        put_back(answer.in_flight.upstream(), answer.connection);
+        let document: Value = serde_json::from_slice(&bytes).map_err(|_| format!("its {PLACE} is no JSON"))?;
+        match fault(&document) {
+            Some(why) => Err(why.to_owned()),
+            None => Ok((document, bytes.len())),
+        }
+    }
+}
