@@ -16,7 +16,9 @@ pub mod installation;
 pub mod lend;
 pub mod metrics;
 pub mod settings;
+pub mod telemetry;
 pub mod tree;
+pub mod web;
 
 pub mod world;
 

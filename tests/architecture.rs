@@ -52,14 +52,20 @@ const RULES: &[Rule] = &[
     Rule {
         names: &["hyper", "hyper_util"],
         within: &[],
-        except: &["gateway", "admin", "reconcile/prober.rs", "reconcile/prober"],
-        reason: "HTTP is spoken by those who serve it, and by the prober",
+        except: &["gateway", "admin", "reconcile/prober.rs", "reconcile/prober", "web.rs"],
+        reason: "HTTP is spoken by those who serve it, by the prober, and by `web` for all who ask others",
     },
     Rule {
         names: &["tokio_rustls", "rustls"],
         within: &[],
-        except: &["gateway/tls.rs", "gateway/connection.rs", "gateway/jwks.rs"],
-        reason: "TLS is spoken with callers and with the issuer of their tokens, and only there",
+        except: &["gateway/tls.rs", "gateway/connection.rs", "web.rs"],
+        reason: "TLS is spoken with callers and, by `web`, with others, and only there",
+    },
+    Rule {
+        names: &["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "sentry"],
+        within: &[],
+        except: &["telemetry"],
+        reason: "who collects spans and errors is a matter of one room",
     },
     Rule {
         names: &["std::fs", "std::net::TcpStream", "std::process", "std::env", "tokio", "rand", "reqwest"],

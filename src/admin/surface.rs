@@ -48,6 +48,8 @@ pub struct Surface {
     /// Compared as digests: of equal length, so that the comparison takes the same time whatever is shown.
     admin_key: Digest,
     metrics: Arc<Metrics>,
+    /// Whether errors are told to Sentry.
+    tells_sentry: bool,
 }
 
 impl Surface {
@@ -60,9 +62,19 @@ impl Surface {
         catalog: Catalog,
         admin_key: &str,
         metrics: Arc<Metrics>,
+        tells_sentry: bool,
     ) -> Arc<Self> {
         let admin_key = Digest::of(admin_key.as_bytes());
-        Arc::new(Self { routes, records, callers, catalog, work: ArcSwapOption::empty(), admin_key, metrics })
+        Arc::new(Self {
+            routes,
+            records,
+            callers,
+            catalog,
+            work: ArcSwapOption::empty(),
+            admin_key,
+            metrics,
+            tells_sentry,
+        })
     }
 
     /// Says that this daemon reconciles.
@@ -216,7 +228,7 @@ impl Surface {
                 "deployed_apis": self.deployed(),
                 "database": if database.is_ok() { "connected" } else { "disconnected" },
                 "role": if follows { "follower" } else { "leader" },
-                "sentry_enabled": false,
+                "sentry_enabled": self.tells_sentry,
                 "timestamp": Timestamp::now(),
             }),
         )

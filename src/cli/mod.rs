@@ -9,6 +9,7 @@ pub mod events;
 pub mod hold;
 pub mod keys;
 mod listen;
+mod log;
 pub mod logs;
 pub mod plan;
 pub mod rollback;

@@ -133,6 +133,8 @@ What belongs to one host, or is secret. A variable that is empty counts as not s
 | `SKEP_INDEX_URL` | `build.index_url` | The package index, where its address holds a secret. |
 | `SKEP_DIAL` | `engine.dial` | `auto`, `address` or `loopback`. |
 | `DOCKER_HOST` | the engine's socket | `unix://…` or `tcp://…`. |
+| `OTEL_EXPORTER_OTLP_ENDPOINT` | | Where a collector of OpenTelemetry takes in traces, as in `http://127.0.0.1:4318`; see [traces](admin.md#traces-and-errors). |
+| `SENTRY_DSN`, `SENTRY_ENVIRONMENT` | | The Sentry project that errors of skep itself are told to. |
 ";
 
 /// Adds the rows of all keys below `prefix`.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Parts};
 use super::listen::{Listeners, gateway_of};
+use super::log::{self, LogFormat};
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::callers::Callers;
@@ -53,7 +54,7 @@ const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration
 /// Arguments of `skep serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  OTEL_EXPORTER_OTLP_ENDPOINT, SENTRY_DSN  whom to tell of requests, steps and errors (default: nobody)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
 )]
 pub struct Args {
     /// Make a fresh key, and print commands to try.
@@ -65,22 +66,12 @@ pub struct Args {
     log_format: LogFormat,
 }
 
-/// How to write the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Runs `skep serve`.
 ///
 /// # Errors
 /// Where the address is taken, a command is at work on this installation, or the records cannot be opened.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    start_log(args.log_format);
+    let telling = log::start(args.log_format)?;
     let context = Context::open(root)?;
     allow_many_files();
     stand_firm();
@@ -108,9 +99,10 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Catalog::new(Arc::clone(&routes), Arc::clone(&keys), Arc::clone(&callers.tokens)),
         &admin_key,
         Arc::clone(&metrics),
+        telling.reporter.is_some(),
     );
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
-    let gateway = gateway.with_tokens(Arc::clone(&callers.tokens));
+    let gateway = gateway.with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
@@ -136,6 +128,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     world.role.follow();
     // Nobody has set it before: the world has just been made.
     let _ = world.metrics.set(metrics);
+    let _reporter = telling.tell_of(&world, &mut tasks, &stop);
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     serve_what_served(&controller, &open).await?;
@@ -199,20 +192,6 @@ fn lock(context: &Context, address: SocketAddr) -> anyhow::Result<Option<Lock>> 
         }
         Err(error) => Err(error.into()),
     }
-}
-
-fn start_log(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SKEP_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,skep::access=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start in one process, as tests do, keeps the first log.
-    let _ = match format {
-        LogFormat::Text => {
-            use std::io::IsTerminal;
-            log.with_target(false).with_ansi(std::io::stderr().is_terminal()).compact().try_init()
-        }
-        LogFormat::Json => log.json().try_init(),
-    };
 }
 
 /// Lets this process have as many files open as the host allows it: each caller is one, and each idle upstream.

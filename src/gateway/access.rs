@@ -10,6 +10,7 @@ use uuid::fmt::Hyphenated;
 
 use super::activity::Open;
 use crate::metrics::Metrics;
+use crate::telemetry::{Link, RequestSpan, Traces};
 use crate::tree::ApiId;
 
 /// What is logged where the caller went away before there was an answer; nginx made the number known.
@@ -56,6 +57,8 @@ pub(super) struct Access {
     status: u16,
     bytes: u64,
     metrics: Option<Arc<Metrics>>,
+    /// Who collects traces, and where this request hangs, once that is known.
+    traces: Option<(Arc<Traces>, Option<Link>)>,
     /// Its place on a connection of HTTP/2.
     open: Option<Open>,
 }
@@ -70,6 +73,7 @@ impl Access {
             status: CALLER_GONE,
             bytes: 0,
             metrics,
+            traces: None,
             open: None,
         }
     }
@@ -81,6 +85,23 @@ impl Access {
     /// Names the API, once it is sure that there is one and the caller may know.
     pub(super) fn api(&mut self, id: &ApiId) {
         self.api = Some(id.clone());
+    }
+
+    /// Tells `traces` of it in the end.
+    pub(super) fn tell(&mut self, traces: Option<Arc<Traces>>) {
+        self.traces = traces.map(|traces| (traces, None));
+    }
+
+    /// Who is told of it in the end.
+    pub(super) fn traces(&self) -> Option<&Traces> {
+        self.traces.as_ref().map(|(traces, _)| &**traces)
+    }
+
+    /// Where it hangs in a trace.
+    pub(super) fn hangs(&mut self, at: Link) {
+        if let Some((_, link)) = &mut self.traces {
+            *link = Some(at);
+        }
     }
 
     /// It came on a connection of HTTP/2.
@@ -109,6 +130,17 @@ impl Drop for Access {
     fn drop(&mut self) {
         if let Some(metrics) = &self.metrics {
             metrics.answered(self.api.as_ref().map(ApiId::as_str), self.status, self.began.elapsed(), self.bytes);
+        }
+        if let Some((traces, Some(link))) = &self.traces {
+            traces.request(&RequestSpan {
+                link: *link,
+                method: self.method.as_str(),
+                api: self.api.as_ref().map(ApiId::as_str),
+                status: self.status,
+                bytes: self.bytes,
+                request_id: self.request_id.to_string(),
+                took: self.began.elapsed(),
+            });
         }
         let api = self.api.as_ref().map_or("-", ApiId::as_str);
         tracing::info!(

@@ -53,7 +53,8 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
-        let access = Box::new(Access::new(method, server.gateway.metrics.clone()));
+        let mut access = Box::new(Access::new(method, server.gateway.metrics.clone()));
+        access.tell(server.gateway.traces.clone());
         Self {
             server,
             peer,
@@ -225,7 +226,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Makes the headers of a request those that an app should see.
-    pub(super) fn prepare(&self, id: &str, route: &Route, pass: Option<Pass>, upgrade: bool, parts: &mut Parts) {
+    pub(super) fn prepare(&mut self, id: &str, route: &Route, pass: Option<Pass>, upgrade: bool, parts: &mut Parts) {
         let headers = &mut parts.headers;
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
@@ -242,8 +243,9 @@ impl<'a> Exchange<'a> {
         }
         let address = self.peer.0.ip().to_canonical();
         headers.insert(FORWARDED, trace::forwarded(address, self.secure, headers.get(HOST)));
-        if let Some(access) = &self.access {
-            trace::continue_or_begin(headers, access.request_id().uuid());
+        if let Some(access) = &mut self.access {
+            let link = trace::continue_or_begin(headers, access.request_id().uuid(), access.traces());
+            access.hangs(link);
         }
         match headers.get(HOST).cloned() {
             Some(host) => headers.insert(X_FORWARDED_HOST, host),

@@ -4,22 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, USER_AGENT};
+use http::header::ACCEPT;
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::settings::JwksPlace;
+use crate::web;
 
 /// For one fetch, all in all.
 const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The largest set that is read, in bytes.
-const MAX_SIZE: usize = 1024 * 1024;
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]
@@ -60,68 +53,8 @@ pub(super) async fn fetch(place: &JwksPlace) -> Result<Value, FetchError> {
     }
 }
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
-
-async fn ask(uri: &Uri) -> Result<(StatusCode, Bytes), Cause> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let is_tls = uri.scheme_str() == Some("https");
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }))).await?;
-    if is_tls { exchange(tls::connect(host, stream).await?, uri).await } else { exchange(stream, uri).await }
-}
-
-/// Sends one request and reads its answer.
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    uri: &Uri,
-) -> Result<(StatusCode, Bytes), Cause> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = Request::get(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
-        .header(ACCEPT, "application/jwk-set+json, application/json")
-        .header(USER_AGENT, concat!("skep/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())?;
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let read = Limited::new(body, MAX_SIZE).collect().await;
-    connection.abort();
-    Ok((head.status, read?.to_bytes()))
-}
-
-/// TLS, by the certificates that the host trusts.
-mod tls {
-    use std::sync::{Arc, OnceLock};
-
-    use tokio::net::TcpStream;
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::client::TlsStream;
-    use tokio_rustls::rustls::pki_types::ServerName;
-    use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-
-    use super::Cause;
-
-    static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-
-    pub(super) async fn connect(host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, Cause> {
-        let config = match CONFIG.get() {
-            Some(config) => Arc::clone(config),
-            None => {
-                // Reads files; once.
-                let config = Arc::new(tokio::task::spawn_blocking(config).await??);
-                Arc::clone(CONFIG.get_or_init(|| config))
-            }
-        };
-        let name = ServerName::try_from(host.to_owned())?;
-        Ok(TlsConnector::from(config).connect(name, stream).await?)
-    }
-
-    fn config() -> Result<ClientConfig, Cause> {
-        let mut roots = RootCertStore::empty();
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-        if roots.is_empty() {
-            return Err("this host has no certificates to trust; set SSL_CERT_FILE".into());
-        }
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
-    }
+async fn ask(uri: &Uri) -> Result<(StatusCode, Bytes), web::Cause> {
+    let request = Request::get(uri).header(ACCEPT, "application/jwk-set+json, application/json").body(Bytes::new())?;
+    let answer = web::send(request).await?;
+    Ok((answer.status(), answer.into_body()))
 }

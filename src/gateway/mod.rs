@@ -74,6 +74,7 @@ pub use tokens::Tokens;
 pub use upstream::{InFlight, Upstream};
 
 use crate::metrics::Metrics;
+use crate::telemetry::Traces;
 
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
 #[derive(Debug)]
@@ -84,6 +85,7 @@ pub struct Gateway {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
+    traces: Option<Arc<Traces>>,
     tokens: Arc<Tokens>,
 }
 
@@ -93,13 +95,20 @@ impl Gateway {
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
-        Self { routes, keys, rates, limits, tls: None, metrics: None, tokens }
+        Self { routes, keys, rates, limits, tls: None, metrics: None, traces: None, tokens }
     }
 
     /// Counts what it does in `metrics`.
     #[must_use]
     pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
+        self
+    }
+
+    /// Tells `traces` of each request to an API.
+    #[must_use]
+    pub fn traced(mut self, traces: Option<Arc<Traces>>) -> Self {
+        self.traces = traces;
         self
     }
 

@@ -6,6 +6,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use super::headers::value;
+use crate::telemetry::{Link, Traces};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -14,31 +15,45 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 ///
 /// One that begins here says `sampled`: nobody has decided yet, and an app whose tracing follows its parent would keep
 /// silent for ever where it said otherwise.
-pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid) {
+///
+/// Where somebody collects `traces`, they decide what is sampled, and get to know where this request hangs.
+pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid, traces: Option<&Traces>) -> Link {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let given = given.next().filter(|_| given.next().is_none()).and_then(|given| read(given.as_bytes()));
-    let parent = loop {
+    let span = loop {
         // Never nought, which stands for none.
         match rand::random::<u64>() {
             0 => {}
-            parent => break parent,
+            span => break span,
         }
     };
+    let was = given.as_ref().map(|given| given.sampled);
+    let sampled = traces.map_or(was.unwrap_or(true), |traces| traces.samples(was));
+    let flags = u8::from(sampled);
     let mut ours = String::with_capacity(55);
     // Nothing that is written into a string fails.
     let _ = match &given {
-        Some((trace, flags)) => write!(ours, "00-{trace}-{parent:016x}-{flags:02x}"),
-        None => write!(ours, "00-{}-{parent:016x}-01", request.simple()),
+        Some(given) => write!(ours, "00-{:032x}-{span:016x}-{flags:02x}", given.trace),
+        None => write!(ours, "00-{}-{span:016x}-{flags:02x}", request.simple()),
     };
     if given.is_none() {
         headers.remove(TRACESTATE);
     }
     headers.insert(TRACEPARENT, value(&ours));
+    let trace = given.as_ref().map_or(request.as_u128(), |given| given.trace);
+    Link { trace, parent: given.map(|given| given.parent), span, sampled }
 }
 
-/// The trace and the flags of version 0 that we understand, out of a sound `traceparent`. Of a later version, what this
+/// What a caller says of the trace that its request is of.
+struct Given {
+    trace: u128,
+    parent: u64,
+    sampled: bool,
+}
+
+/// What we understand of version 0, out of a sound `traceparent`. Of a later version, what this
 /// one knows is read (section 3.2.4).
-fn read(value: &[u8]) -> Option<(String, u8)> {
+fn read(value: &[u8]) -> Option<Given> {
     let text = std::str::from_utf8(value).ok()?;
     let (known, later) = text.split_at_checked(55)?;
     let mut parts = known.split('-');
@@ -55,7 +70,8 @@ fn read(value: &[u8]) -> Option<(String, u8)> {
     };
     let flags = u8::from_str_radix(flags, 16).ok()?;
     // Only `sampled` has a meaning in version 0.
-    is_version.then(|| (trace.to_owned(), flags & 1))
+    let (trace, parent) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(parent, 16).ok()?);
+    is_version.then_some(Given { trace, parent, sampled: flags & 1 == 1 })
 }
 
 /// `Forwarded` (RFC 7239), for apps that read it rather than `X-Forwarded-*`.
@@ -87,7 +103,8 @@ mod tests {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
         let request = Uuid::from_u128(7);
-        continue_or_begin(&mut headers, request);
+        let link = continue_or_begin(&mut headers, request, None);
+        assert!(headers[TRACEPARENT].to_str().unwrap().contains(&format!("-{:016x}-", link.span)));
         assert_eq!(headers.get_all(TRACEPARENT).iter().count(), 1);
         let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
         (text(TRACEPARENT).unwrap(), text(TRACESTATE))

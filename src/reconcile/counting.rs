@@ -11,11 +11,15 @@ impl World {
     /// Performs a step, and measures how long that takes.
     pub(super) async fn perform(&self, desired: &Desired, observed: &Observed, step: &Step) -> Result<(), TurnError> {
         let begun = Instant::now();
-        self.carry_out(desired, observed, step).await?;
-        if let Some(metrics) = self.metrics.get() {
+        let done = self.carry_out(desired, observed, step).await;
+        if let Some(traces) = self.traces.get() {
+            let error = done.as_ref().err().map(ToString::to_string);
+            traces.step(&desired.id, name(&step.action), begun.elapsed(), error);
+        }
+        if let (Ok(()), Some(metrics)) = (&done, self.metrics.get()) {
             metrics.stepped(name(&step.action), begun.elapsed());
         }
-        Ok(())
+        done
     }
 
     pub(super) fn count_failure(&self, kind: FailureKind) {

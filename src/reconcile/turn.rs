@@ -24,6 +24,7 @@ use crate::gateway::{Routes, Upstream};
 use crate::lend::lend;
 use crate::metrics::Metrics;
 use crate::records::{Records, RecordsError};
+use crate::telemetry::Traces;
 use crate::tree::{ApiId, api::ReadError};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Observed, Record};
@@ -67,6 +68,8 @@ pub struct World {
     pub daemon: String,
     /// Where it is counted what is done, where anybody wants to know.
     pub metrics: OnceLock<Arc<Metrics>>,
+    /// Who is told of each step, where somebody is.
+    pub traces: OnceLock<Arc<Traces>>,
     /// Whether this process reconciles.
     pub role: Role,
     /// Bounds how many containers start at once: each start is a second of a core.
@@ -189,6 +192,7 @@ impl World {
             let_go: Mutex::default(),
             daemon: uuid::Uuid::now_v7().to_string(),
             metrics: OnceLock::new(),
+            traces: OnceLock::new(),
             role: Role::default(),
             min_free_disk: AtomicU64::new(0),
             starts: Semaphore::new(4),

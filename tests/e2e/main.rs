@@ -26,5 +26,6 @@ mod planning;
 mod replicas;
 mod serving;
 mod settings;
+mod telemetry;
 mod tree;
 mod trouble;
