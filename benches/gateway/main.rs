@@ -1,0 +1,130 @@
+//! The gateway on one core, with all that it does for callers, beside nginx and `HAProxy` that only pass on.
+//!
+//! Who is measured has a core of its own where there are two; the backend and the load share the others.
+
+#[path = "../bench/mod.rs"]
+mod bench;
+mod paced;
+mod parts;
+mod peers;
+mod side;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bench::child::Running;
+use bench::process::resident_megabytes;
+use parts::{API, BIG};
+use side::{Load, Side};
+
+/// Runs of each, in turn; the median is printed.
+const ROUNDS: usize = 3;
+
+/// Connections that do nothing, for their memory.
+const IDLE: usize = 10_000;
+
+/// How long paced load lasts.
+const PACED: Duration = Duration::from_secs(5);
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [_, "part", "backend"] => parts::run(2, parts::backend()),
+        [_, "part", "gateway", upstream, size] => parts::run(1, parts::gateway(upstream.parse()?, size)),
+        [_, "part", "paced", address, path, key, rate] => paced::run(address.parse()?, path, key, rate.parse()?, PACED),
+        [_, "part", "idle", address, path, key] => paced::idle(address.parse()?, path, key, IDLE),
+        _ => compare(),
+    }
+}
+
+fn compare() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("skep-bench-").tempdir()?;
+    let (backend, address) = Running::part(&["part", "backend"])?;
+    side::elsewhere(backend.pid())?;
+    let upstream: SocketAddr = address.parse()?;
+    let (nginx, nginx_address) = peers::nginx(folder.path(), upstream)?;
+    let (haproxy, haproxy_address) = peers::haproxy(folder.path(), upstream)?;
+    let gateway = |size: &str| -> anyhow::Result<(Running, SocketAddr, String)> {
+        let (process, line) = Running::part(&["part", "gateway", &address, size])?;
+        let (address, key) = line.split_once(' ').context("the gateway did not start")?;
+        Ok((process, address.parse()?, key.to_owned()))
+    };
+    let (small, small_address, small_key) = gateway("small")?;
+    let (large, large_address, large_key) = gateway("large")?;
+    let (swapping, swapping_address, swapping_key) = gateway("swapping")?;
+    let run = format!("/run/{API}");
+    let mut sides = [
+        Side::new("no proxy", upstream, "", None, &backend),
+        Side::new("nginx, plain proxy", nginx_address, "", None, &nginx),
+        Side::new("HAProxy, plain proxy", haproxy_address, "", None, &haproxy),
+        Side::new("skep, all on", small_address, &run, Some(&small_key), &small),
+        Side::new("skep, 10,000 routes, 100,000 keys", large_address, &run, Some(&large_key), &large),
+        Side::new("skep, a route swap every 10 ms", swapping_address, &run, Some(&swapping_key), &swapping),
+    ];
+    for side in &sides {
+        side.wait()?;
+    }
+    for process in [&nginx, &haproxy, &small, &large, &swapping] {
+        side::on_its_core(process.pid())?;
+    }
+    for side in &sides {
+        side.load(Load::Small, 1)?;
+    }
+
+    for load in [Load::Small, Load::Download, Load::Upload] {
+        for _ in 0..ROUNDS {
+            for side in &mut sides {
+                side.measure(load)?;
+            }
+        }
+        println!("{}", load.heading());
+        println!(
+            "{:<34} {:>10} {:>9} {:>12} {:>9} {:>8}",
+            "", "requests/s", "to nginx", "CPU µs each", "to nginx", "p99 ms"
+        );
+        let (rate, cpu) = (sides[1].rate.median(), sides[1].cpu.median());
+        for side in &mut sides {
+            let (own_rate, own_cpu) = (side.rate.median(), side.cpu.median());
+            print!("{:<34} {own_rate:>10.0} {:>8.2}x ", side.name, own_rate / rate);
+            println!("{own_cpu:>12.1} {:>8.2}x {:>8.2}", own_cpu / cpu, side.late.median());
+        }
+        if matches!(load, Load::Small) {
+            paced_load(&sides)?;
+        }
+        sides.iter_mut().for_each(Side::forget);
+        println!();
+    }
+    idle(&sides)
+}
+
+/// Latency at half of what the slower of skep and nginx can do, from the moment at which each request was due.
+fn paced_load(sides: &[Side]) -> anyhow::Result<()> {
+    let rate = sides[1].rate.median().min(sides[3].rate.median()) / 2.0;
+    println!("\nthe same at {rate:.0} requests/s, half of what the slower one can, µs from when each was due");
+    println!("{:<34} {:>8} {:>8} {:>8} {:>11} {:>11}", "", "p50", "p99", "p99.9", "added p50", "added p99");
+    let mut base = None;
+    for side in sides {
+        let [p50, p99, p999] = side.paced(rate)?;
+        let (base50, base99) = *base.get_or_insert((p50, p99));
+        let (added50, added99) = (p50 - base50, p99 - base99);
+        println!("{:<34} {p50:>8.0} {p99:>8.0} {p999:>8.0} {added50:>11.0} {added99:>11.0}", side.name);
+    }
+    Ok(())
+}
+
+fn idle(sides: &[Side]) -> anyhow::Result<()> {
+    println!("{IDLE} connections that have asked once and now do nothing, KB of memory each");
+    // HAProxy wants two files for each connection that it may ever have, also where it needs one.
+    for side in [&sides[1], &sides[3]] {
+        let before = resident_megabytes(side.worker()?)?;
+        let callers = side.idle()?;
+        let after = resident_megabytes(side.worker()?)?;
+        drop(callers);
+        #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+        let each = (after - before) * 1000.0 / IDLE as f64;
+        println!("{:<34} {each:>8.1}", side.name);
+    }
+    println!("({} MB of answers were {} bytes each)", BIG.len() >> 20, BIG.len());
+    Ok(())
+}

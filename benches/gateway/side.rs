@@ -1,0 +1,199 @@
+//! A side is one thing that is asked, and what came of it.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::bench::child::Running;
+use super::bench::figures::Series;
+use super::bench::http::Client;
+use super::bench::process::cpu_seconds;
+
+/// Kept open by the client all the while.
+const CONNECTIONS: &str = "64";
+
+/// How long each run lasts, in seconds.
+const SECONDS: u32 = 5;
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub enum Load {
+    /// A small answer.
+    Small,
+    /// An answer of 1 MiB.
+    Download,
+    /// A request of 1 MiB.
+    Upload,
+}
+
+impl Load {
+    pub fn heading(self) -> String {
+        let what = match self {
+            Self::Small => "small answers",
+            Self::Download => "answers of 1 MiB",
+            Self::Upload => "requests of 1 MiB",
+        };
+        format!("gateway on one core: {what}, {CONNECTIONS} connections kept open, runs of {SECONDS} s each in turn")
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Small => "/",
+            Self::Download => "/big",
+            Self::Upload => "/sink",
+        }
+    }
+}
+
+/// One thing that is asked.
+pub struct Side {
+    pub name: &'static str,
+    address: SocketAddr,
+    prefix: String,
+    key: Option<String>,
+    pid: u32,
+    /// Requests a second.
+    pub rate: Series,
+    /// Processor time of the process that is asked, in µs a request.
+    pub cpu: Series,
+    /// The 99th percentile of the time to an answer, in ms.
+    pub late: Series,
+}
+
+impl Side {
+    pub fn new(name: &'static str, address: SocketAddr, prefix: &str, key: Option<&str>, process: &Running) -> Self {
+        let [rate, cpu, late] = [(); 3].map(|()| Series::default());
+        let (prefix, key) = (prefix.to_owned(), key.map(str::to_owned));
+        Self { name, address, prefix, key, pid: process.pid(), rate, cpu, late }
+    }
+
+    /// Forgets what was measured.
+    pub fn forget(&mut self) {
+        [self.rate, self.cpu, self.late] = [(); 3].map(|()| Series::default());
+    }
+
+    /// Waits until it answers.
+    pub fn wait(&self) -> anyhow::Result<()> {
+        let mut client = Client::new(self.address, self.key.clone());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let path = format!("{}/", self.prefix);
+        loop {
+            match client.get(&path) {
+                Ok(answer) if answer.status == 200 => return Ok(()),
+                answer if Instant::now() > deadline => bail!("{}: {answer:?}", self.name),
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+    }
+
+    pub fn measure(&mut self, load: Load) -> anyhow::Result<()> {
+        let before = cpu_seconds(self.pid)?;
+        let said = self.load(load, SECONDS)?;
+        let used = cpu_seconds(self.pid)? - before;
+        self.rate.add_figure(said.rate);
+        self.late.add_figure(said.late);
+        self.cpu.add_figure(used * 1e6 / said.requests);
+        Ok(())
+    }
+
+    pub fn load(&self, load: Load, seconds: u32) -> anyhow::Result<Said> {
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-t", "1", "-c", CONNECTIONS, "-d", &format!("{seconds}s"), "--latency"]);
+        if let Some(key) = &self.key {
+            wrk.args(["-H", &format!("Authorization: Bearer {key}")]);
+        }
+        let mut script = tempfile::NamedTempFile::new()?;
+        if matches!(load, Load::Upload) {
+            writeln!(script, "wrk.method = 'POST'\nwrk.body = string.rep('x', 1048576)")?;
+            wrk.arg("-s").arg(script.path());
+        }
+        let output = wrk.arg(format!("http://{}{}{}", self.address, self.prefix, load.path())).output();
+        let output = output.context("cannot run wrk; scripts/setup bench installs it")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let is_clean = !text.contains("Non-2xx") && !text.contains("Socket errors");
+        ensure!(output.status.success() && is_clean, "{}: requests failed:\n{text}", self.name);
+        Said::read(&text).with_context(|| format!("cannot read what wrk says:\n{text}"))
+    }
+
+    /// The time to an answer at that many requests a second: p50, p99 and p99.9, in µs.
+    pub fn paced(&self, rate: f64) -> anyhow::Result<[f64; 3]> {
+        let (address, path, key) = self.arguments();
+        let (mut process, line) = Running::part(&["part", "paced", &address, &path, &key, &rate.to_string()])?;
+        process.stop();
+        let figures: Vec<f64> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        figures.try_into().map_err(|_| anyhow::anyhow!("{}: {line}", self.name))
+    }
+
+    /// Connections that do nothing, as long as the answer is kept.
+    pub fn idle(&self) -> anyhow::Result<Running> {
+        let (address, path, key) = self.arguments();
+        let (process, line) = Running::part(&["part", "idle", &address, &path, &key])?;
+        ensure!(line == "open", "{}: {line}", self.name);
+        Ok(process)
+    }
+
+    fn arguments(&self) -> (String, String, String) {
+        (self.address.to_string(), format!("{}/", self.prefix), self.key.clone().unwrap_or_default())
+    }
+
+    /// The process that holds connections: nginx has one for that.
+    pub fn worker(&self) -> anyhow::Result<u32> {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid))?;
+        Ok(children.split_whitespace().next().and_then(|pid| pid.parse().ok()).unwrap_or(self.pid))
+    }
+}
+
+/// What `wrk` says.
+pub struct Said {
+    requests: f64,
+    rate: f64,
+    late: f64,
+}
+
+impl Said {
+    fn read(text: &str) -> Option<Self> {
+        let after = |label: &str| text.lines().find_map(|line| line.trim().strip_prefix(label)).map(str::trim);
+        let requests = text.lines().find(|line| line.contains(" requests in "))?;
+        Some(Self {
+            requests: requests.split_whitespace().next()?.parse().ok()?,
+            rate: after("Requests/sec:")?.parse().ok()?,
+            late: milliseconds(after("99%")?)?,
+        })
+    }
+}
+
+/// Reads `1.25ms`, `980.00us` or `1.02s`.
+fn milliseconds(text: &str) -> Option<f64> {
+    let (number, factor) = [("us", 0.001), ("ms", 1.0), ("s", 1000.0)]
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))?;
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// Gives a process, and what it has started, the first core for itself.
+pub fn on_its_core(pid: u32) -> anyhow::Result<()> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    pin(pid, "0")?;
+    children.split_whitespace().filter_map(|child| child.parse().ok()).try_for_each(|child| pin(child, "0"))
+}
+
+/// Keeps this process, what it starts, and another one, away from that core, where there are others.
+pub fn elsewhere(pid: u32) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism()?.get();
+    if cores > 1 {
+        let others = format!("1-{}", cores - 1);
+        pin(std::process::id(), &others)?;
+        pin(pid, &others)?;
+    }
+    Ok(())
+}
+
+fn pin(pid: u32, cores: &str) -> anyhow::Result<()> {
+    let output = Command::new("taskset").args(["-a", "-c", "-p", cores, &pid.to_string()]).output();
+    let output = output.context("cannot run taskset, of util-linux")?;
+    ensure!(output.status.success(), "taskset: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
