@@ -41,7 +41,8 @@ impl Call {
     /// What `method` asks of `path`; a question about heads is one about the whole.
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
         let method = if *method == Method::HEAD { &Method::GET } else { method };
-        let words: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        // As it was sent: what is not exactly one of these paths is none, and so never less guarded than it looks.
+        let words: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
         let id = |word: &str| ApiId::new(word).ok();
         let is_key = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         let key = |word: &str| is_key(word).then(|| word.to_owned());
@@ -102,6 +103,10 @@ mod tests {
         assert_eq!(Call::allowed("/admin/holds/hello"), "PUT, DELETE");
         assert_eq!(Call::of(&Method::DELETE, "/admin/keys/k_3f9a1c7e"), Some(Call::RevokeKey("k_3f9a1c7e".to_owned())));
         assert_eq!(Call::of(&Method::POST, "/admin/keys//rotate"), None);
+        for path in ["//admin/keys", "///admin/keys", "/admin//keys", "//", "admin/keys", "/Admin/keys", "/admin/keys/"]
+        {
+            assert_eq!(Call::of(&Method::GET, path), None, "{path}");
+        }
         assert_eq!(Call::allowed("/admin/keys"), "GET, POST");
         assert_eq!(Call::allowed("/admin/nothing"), "");
     }

@@ -107,8 +107,7 @@ impl Surface {
     async fn called(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let path = request.uri().path().to_owned();
         let call = Call::of(request.method(), &path);
-        let is_open = call.as_ref().is_some_and(Call::is_open) || !is_guarded(&path);
-        if !is_open && !self.is_admin(&request) {
+        if !is_open(call.as_ref(), &path) && !self.is_admin(&request) {
             return Ok(unauthorized(&request));
         }
         let Some(call) = call else {
@@ -235,9 +234,11 @@ impl Surface {
     }
 }
 
-/// Whether only whoever shows the admin key may even learn whether there is such a path.
-fn is_guarded(path: &str) -> bool {
-    path == "/metrics" || path.starts_with("/admin/") || path.starts_with("/api/")
+/// Whether anybody may ask that. What is done is guarded by what it is, however its path is written; a path that is none
+/// by how it looks, so that nobody learns which ones there are.
+fn is_open(call: Option<&Call>, path: &str) -> bool {
+    let looks_guarded = || path == "/metrics" || path.starts_with("/admin/") || path.starts_with("/api/");
+    call.map_or_else(|| !looks_guarded(), Call::is_open)
 }
 
 fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
@@ -305,7 +306,8 @@ pub struct Front(Arc<Surface>);
 
 impl Handler for Front {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
-        if is_guarded(request.uri().path()) {
+        let path = request.uri().path();
+        if !is_open(Call::of(request.method(), path).as_ref(), path) {
             let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
             return Box::pin(async move { Fault::NotFound.answer(&id) });
         }

@@ -108,6 +108,17 @@ fn nobody_learns_anything_without_the_admin_key() {
         desk.world.send(&Request::new(method, path)).expect(401);
         desk.world.send(&Request::new(method, path).key("wrong")).expect(401);
     }
+    for path in [
+        "//admin/deployments",
+        "///admin/keys",
+        "//metrics",
+        "/./admin/keys",
+        "//api/diagnostics/hello",
+        "/%61dmin/keys",
+    ] {
+        let answer = desk.world.send(&Request::new("GET", path));
+        assert!(matches!(answer.status, 400 | 401 | 404), "{path}: {answer:?}");
+    }
     desk.ask("GET", "/admin/nothing").expect(404);
     let refused = desk.ask("GET", "/admin/deployment/hello/stop").expect(405);
     assert_eq!(refused.header("allow"), Some("POST"));
