@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 pub use callers::DeclaredKey;
-pub(crate) use callers::moment;
+pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
 

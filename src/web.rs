@@ -35,10 +35,11 @@ async fn exchange(
 ) -> Result<Response<Bytes>, Cause> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
+    // Without the user and password that an address may hold (RFC 9110, section 7.2).
     let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-    let authority = HeaderValue::from_str(authority)?;
+    let host = HeaderValue::from_str(authority.rsplit_once('@').map_or(authority, |(_, host)| host))?;
     let headers = request.headers_mut();
-    headers.insert(HOST, authority);
+    headers.insert(HOST, host);
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("skep/", env!("CARGO_PKG_VERSION"))));
     // To a server itself, only the path is sent (RFC 9112, section 3.2.1).
     let path = request.uri().path_and_query().cloned();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bench::child::Running;
 use bench::process::resident_megabytes;
-use parts::{API, BIG};
+use parts::API;
 use side::{Load, Side};
 
 /// Runs of each, in turn; the median is printed.
@@ -125,6 +125,5 @@ fn idle(sides: &[Side]) -> anyhow::Result<()> {
         let each = (after - before) * 1000.0 / IDLE as f64;
         println!("{:<34} {each:>8.1}", side.name);
     }
-    println!("({} MB of answers were {} bytes each)", BIG.len() >> 20, BIG.len());
     Ok(())
 }

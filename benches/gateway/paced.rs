@@ -49,11 +49,12 @@ async fn caller(
     let (mut due, mut times, mut buffer) = (first, Vec::new(), vec![0; 4096]);
     while due < end {
         tokio::time::sleep_until(due.into()).await;
-        // The timer has a grain of a millisecond: what it is late is not the server's.
-        let due_now = Instant::now().max(due);
-        let due_now = if due_now - due < Duration::from_millis(2) { due_now } else { due };
+        // The timer has a grain of a millisecond, and what it is late is not the server's; what is later than that is due
+        // to an answer that did not come.
+        let woken = Instant::now();
+        let since = if woken - due < Duration::from_millis(2) { woken } else { due };
         ask(&mut stream, &request, &mut buffer).await?;
-        times.push(due_now.elapsed());
+        times.push(since.elapsed());
         due += every;
     }
     Ok(times)

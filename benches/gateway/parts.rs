@@ -25,7 +25,7 @@ use super::bench::child::wait_for_parent;
 pub const API: &str = "backend";
 
 /// A large answer.
-pub static BIG: [u8; 1 << 20] = [b'x'; 1 << 20];
+static BIG: [u8; 1 << 20] = [b'x'; 1 << 20];
 
 /// A limit that nobody here reaches, and that is counted all the same.
 const HIGH: RateLimit = RateLimit { requests: 1_000_000_000, per: Seconds::new(1), burst: 1_000_000_000 };

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use super::body::read_json;
 use super::deployments::{BY, seen, turn, write_down};
 use super::fault::Fault;
 use crate::reconcile::Controller;
@@ -16,9 +15,6 @@ use crate::reconcile::plan::plan;
 use crate::report::plan::{PlanJson, Summary};
 use crate::tree::{ApiId, Folder};
 use crate::world::Hold;
-
-/// The most bytes of a wish.
-const MOST: usize = 64 * 1024;
 
 /// What somebody says who wants something held or stopped. All of it may be left out.
 #[derive(Debug, Default, Deserialize)]
@@ -40,19 +36,6 @@ impl Wish {
     pub(super) async fn read(body: Incoming) -> Result<Self, Fault> {
         Ok(read_json(body).await?.unwrap_or_default())
     }
-}
-
-/// A small body as JSON; `None` where there is none.
-///
-/// # Errors
-/// [`Fault::Bad`] where it makes no sense, with the place where it ceases to.
-pub(super) async fn read_json<T: DeserializeOwned>(body: Incoming) -> Result<Option<T>, Fault> {
-    let read = Limited::new(body, MOST).collect().await.map_err(|error| Fault::Bad(error.to_string()))?;
-    let bytes = read.to_bytes();
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| Fault::Bad(format!("the body is no such JSON: {error}")))
 }
 
 /// `GET /admin/holds`.

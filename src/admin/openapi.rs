@@ -99,7 +99,7 @@ pub(super) fn document() -> Value {
                     "additionalProperties": false,
                     "required": ["name"],
                     "properties": {
-                        "name": { "type": "string", "minLength": 1, "maxLength": 200 },
+                        "name": { "type": "string", "minLength": 1, "maxLength": 100 },
                         "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
                         "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },
                         "methods": { "type": "array", "items": { "type": "string" } },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -120,7 +120,7 @@ impl Surface {
             Call::Root => return Ok(self.root()),
             Call::Health => return Ok(self.health().await),
             Call::Metrics => return Ok(self.metrics(&parts.headers)),
-            Call::Catalog => self.catalog.document(&parts.headers).await,
+            Call::Catalog => return Ok(self.catalog(&parts.headers).await),
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
@@ -200,6 +200,14 @@ impl Surface {
                 "timestamp": Timestamp::now(),
             }),
         )
+    }
+
+    /// What the APIs say of themselves that the caller may call.
+    async fn catalog(&self, headers: &HeaderMap) -> Response<Body> {
+        let mut answer = Response::new(Body::from(self.catalog.document(headers).await));
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer.headers_mut().insert(VARY, HeaderValue::from_static("Authorization"));
+        answer
     }
 
     /// What is counted: as text for Prometheus, or as JSON on request.

@@ -5,17 +5,14 @@ use serde::Deserialize;
 
 use super::join;
 use crate::records::{Key, KeyScope, NewKey, Records, RecordsError};
-use crate::settings::{Settings, moment};
+use crate::settings::{Settings, is_key_name, moment};
 use crate::tree::{ApiId, KeyMethod, KeyPath, KeyTerms, RateLimit, Seconds, suggest};
-
-/// The longest name of a key, in characters.
-const LONGEST_NAME: usize = 200;
 
 /// Why a key is not made, rotated or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A key needs a name, since people must know which one to revoke.
-    #[error("a key has a name of 1 to 200 characters, none of them a control character")]
+    #[error("a key has a name of 1 to 100 characters, none of them a control character")]
     Name,
     /// It would open nothing from the start.
     #[error("a key for no API at all opens nothing; leave `apis` away for all of them")]
@@ -118,7 +115,7 @@ pub async fn keys_in_force(records: &dyn Records, settings: &Settings) -> Result
 /// Where it makes no sense, or cannot be written down.
 pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish) -> Result<NewKey, KeyError> {
     let KeyWish { name, apis, expires, methods, paths, plan, limit } = wish;
-    if !(1..=LONGEST_NAME).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+    if !is_key_name(&name) {
         return Err(KeyError::Name);
     }
     if plan.is_some() && limit.is_some() {

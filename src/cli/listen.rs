@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Surface;
-use crate::gateway::{Gateway, Keys, Limits, Routes, Tls};
+use crate::gateway::{Gateway, Handler, Keys, Limits, Routes, Tls};
 use crate::settings::{GatewaySettings, Settings, TlsFiles};
 
 /// The sockets of a daemon, open before anything else is done.
@@ -36,24 +36,44 @@ impl Listeners {
         Ok(Self { callers, control, address, control_address })
     }
 
-    /// Serves callers by `gateway`, and whoever controls it by `surface`, until `stop`.
-    pub(super) async fn serve(
-        self,
-        settings: &Settings,
-        gateway: Gateway,
-        surface: Arc<Surface>,
-        stop: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let gateway = Arc::new(gateway);
+    /// Puts behind each what answers there: `gateway` to callers, and `surface` to whoever controls.
+    ///
+    /// # Errors
+    /// Where the certificate cannot be used.
+    pub(super) fn open_to(self, settings: &Settings, gateway: Gateway, surface: Arc<Surface>) -> anyhow::Result<Doors> {
         let Some(control) = self.control else {
-            gateway.serve(self.callers, Arc::new(surface), stop).await;
-            return Ok(());
+            let (gateway, surface) = (Arc::new(gateway), Arc::new(surface));
+            return Ok(Doors { callers: (gateway, self.callers, surface), control: None });
         };
         // It knows no API: the address is for whoever controls, and perhaps in reach of nobody else.
-        let own = Arc::new(gateway_of(settings, Arc::default(), Arc::default())?);
+        let own = gateway_of(settings, Arc::default(), Arc::default())?;
         let front = Arc::new(Arc::clone(&surface).front());
-        tokio::join!(gateway.serve(self.callers, front, stop.clone()), own.serve(control, Arc::new(surface), stop));
-        Ok(())
+        Ok(Doors {
+            callers: (Arc::new(gateway), self.callers, front),
+            control: Some((Arc::new(own), control, Arc::new(surface))),
+        })
+    }
+}
+
+/// A socket, what speaks HTTP there, and what answers all that is not for an API.
+type Door = (Arc<Gateway>, TcpListener, Arc<dyn Handler>);
+
+/// Where a daemon answers.
+pub(super) struct Doors {
+    callers: Door,
+    control: Option<Door>,
+}
+
+impl Doors {
+    /// Serves until `stop`, and then what has begun.
+    pub(super) async fn serve(self, stop: CancellationToken) {
+        let serve = |(gateway, listener, other): Door| gateway.serve(listener, other, stop.clone());
+        match self.control {
+            Some(control) => {
+                tokio::join!(serve(self.callers), serve(control));
+            }
+            None => serve(self.callers).await,
+        }
     }
 }
 

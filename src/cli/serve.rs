@@ -54,7 +54,7 @@ const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration
 /// Arguments of `skep serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment:\n  SKEP_LISTEN     where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR  where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY  PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY   the admin key (default: made once, and kept in the state folder)\n  OTEL_EXPORTER_OTLP_ENDPOINT, SENTRY_DSN  whom to tell of requests, steps and errors (default: nobody)\n  SKEP_LOG        what to log, as in debug or skep=info,skep::access=info\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+    after_help = "Environment:\n  SKEP_LISTEN        where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR     where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY\n                     PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY      the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG           what to log, as in debug or skep=info,skep::access=info\n  OTEL_EXPORTER_OTLP_ENDPOINT, SENTRY_DSN\n                     whom to tell of requests, steps and errors (default: nobody)\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
 )]
 pub struct Args {
     /// Make a fresh key, and print commands to try.
@@ -106,15 +106,13 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn({
-        let (settings, surface, stop, open) =
-            (Arc::clone(&settings), Arc::clone(&surface), stop.clone(), Arc::clone(&open));
+        let doors = listeners.open_to(&settings, gateway, Arc::clone(&surface))?;
+        let (stop, open) = (stop.clone(), Arc::clone(&open));
         async move {
             // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
             // refused. But not for ever: with the engine away, an honest 503 is better than silence.
             let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
-            if let Err(error) = listeners.serve(&settings, gateway, surface, stop).await {
-                tracing::error!("{error:#}");
-            }
+            doors.serve(stop).await;
         }
     });
 

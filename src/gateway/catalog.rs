@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 
 use super::forward::{Call, forward};
 use super::keys::{self, Keys, Shown};
-use super::openapi::{Part, fault, join};
+use super::openapi::{Piece, join};
 use super::pool::put_back;
 use super::route::{Route, RouteState, Routes};
 use super::tokens::Tokens;
@@ -27,10 +27,10 @@ use crate::tree::{ApiId, Auth, Revision};
 /// Where apps describe themselves, as FastAPI has it.
 const PLACE: &str = "/openapi.json";
 
-/// The most bytes of one app's document.
+/// The most bytes of one app's document, which take some fifty times that while they are read.
 const MOST_EACH: usize = 512 << 10;
 
-/// The most bytes of all documents that are kept, and so about those of an answer.
+/// The most bytes of all that is kept, and so about those of an answer.
 const MOST_TOGETHER: usize = 32 << 20;
 
 /// How long one app may take.
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_TOGETHER: Duration = Duration::from_secs(10);
 
 /// How many apps are asked at once.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 /// How long a document holds, and how long the reason why there is none.
 const HOLDS: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(10));
@@ -56,15 +56,29 @@ pub struct Catalog {
 
 struct Entry {
     revision: Revision,
+    /// Who may call, which stands in it too.
+    auth: Auth,
     at: Instant,
-    /// The document and its length, or why there is none.
-    said: Result<(Value, usize), String>,
+    /// What it says, or why there is nothing.
+    said: Result<Piece, Silence>,
+}
+
+/// Why there is nothing of an API.
+enum Silence {
+    /// It may say something the next time.
+    For(String),
+    /// What it says is too much.
+    TooLong,
 }
 
 impl Entry {
-    fn holds(&self, revision: &Revision) -> bool {
-        let span = if self.said.is_ok() { HOLDS.0 } else { HOLDS.1 };
-        self.revision == *revision && self.at.elapsed() < span
+    fn holds(&self, route: &Route, revision: &Revision) -> bool {
+        let span = if matches!(self.said, Err(Silence::For(_))) { HOLDS.1 } else { HOLDS.0 };
+        self.revision == *revision && self.auth == route.settings.auth && self.at.elapsed() < span
+    }
+
+    fn length(&self) -> usize {
+        self.said.as_ref().map_or(0, Piece::length)
     }
 }
 
@@ -76,7 +90,7 @@ impl Catalog {
     }
 
     /// The document for a caller who sends these headers: public APIs, and those that its key or token opens.
-    pub async fn document(&self, headers: &HeaderMap) -> Value {
+    pub async fn document(&self, headers: &HeaderMap) -> String {
         let token = keys::bearer(headers);
         let table = self.routes.table();
         let mut open: Vec<Arc<Route>> = table.values().filter(|route| self.is_open(route, token)).cloned().collect();
@@ -92,25 +106,16 @@ impl Catalog {
         let mut entries = self.entries.lock().await;
         entries.retain(|id, _| table.contains_key(id));
         self.ask(&mut entries, &serving).await;
-        let (mut parts, mut length) = (Vec::new(), 0);
+        let mut pieces = Vec::new();
         for (route, _) in &serving {
             match entries.get(&route.id).map(|entry| &entry.said) {
-                Some(Ok((document, size))) if length + size <= MOST_TOGETHER => {
-                    length += size;
-                    parts.push(Part { id: &route.id, auth: route.settings.auth, document });
-                }
-                Some(Ok(_)) => missing.push((route.id.clone(), "the document would be too long".to_owned())),
-                Some(Err(why)) => missing.push((route.id.clone(), why.clone())),
+                Some(Ok(piece)) => pieces.push(piece),
+                Some(Err(Silence::For(why))) => missing.push((route.id.clone(), why.clone())),
+                Some(Err(Silence::TooLong)) => missing.push((route.id.clone(), "there is no room for more".to_owned())),
                 None => missing.push((route.id.clone(), "it has not answered yet; ask again".to_owned())),
             }
         }
-        let document = join(parts, &missing);
-        let mut kept = 0;
-        entries.retain(|_, entry| {
-            kept += entry.said.as_ref().map_or(0, |(_, size)| *size);
-            kept <= MOST_TOGETHER
-        });
-        document
+        join(pieces, &missing)
     }
 
     /// Whether whoever shows that token may call the API.
@@ -127,7 +132,7 @@ impl Catalog {
     async fn ask(&self, entries: &mut HashMap<ApiId, Entry>, serving: &[(Arc<Route>, Revision)]) {
         let mut stale = Vec::new();
         for (route, revision) in serving {
-            if !entries.get(&route.id).is_some_and(|entry| entry.holds(revision)) {
+            if !entries.get(&route.id).is_some_and(|entry| entry.holds(route, revision)) {
                 stale.push((Arc::clone(route), revision.clone()));
             }
         }
@@ -136,15 +141,24 @@ impl Catalog {
                 Ok(said) => said,
                 Err(_) => Err(format!("it did not answer within {PATIENCE:?}")),
             };
-            (route.id.clone(), Entry { revision, at: Instant::now(), said })
+            let (auth, said) = (route.settings.auth, said.map_err(Silence::For));
+            (route.id.clone(), Entry { revision, auth, at: Instant::now(), said })
         });
         let answers: Vec<(ApiId, Entry)> =
             asked.buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(PATIENCE_TOGETHER)).collect().await;
-        entries.extend(answers);
+        let mut kept: usize = entries.values().map(Entry::length).sum();
+        for (id, mut entry) in answers {
+            kept -= entries.get(&id).map_or(0, Entry::length);
+            if kept + entry.length() > MOST_TOGETHER {
+                entry.said = Err(Silence::TooLong);
+            }
+            kept += entry.length();
+            entries.insert(id, entry);
+        }
     }
 
     /// What one app says of itself.
-    async fn read(&self, route: &Arc<Route>) -> Result<(Value, usize), String> {
+    async fn read(&self, route: &Arc<Route>) -> Result<Piece, String> {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("localhost"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -164,10 +178,12 @@ impl Catalog {
         let body = Limited::new(answer.response.into_body(), MOST_EACH).collect().await;
         let bytes = body.map_err(|_| format!("its {PLACE} breaks off, or is longer than 512 KiB"))?.to_bytes();
         put_back(answer.in_flight.upstream(), answer.connection);
-        let document: Value = serde_json::from_slice(&bytes).map_err(|_| format!("its {PLACE} is no JSON"))?;
-        match fault(&document) {
-            Some(why) => Err(why.to_owned()),
-            None => Ok((document, bytes.len())),
-        }
+        let (id, auth) = (route.id.clone(), route.settings.auth);
+        // Not on a thread that callers are served on: a large one takes some milliseconds.
+        let read = tokio::task::spawn_blocking(move || {
+            let document: Value = serde_json::from_slice(&bytes).map_err(|_| format!("its {PLACE} is no JSON"))?;
+            Piece::of(&id, auth, &document).map_err(str::to_owned)
+        });
+        read.await.unwrap_or_else(|_| Err(format!("its {PLACE} cannot be read")))
     }
 }

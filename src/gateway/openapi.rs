@@ -3,6 +3,8 @@
 //! Names of components and operations get the API's id in front, so that no two are the same; paths get the API's
 //! place below the gateway. Documents are the apps' own: nothing in them is believed but its shape.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::tree::{ApiId, Auth};
@@ -10,48 +12,112 @@ use crate::tree::{ApiId, Auth};
 /// The methods that a path item describes (OpenAPI 3.1, section 4.8.9).
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
-/// What one API says of itself.
-pub(super) struct Part<'a> {
-    pub(super) id: &'a ApiId,
-    pub(super) auth: Auth,
-    pub(super) document: &'a Value,
+/// The security schemes of the gateway itself. An id has no dot, so no API's scheme is called so.
+const KEY: &str = "skep.key";
+const JWT: &str = "skep.jwt";
+
+/// What one API says of itself, as text that is put together with that of others: written once, however often it is read.
+#[derive(Debug)]
+pub(super) struct Piece {
+    tag: String,
+    /// The members of an object, without its braces.
+    paths: String,
+    /// The same of each section of components.
+    components: BTreeMap<String, String>,
 }
 
-/// One document of all, and why others are not in it, by their ids.
-pub(super) fn join<'a>(parts: impl IntoIterator<Item = Part<'a>>, missing: &[(ApiId, String)]) -> Value {
-    let (mut paths, mut components, mut tags) = (Map::new(), Map::new(), Vec::new());
-    for part in parts {
-        let mut tag = json!({ "name": part.id });
+impl Piece {
+    /// # Errors
+    /// Why the document cannot be joined with others.
+    pub(super) fn of(id: &ApiId, auth: Auth, document: &Value) -> Result<Self, &'static str> {
+        let version = document["openapi"].as_str().unwrap_or_default();
+        if !version.starts_with("3.") {
+            return Err("its /openapi.json is no document of OpenAPI 3");
+        }
+        if !document["paths"].is_object() {
+            return Err("its /openapi.json has no paths");
+        }
+        let part = Part { id, auth, document };
+        let mut tag = json!({ "name": id });
         if let Some(about) = part.about() {
             tag["description"] = about.into();
         }
-        tags.push(tag);
-        part.add_to(&mut paths, &mut components);
+        let components = part.components().into_iter().map(|(section, named)| (section, members(&named)));
+        Ok(Self { tag: tag.to_string(), paths: members(&part.paths()), components: components.collect() })
     }
-    let ours = components.entry("securitySchemes").or_insert_with(|| json!({}));
-    ours["skep.key"] = json!({ "type": "http", "scheme": "bearer", "description": "A caller's key" });
-    ours["skep.jwt"] = json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" });
-    let missing: Map<String, Value> =
-        missing.iter().map(|(id, why)| (id.to_string(), Value::from(why.as_str()))).collect();
-    json!({
-        "openapi": "3.1.0",
-        "info": { "title": "APIs", "version": env!("CARGO_PKG_VERSION") },
-        // Relative to where the document is read (OpenAPI 3.1, section 4.8.5): right behind any name and any proxy.
-        "servers": [{ "url": "/" }],
-        "tags": tags,
-        "paths": paths,
-        "components": components,
-        "x-missing": missing,
-    })
+
+    /// About the bytes that it adds to a document.
+    pub(super) fn length(&self) -> usize {
+        let components: usize = self.components.iter().map(|(section, named)| section.len() + named.len()).sum();
+        self.tag.len() + self.paths.len() + components
+    }
 }
 
-/// Why a document cannot be joined with others; `None` where it can.
-pub(super) fn fault(document: &Value) -> Option<&'static str> {
-    let version = document["openapi"].as_str().unwrap_or_default();
-    if !version.starts_with("3.") {
-        return Some("its /openapi.json is no document of OpenAPI 3");
+/// One document of all, and why others are not in it, by their ids.
+pub(super) fn join<'a>(pieces: impl IntoIterator<Item = &'a Piece>, missing: &[(ApiId, String)]) -> String {
+    let (mut tags, mut paths) = (List::default(), List::default());
+    let mut components: BTreeMap<&str, List> = BTreeMap::new();
+    for piece in pieces {
+        tags.add(&piece.tag);
+        paths.add(&piece.paths);
+        for (section, named) in &piece.components {
+            components.entry(section).or_default().add(named);
+        }
     }
-    (!document["paths"].is_object()).then_some("its /openapi.json has no paths")
+    let (key, jwt) = (
+        json!({ "type": "http", "scheme": "bearer", "description": "A caller's key" }),
+        json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" }),
+    );
+    let ours = components.entry("securitySchemes").or_default();
+    ours.add(&format!("{}:{key},{}:{jwt}", Value::from(KEY), Value::from(JWT)));
+    let mut sections = List::default();
+    for (section, named) in components {
+        sections.add(&format!("{}:{{{}}}", Value::from(section), named.0));
+    }
+    let missing: Map<String, Value> =
+        missing.iter().map(|(id, why)| (id.to_string(), Value::from(why.as_str()))).collect();
+    let info = json!({ "title": "APIs", "version": env!("CARGO_PKG_VERSION") });
+    // Relative to where the document is read (OpenAPI 3.1, section 4.8.5): right behind any name and any proxy.
+    let servers = json!([{ "url": "/" }]);
+    format!(
+        "{{\"openapi\":\"3.1.0\",\"info\":{info},\"servers\":{servers},\"tags\":[{}],\"paths\":{{{}}},\
+         \"components\":{{{}}},\"x-missing\":{}}}",
+        tags.0,
+        paths.0,
+        sections.0,
+        Value::from(missing),
+    )
+}
+
+/// Text with commas in between.
+#[derive(Debug, Default)]
+struct List(String);
+
+impl List {
+    fn add(&mut self, text: &str) {
+        if !text.is_empty() {
+            if !self.0.is_empty() {
+                self.0.push(',');
+            }
+            self.0.push_str(text);
+        }
+    }
+}
+
+/// The members of an object as JSON, without the braces around them.
+fn members(object: &Map<String, Value>) -> String {
+    let mut list = List::default();
+    for (name, value) in object {
+        list.add(&format!("{}:{value}", Value::from(name.as_str())));
+    }
+    list.0
+}
+
+/// What one API says of itself.
+struct Part<'a> {
+    id: &'a ApiId,
+    auth: Auth,
+    document: &'a Value,
 }
 
 impl Part<'_> {
@@ -63,8 +129,9 @@ impl Part<'_> {
         (!texts.is_empty()).then(|| texts.join(": "))
     }
 
-    fn add_to(&self, paths: &mut Map<String, Value>, components: &mut Map<String, Value>) {
+    fn paths(&self) -> Map<String, Value> {
         let security = self.document.get("security");
+        let mut paths = Map::new();
         for (path, item) in self.document["paths"].as_object().into_iter().flatten() {
             if path.starts_with('/')
                 && let Some(item) = item.as_object()
@@ -72,12 +139,17 @@ impl Part<'_> {
                 paths.insert(format!("/run/{}{path}", self.id), self.item(item, security));
             }
         }
+        paths
+    }
+
+    fn components(&self) -> BTreeMap<String, Map<String, Value>> {
+        let mut components = BTreeMap::new();
         for (section, named) in self.document["components"].as_object().into_iter().flatten() {
             let Some(named) = named.as_object() else { continue };
-            if let Some(all) = components.entry(section.clone()).or_insert_with(|| json!({})).as_object_mut() {
-                all.extend(named.iter().map(|(name, value)| (format!("{}.{name}", self.id), self.renamed(value))));
-            }
+            let renamed = named.iter().map(|(name, value)| (format!("{}.{name}", self.id), self.renamed(value)));
+            components.insert(section.clone(), renamed.collect());
         }
+        components
     }
 
     fn item(&self, item: &Map<String, Value>, security: Option<&Value>) -> Value {
@@ -107,8 +179,8 @@ impl Part<'_> {
         }
         // What callers show to the gateway, the app never sees.
         let wanted = match self.auth {
-            Auth::Key => Some(json!([{ "skep.key": [] }])),
-            Auth::Jwt => Some(json!([{ "skep.jwt": [] }])),
+            Auth::Key => Some(json!([{ KEY: [] }])),
+            Auth::Jwt => Some(json!([{ JWT: [] }])),
             Auth::None => operation.get("security").or(security).map(|security| self.schemes(security)),
         };
         match wanted {
@@ -188,9 +260,10 @@ mod tests {
                             "schema": { "$ref": "#/components/schemas/Item" } } } } },
                     },
                 },
-                "nonsense": {}, "/odd": 7,
+                "nonsense": {}, "/odd": 7, "/qu\"ote": { "get": {} },
             },
             "components": {
+                "odd \"section\"": { "a": 1 }, "none": 7,
                 "schemas": {
                     "Item": { "properties": { "$ref": { "type": "string" } }, "discriminator": {
                         "propertyName": "kind", "mapping": { "book": "#/components/schemas/Book" } } },
@@ -200,14 +273,13 @@ mod tests {
             },
         });
         let [one, two] = ["one", "two"].map(|id| ApiId::new(id).unwrap());
-        let parts = [
-            Part { id: &one, auth: Auth::Key, document: &document },
-            Part { id: &two, auth: Auth::None, document: &document },
-        ];
-        assert_eq!(fault(&document), None);
-        let joined = join(parts, &[(ApiId::new("three").unwrap(), "it is paused".to_owned())]);
+        let pieces = [(&one, Auth::Key), (&two, Auth::None)];
+        let pieces = pieces.map(|(id, auth)| Piece::of(id, auth, &document).unwrap());
+        let text = join(&pieces, &[(ApiId::new("three").unwrap(), "it is \"paused\"".to_owned())]);
+        assert!(text.len() > pieces.iter().map(Piece::length).sum());
+        let joined: Value = serde_json::from_str(&text).unwrap();
         let paths: Vec<&String> = joined["paths"].as_object().unwrap().keys().collect();
-        assert_eq!(paths, ["/run/one/items", "/run/two/items"]);
+        assert_eq!(paths, ["/run/one/items", "/run/one/qu\"ote", "/run/two/items", "/run/two/qu\"ote"]);
         let item = &joined["paths"]["/run/one/items"];
         assert!(item.get("servers").is_none());
         assert_eq!(item["parameters"][0]["$ref"], "#/components/parameters/one.Page");
@@ -219,11 +291,14 @@ mod tests {
         assert_eq!(schemas["one.Item"]["properties"]["$ref"]["type"], "string");
         assert_eq!(schemas["two.Book"]["$ref"], "#/paths/~1run~1two~1items/get");
         assert!(joined["components"]["securitySchemes"]["two.token"].is_object());
-        assert_eq!(joined["x-missing"]["three"], "it is paused");
+        assert_eq!(joined["x-missing"]["three"], "it is \"paused\"");
+        assert_eq!(joined["components"]["odd \"section\""]["two.a"], 1);
+        assert!(joined["components"]["securitySchemes"][KEY].is_object());
         assert_eq!(joined["servers"], json!([{ "url": "/" }]));
         assert_eq!(joined["tags"][0]["description"], "Shop: Sells things");
         for bad in [json!(null), json!({ "swagger": "2.0", "paths": {} }), json!({ "openapi": "3.0.0", "paths": [] })] {
-            assert!(fault(&bad).is_some(), "{bad}");
+            assert!(Piece::of(&one, Auth::Key, &bad).is_err(), "{bad}");
         }
+        assert!(serde_json::from_str::<Value>(&join([], &[])).is_ok());
     }
 }

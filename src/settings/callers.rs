@@ -127,7 +127,7 @@ fn key(settler: &mut Settler<'_, '_>, file: &KeyFile, plans: &BTreeMap<String, R
         settler.error(code::MISSING_KEY, file, message, "write apis: all for a key that opens every API");
         return None;
     };
-    let is_named = (1..=MAX_NAME).contains(&name.value.chars().count()) && !name.value.chars().any(char::is_control);
+    let is_named = is_key_name(&name.value);
     if !is_named {
         settler.error(code::OUT_OF_BOUNDS, name, "a key has a name of 1 to 100 characters", "");
     }
@@ -189,6 +189,11 @@ fn every<T>(
         }
     }
     (good.len() == items.len()).then_some(good)
+}
+
+/// Whether a key may be called that.
+pub(crate) fn is_key_name(name: &str) -> bool {
+    (1..=MAX_NAME).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
 /// The moment that a text names: itself, or the beginning of a day in UTC.

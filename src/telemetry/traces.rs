@@ -31,6 +31,9 @@ const BATCH: (usize, Duration) = (512, Duration::from_secs(2));
 /// How long a collector may take for a batch.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take once we are told to stop.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often at most somebody is told that a collector does not take spans.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
@@ -221,11 +224,9 @@ impl Worker {
                 }
             }
             if !batch.is_empty() {
-                let sent = tokio::time::timeout(PATIENCE, self.exporter.export(std::mem::take(&mut batch))).await;
-                let trouble = match sent {
-                    Ok(Ok(())) => None,
-                    Ok(Err(error)) => Some(error.to_string()),
-                    Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+                let trouble = tokio::select! {
+                    sent = self.exporter.export(std::mem::take(&mut batch)) => sent.err().map(|error| error.to_string()),
+                    () = patience(&stop) => Some("it does not answer".to_owned()),
                 };
                 let dropped = self.traces.dropped.swap(0, Ordering::Relaxed);
                 if (trouble.is_some() || dropped > 0) && told.is_none_or(|told| told.elapsed() > TOLD_EVERY) {
@@ -252,6 +253,13 @@ impl Worker {
                 Ok(None) | Err(_) => return,
             }
         }
+    }
+}
+
+/// Lasts as long as a collector may take.
+async fn patience(stop: &CancellationToken) {
+    if tokio::time::timeout(PATIENCE, stop.cancelled()).await.is_ok() {
+        tokio::time::sleep(LAST_PATIENCE).await;
     }
 }
 

@@ -188,7 +188,7 @@ fn keys_are_made_rotated_and_revoked_over_the_surface() {
 
     for (body, why) in [
         (json!({}), "missing field `name`"),
-        (json!({ "name": "" }), "1 to 200 characters"),
+        (json!({ "name": "" }), "1 to 100 characters"),
         (json!({ "name": "x", "apis": [] }), "opens nothing"),
         (json!({ "name": "x", "plan": "gold" }), "no plan"),
         (json!({ "name": "x", "expires": "1999-01-01" }), "over already"),
