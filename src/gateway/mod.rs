@@ -69,6 +69,7 @@ pub use tokens::Tokens;
 pub use upstream::{InFlight, Upstream};
 
 use crate::metrics::Metrics;
+use crate::usage::Counter;
 
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
 #[derive(Debug)]
@@ -79,6 +80,7 @@ pub struct Gateway {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
+    usage: Option<Arc<Counter>>,
     tokens: Arc<Tokens>,
 }
 
@@ -88,7 +90,7 @@ impl Gateway {
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
-        Self { routes, keys, rates, limits, tls: None, metrics: None, tokens }
+        Self { routes, keys, rates, limits, tls: None, metrics: None, usage: None, tokens }
     }
 
     /// Counts what it does in `metrics`.
@@ -96,6 +98,12 @@ impl Gateway {
     pub fn counting(mut self, metrics: Arc<Metrics>) -> Self {
         self.metrics = Some(metrics);
         self
+    }
+
+    /// Counts what callers ask of each API in `usage`, each request when it has ended.
+    #[must_use]
+    pub fn tallying(self, usage: Arc<Counter>) -> Self {
+        Self { usage: Some(usage), ..self }
     }
 
     /// With these tokens; without, none lets anybody in.
