@@ -27,6 +27,7 @@ pub(super) enum Call {
     Holds,
     Hold(ApiId),
     Release(ApiId),
+    Usage,
 }
 
 /// The methods that anything here knows.
@@ -56,6 +57,7 @@ impl Call {
             ("GET", ["admin", "events"]) => Self::Events,
             ("GET", ["admin", "logs", word]) => Self::Logs(id(word)?),
             ("GET", ["admin", "history", word]) => Self::History(id(word)?),
+            ("GET", ["admin", "usage"]) => Self::Usage,
             ("GET", ["admin", "holds"]) => Self::Holds,
             ("PUT", ["admin", "holds", word]) => Self::Hold(id(word)?),
             ("DELETE", ["admin", "holds", word]) => Self::Release(id(word)?),

@@ -10,6 +10,7 @@ mod holds;
 mod openapi;
 mod streams;
 pub mod surface;
+mod usage;
 
 use std::collections::BTreeMap;
 

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::usage::UsageBy;
+
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 20] = [
+const PATHS: [(&str, &str, &str); 21] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
     ("get", "/metrics", "What is counted, for Prometheus; as JSON where that is accepted"),
@@ -21,6 +23,7 @@ const PATHS: [(&str, &str, &str); 20] = [
     ("get", "/admin/events", "What happened; as server-sent events where those are accepted"),
     ("get", "/admin/logs/{id}", "What the instances of an API printed; as server-sent events where those are accepted"),
     ("get", "/admin/history/{id}", "The revisions of an API that have served"),
+    ("get", "/admin/usage", "What callers have asked: how often, with what outcome, how much, how long it took"),
     ("get", "/admin/holds", "What is held or stopped, by whom, and why"),
     ("put", "/admin/holds/{id}", "Keep what serves, or go back to a revision, until the folder changes"),
     ("delete", "/admin/holds/{id}", "End a hold or a stop"),
@@ -46,11 +49,16 @@ pub(super) fn document() -> Value {
         let query: &[&str] = match path {
             "/admin/events" => &["api", "after", "limit"],
             "/admin/logs/{id}" => &["tail"],
+            "/admin/usage" => &["api", "key", "since", "by"],
             _ => &[],
         };
         for name in query {
-            let kind = if *name == "api" { "string" } else { "integer" };
-            parameters.push(json!({ "name": name, "in": "query", "schema": { "type": kind } }));
+            let schema = match *name {
+                "by" => json!({ "type": "string", "enum": UsageBy::WORDS, "default": UsageBy::default().word() }),
+                "after" | "limit" | "tail" => json!({ "type": "integer" }),
+                _ => json!({ "type": "string" }),
+            };
+            parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
         }
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();

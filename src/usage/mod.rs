@@ -11,5 +11,7 @@ mod writer;
 
 pub use counter::{Counter, Finished};
 pub use spread::Spread;
-pub use tally::{Counted, Fold, Grain, Group, KeyName, Slot, Tally, UsageBatch, UsageBy, UsageQuery, UsageRow, UsedBy};
+pub use tally::{
+    Counted, Fold, Grain, Group, KeyName, Slot, Tally, UsageBatch, UsageBy, UsageQuery, UsageRow, UsedBy, since,
+};
 pub use writer::Writer;

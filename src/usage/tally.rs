@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::spread::{Spread, micros};
-use crate::tree::ApiId;
+use crate::settings::moment;
+use crate::tree::{ApiId, Seconds};
 
 /// What requests have in common that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -264,4 +265,13 @@ impl FromStr for UsageBy {
         let found = all.into_iter().find(|by| by.word() == word);
         found.ok_or_else(|| format!("{word:?} is none of {}", Self::WORDS.join(", ")))
     }
+}
+
+/// From when on somebody wants to know who writes a span, as in `24h`, or a moment, as in `2027-01-31`.
+///
+/// # Errors
+/// A sentence for whoever wrote neither.
+pub fn since(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let span = text.parse::<Seconds>().ok().and_then(|span| now.checked_sub(span.0).ok());
+    span.or_else(|| moment(text)).ok_or_else(|| "write a span, as in 24h, or a day, as in 2027-01-31".to_owned())
 }

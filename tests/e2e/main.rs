@@ -28,3 +28,4 @@ mod serving;
 mod settings;
 mod tree;
 mod trouble;
+mod usage;
