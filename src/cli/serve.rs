@@ -123,7 +123,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let open = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
     // On a connection of its own, so that neither waits for the other where the file is locked.
-    let writer = Writer::new(usage, Arc::new(context.records()?), Some(Arc::clone(&metrics)));
+    let writer =
+        Writer::new(usage, Arc::new(context.records()?), Some(Arc::clone(&metrics)), settings.policy.keep_usage.0);
     let drained = CancellationToken::new();
     tasks.spawn(writer.run(drained.clone()));
     tasks.spawn({

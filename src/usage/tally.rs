@@ -100,8 +100,8 @@ pub struct Fold {
     pub minutes_before: Timestamp,
     /// Hours become days.
     pub hours_before: Timestamp,
-    /// Days are forgotten.
-    pub days_before: Timestamp,
+    /// All of it is forgotten.
+    pub all_before: Timestamp,
 }
 
 /// What somebody wants to know.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How often old sums are put together.
 const FOLD_EVERY: Duration = Duration::from_secs(300);
 
-/// For how long minutes, hours and days are told apart.
-const KEEP: (SignedDuration, SignedDuration, SignedDuration) =
-    (SignedDuration::from_hours(6), SignedDuration::from_hours(35 * 24), SignedDuration::from_hours(400 * 24));
+/// For how long minutes and hours are told apart.
+const KEEP: (Duration, Duration) = (Duration::from_secs(6 * 3600), Duration::from_secs(35 * 86_400));
 
 /// Hands what was counted to the records.
 ///
@@ -41,15 +40,22 @@ pub struct Writer {
     /// What the records do not have yet, as far as is known.
     pending: Option<UsageBatch>,
     told: Option<Instant>,
+    /// How long usage is kept.
+    keep: Duration,
 }
 
 impl Writer {
-    /// For one run of a daemon. The records should be a handle of its own, so that a database that is locked keeps nobody
+    /// For one run of a daemon, on an installation that keeps usage for so long. The records should be a handle of its own, so that a database that is locked keeps nobody
     /// else waiting.
     #[must_use]
-    pub fn new(counter: Arc<Counter>, records: Arc<dyn Records>, metrics: Option<Arc<Metrics>>) -> Self {
+    pub fn new(
+        counter: Arc<Counter>,
+        records: Arc<dyn Records>,
+        metrics: Option<Arc<Metrics>>,
+        keep: Duration,
+    ) -> Self {
         let daemon = uuid::Uuid::now_v7().to_string().into();
-        Self { counter, records, metrics, daemon, number: 0, pending: None, told: None }
+        Self { counter, records, metrics, daemon, number: 0, pending: None, told: None, keep }
     }
 
     /// Writes until `drained`, which is when nothing more is counted; then what is left, for as long as a daemon that
@@ -106,8 +112,8 @@ impl Writer {
     /// Puts old sums together, one hour or day at a time, so that others can write in between.
     async fn fold(&self, drained: &CancellationToken) {
         let now = Timestamp::now();
-        let before = |span: SignedDuration| now.checked_sub(span).unwrap_or(Timestamp::MIN);
-        let fold = Fold { minutes_before: before(KEEP.0), hours_before: before(KEEP.1), days_before: before(KEEP.2) };
+        let before = |span: Duration| now.checked_sub(span).unwrap_or(Timestamp::MIN);
+        let fold = Fold { minutes_before: before(KEEP.0), hours_before: before(KEEP.1), all_before: before(self.keep) };
         while !drained.is_cancelled() {
             match self.records.fold_usage(&fold).await {
                 Ok(true) => {}

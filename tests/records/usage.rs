@@ -149,7 +149,7 @@ async fn folding(records: &dyn Records) {
     let before = totals().await;
     let never = moment(0);
     // The second hour is not over by then.
-    fold(Fold { minutes_before: moment(DAY + 7000), hours_before: never, days_before: never }).await;
+    fold(Fold { minutes_before: moment(DAY + 7000), hours_before: never, all_before: never }).await;
     assert_eq!(totals().await, before);
     let since = |second| UsageQuery { since: moment(DAY + second), ..all(UsageBy::Hour) };
     let first = counts(records, since(3599)).await[0].clone();
@@ -162,10 +162,10 @@ async fn folding(records: &dyn Records) {
         .await
         .unwrap();
     let before = totals().await;
-    fold(Fold { minutes_before: moment(DAY + 7200), hours_before: moment(DAY + 86_400), days_before: never }).await;
+    fold(Fold { minutes_before: moment(DAY + 7200), hours_before: moment(DAY + 86_400), all_before: never }).await;
     assert_eq!(totals().await, before);
     assert_eq!(counts(records, all(UsageBy::Hour)).await.len(), 1, "the day is a whole now");
 
-    fold(Fold { minutes_before: never, hours_before: never, days_before: moment(DAY + 1) }).await;
+    fold(Fold { minutes_before: never, hours_before: never, all_before: moment(DAY + 1) }).await;
     assert_eq!(totals().await, BTreeMap::new());
 }

@@ -20,7 +20,7 @@ fn whatever_fails_or_loses_its_reply_every_request_is_written_once() {
         let tables = Arc::new(Mutex::new(Tables::default()));
         let counter = Arc::new(Counter::telling_apart(random.random_range(1..20)));
         let records = Arc::new(SimRecords::new(Arc::clone(&tables), Arc::clone(&faults)));
-        let mut writer = Writer::new(Arc::clone(&counter), records, None);
+        let mut writer = Writer::new(Arc::clone(&counter), records, None, Duration::MAX);
         let (mut counted, mut writes) = (0, 0);
         for _ in 0..random.random_range(1..60) {
             match random.random_range(0..6) {

@@ -111,8 +111,14 @@ fn read(row: &Row<'_>, by: UsageBy) -> Result<UsageRow, Trouble> {
     Ok(UsageRow { group, client_errors: sum(3)?, server_errors: sum(4)?, tally })
 }
 
-/// Puts the oldest minutes together that are due, or the oldest hours; where none are, forgets what is too old.
+/// Forgets what is too old, and puts the oldest minutes together that are due, or the oldest hours; whether there were
+/// any.
 pub fn fold(t: &Transaction<'_>, fold: &Fold) -> Result<bool, Trouble> {
+    let before = fold.all_before.as_second();
+    for grain in [Grain::Minute, Grain::Hour, Grain::Day] {
+        t.execute("DELETE FROM usage WHERE span = ?1 AND at < ?2", [grain.seconds(), before])?;
+    }
+    t.execute("DELETE FROM usage_batches WHERE at < ?1", [before])?;
     for (from, to, before) in
         [(Grain::Minute, Grain::Hour, fold.minutes_before), (Grain::Hour, Grain::Day, fold.hours_before)]
     {
@@ -125,9 +131,6 @@ pub fn fold(t: &Transaction<'_>, fold: &Fold) -> Result<bool, Trouble> {
             return Ok(true);
         }
     }
-    let before = fold.days_before.as_second();
-    t.execute("DELETE FROM usage WHERE span = 86400 AND at < ?1", [before])?;
-    t.execute("DELETE FROM usage_batches WHERE at < ?1", [before])?;
     Ok(false)
 }
 
