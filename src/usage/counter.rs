@@ -12,7 +12,7 @@ use crate::tree::ApiId;
 /// How many locks share the work. Each thread has its own, unless there are more threads.
 const SHARDS: usize = 16;
 
-/// The most sums that are told apart by minute and key, some 300 bytes each. Ten minutes are as many as 1,600 keys that
+/// The most sums that are told apart by minute and key, some 350 bytes each. Ten minutes are as many as 1,600 keys that
 /// are at work in each of them, with three statuses.
 const MOST: usize = 50_000;
 
