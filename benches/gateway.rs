@@ -231,7 +231,7 @@ async fn serve_gateway(upstream: SocketAddr) -> anyhow::Result<()> {
     routes.set(&id, Some(route));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{} {}", listener.local_addr()?, key.secret);
-    let gateway = Arc::new(Gateway::new(routes, keys, Limits::default()));
+    let gateway = Arc::new(Gateway::new(routes, keys, Limits::default()).tallying(Arc::default()));
     let nothing_else = Arc::new(async |_: Request<Incoming>| not_found("-"));
     tokio::spawn(gateway.serve(listener, nothing_else, CancellationToken::new()));
     Ok(tokio::task::spawn_blocking(wait_for_parent).await?)

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::callers::Callers;
@@ -27,7 +28,7 @@ use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::{GatewaySettings, Settings, TlsFiles};
 use crate::tree::ApiId;
-use crate::usage::{Counter, Writer};
+use crate::usage::Writer;
 
 /// What the key of `--welcome` is called, so that the next start can replace it.
 const WELCOME_KEY: &str = "welcome";
@@ -117,24 +118,18 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new()?;
     let surface = Surface::new(Arc::clone(&routes), Arc::new(records.clone()), &admin_key, Arc::clone(&metrics));
     let gateway = gateway(&settings, Arc::clone(&routes), Arc::clone(&keys))?;
-    let usage = Arc::new(Counter::default());
-    let gateway = gateway.counting(Arc::clone(&metrics)).tallying(Arc::clone(&usage));
+    let writer = writer(&context, &metrics)?;
+    let gateway = gateway.counting(Arc::clone(&metrics)).tallying(writer.counter());
     let gateway = Arc::new(gateway.with_tokens(Arc::clone(&callers.tokens)));
     let open = Arc::new(Notify::new());
-    let mut tasks = tokio::task::JoinSet::new();
-    // On a connection of its own, so that neither waits for the other where the file is locked.
-    let writer =
-        Writer::new(usage, Arc::new(context.records()?), Some(Arc::clone(&metrics)), settings.policy.keep_usage.0);
-    let drained = CancellationToken::new();
-    tasks.spawn(writer.run(drained.clone()));
+    let mut tasks = JoinSet::new();
     tasks.spawn({
         let (surface, stop, open) = (Arc::clone(&surface), stop.clone(), Arc::clone(&open));
         async move {
             // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
             // refused. But not for ever: with the engine away, an honest 503 is better than silence.
             let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
-            let _drained = drained.drop_guard();
-            gateway.serve(listener, Arc::new(surface), stop).await;
+            writer.run_while(gateway.serve(listener, Arc::new(surface), stop)).await;
         }
     });
 
@@ -151,11 +146,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     serve_what_served(&controller, &open).await?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else {
-        // Callers were served all the while.
-        while tasks.join_next().await.is_some() {}
-        return Ok(ExitCode::SUCCESS);
-    };
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
@@ -200,8 +191,19 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     tracing::info!("stopping; containers go on running, and the next start takes them over");
+    Ok(ended(tasks).await)
+}
+
+/// Waits until all parts have ended that were told to: callers are served to the end, and counted.
+async fn ended(mut tasks: JoinSet<()>) -> ExitCode {
     while tasks.join_next().await.is_some() {}
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
+}
+
+/// What writes usage down: on a connection of its own, so that nobody else waits for it where the file is locked.
+fn writer(context: &Context, metrics: &Arc<Metrics>) -> anyhow::Result<Writer> {
+    let (records, keep) = (Arc::new(context.records()?), context.settings.policy.keep_usage.0);
+    Ok(Writer::new(Arc::default(), records, Some(Arc::clone(metrics)), keep))
 }
 
 /// The gateway, as the settings have it.

@@ -159,7 +159,9 @@ mod tests {
 
     fn sum(taken: &[(Counted, Tally)]) -> Tally {
         let mut sum = Tally::default();
-        taken.iter().for_each(|(_, tally)| sum.add(tally));
+        for (_, tally) in taken {
+            sum.add(tally);
+        }
         sum
     }
 
@@ -178,7 +180,9 @@ mod tests {
         while counting.iter().any(|thread| !thread.is_finished()) {
             taken.extend(counter.take());
         }
-        counting.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in counting {
+            thread.join().unwrap();
+        }
         taken.extend(counter.take());
         let sum = sum(&taken);
         assert_eq!((sum.requests, sum.bytes_in, sum.bytes_out), (40_000, 40_000, 80_000));

@@ -58,14 +58,28 @@ impl Writer {
         Self { counter, records, metrics, daemon, number: 0, pending: None, told: None, keep }
     }
 
-    /// Writes until `drained`, which is when nothing more is counted; then what is left, for as long as a daemon that
-    /// ends has time for.
-    pub async fn run(mut self, drained: CancellationToken) {
+    /// Where the gateway counts.
+    #[must_use]
+    pub fn counter(&self) -> Arc<Counter> {
+        Arc::clone(&self.counter)
+    }
+
+    /// Writes while callers are served; then what is left, for as long as a daemon that ends has time for.
+    pub async fn run_while(self, serving: impl Future<Output = ()>) {
+        let drained = CancellationToken::new();
+        let serving = async {
+            serving.await;
+            drained.cancel();
+        };
+        tokio::join!(serving, self.run(&drained));
+    }
+
+    async fn run(mut self, drained: &CancellationToken) {
         let mut folded = Instant::now();
         while drained.run_until_cancelled(sleep(WRITE_EVERY)).await.is_some() {
             if self.write().await && folded.elapsed() >= FOLD_EVERY {
                 folded = Instant::now();
-                self.fold(&drained).await;
+                self.fold(drained).await;
             }
         }
         let rest = async {

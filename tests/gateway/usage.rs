@@ -13,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::world::{World, app, echoing_app, eventually, raw_app, text};
 
 /// Requests, bytes in and bytes out, by API, caller and status.
-type Sums = BTreeMap<(String, String, u16), (u64, u64, u64)>;
+type Sums = BTreeMap<(String, String, u16), Sum>;
+type Sum = (u64, u64, u64);
 
 /// What is counted, once `count` requests are.
 async fn counted(counter: &Counter, count: u64) -> Sums {
@@ -37,7 +38,7 @@ async fn world() -> (World, Arc<Counter>) {
     (World::tallying(Limits::default(), Arc::clone(&counter)).await, counter)
 }
 
-fn expected(sums: &[(&str, &str, u16, (u64, u64, u64))]) -> Sums {
+fn expected(sums: &[(&str, &str, u16, Sum)]) -> Sums {
     sums.iter().map(|(api, by, status, sum)| (((*api).to_owned(), (*by).to_owned(), *status), *sum)).collect()
 }
 
