@@ -5,7 +5,7 @@
 //! 1. [`settings`] reads `skep.yaml` and the environment, [`installation`] the folder of this host; [`tree`] reads `apis/<id>/`: what should be.
 //! 2. [`world`] holds what is: instances, records, the route that callers get.
 //! 3. [`reconcile`] compares the two and names the next step; it also performs it and looks again.
-//! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers.
+//! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers, and [`usage`] is what they ask of it.
 //! 5. [`admin`] and [`report`] tell people what is going on.
 
 #![forbid(unsafe_code)]
@@ -26,6 +26,8 @@ pub mod reconcile;
 
 pub mod engine;
 pub mod records;
+
+pub mod usage;
 
 pub mod gateway;
 

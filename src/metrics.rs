@@ -9,7 +9,7 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use serde_json::{Map, Value, json};
 
@@ -38,6 +38,9 @@ pub struct Metrics {
     troubles: IntCounter,
     failures: IntCounterVec,
     found: IntCounter,
+    usage_waiting: IntGauge,
+    usage_folded: IntCounter,
+    usage_failures: IntCounter,
 }
 
 impl Metrics {
@@ -76,6 +79,15 @@ impl Metrics {
             troubles: counter("skep_troubles_total", "Turns that something outside kept from their step.")?,
             failures: counters("skep_failures_total", "Revisions that failed, by how.", &["kind"])?,
             found: counter("skep_drift_total", "Changes by hand, and bad luck, that were found and put right.")?,
+            usage_waiting: register(
+                &registry,
+                IntGauge::new("skep_usage_waiting", "Sums of usage that are not in the records yet.")?,
+            )?,
+            usage_folded: counter(
+                "skep_usage_folded_total",
+                "Requests that usage does not tell apart by key and minute, for lack of room.",
+            )?,
+            usage_failures: counter("skep_usage_write_failures_total", "Tries to write usage that failed.")?,
             registry,
         }))
     }
@@ -107,6 +119,17 @@ impl Metrics {
     /// Something was found that somebody had changed.
     pub fn found(&self) {
         self.found.inc();
+    }
+
+    /// So many sums of usage are not in the records yet, and so many requests were ever counted less closely.
+    pub fn usage_waits(&self, sums: usize, folded: u64) {
+        self.usage_waiting.set(i64::try_from(sums).unwrap_or(i64::MAX));
+        self.usage_folded.inc_by(folded.saturating_sub(self.usage_folded.get()));
+    }
+
+    /// A try to write usage has failed.
+    pub fn usage_not_written(&self) {
+        self.usage_failures.inc();
     }
 
     /// Looks at the routes, for what is counted only when somebody asks.

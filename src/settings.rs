@@ -103,6 +103,8 @@ pub struct Policy {
     pub keep_revisions: usize,
     /// How long events are kept.
     pub keep_events: Seconds,
+    /// How long usage is kept.
+    pub keep_usage: Seconds,
     /// Nothing is built while less than this is free where the engine keeps its images.
     pub min_free_disk: Size,
 }
@@ -206,6 +208,7 @@ impl Settings {
                 max_files: 1000,
                 keep_revisions: 5,
                 keep_events: Seconds::new(90 * 86_400),
+                keep_usage: Seconds::new(400 * 86_400),
                 min_free_disk: Size::mib(1024),
             },
             listen: SocketAddr::from(([127, 0, 0, 1], 8663)),

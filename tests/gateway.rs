@@ -26,5 +26,7 @@ mod times;
 mod tokens;
 #[path = "gateway/tunnels.rs"]
 mod tunnels;
+#[path = "gateway/usage.rs"]
+mod usage;
 #[path = "gateway/versions.rs"]
 mod versions;

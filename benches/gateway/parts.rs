@@ -106,7 +106,7 @@ pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
         });
     }
     let limits = Limits { connections: 20_000, connections_per_address: 20_000, ..Limits::default() };
-    let gateway = Arc::new(Gateway::new(routes, keys, limits).counting(Metrics::new()?));
+    let gateway = Arc::new(Gateway::new(routes, keys, limits).counting(Metrics::new()?).tallying(Arc::default()));
     let nothing_else = Arc::new(async |_: Request<Incoming>| not_found("-"));
     tokio::spawn(gateway.serve(listener, nothing_else, CancellationToken::new()));
     Ok(tokio::task::spawn_blocking(wait_for_parent).await?)

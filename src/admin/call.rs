@@ -32,6 +32,7 @@ pub(super) enum Call {
     MakeKey,
     RotateKey(String),
     RevokeKey(String),
+    Usage,
 }
 
 /// The methods that anything here knows.
@@ -65,6 +66,7 @@ impl Call {
             ("GET", ["admin", "events"]) => Self::Events,
             ("GET", ["admin", "logs", word]) => Self::Logs(id(word)?),
             ("GET", ["admin", "history", word]) => Self::History(id(word)?),
+            ("GET", ["admin", "usage"]) => Self::Usage,
             ("GET", ["admin", "holds"]) => Self::Holds,
             ("PUT", ["admin", "holds", word]) => Self::Hold(id(word)?),
             ("DELETE", ["admin", "holds", word]) => Self::Release(id(word)?),

@@ -12,6 +12,7 @@ mod keys;
 mod openapi;
 mod streams;
 pub mod surface;
+mod usage;
 
 use std::collections::BTreeMap;
 

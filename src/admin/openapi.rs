@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::usage::UsageBy;
+
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 25] = [
+const PATHS: [(&str, &str, &str); 26] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
     ("get", "/openapi.json", "The OpenAPI documents of all APIs that the caller's key opens, as one"),
@@ -22,6 +24,7 @@ const PATHS: [(&str, &str, &str); 25] = [
     ("get", "/admin/events", "What happened; as server-sent events where those are accepted"),
     ("get", "/admin/logs/{id}", "What the instances of an API printed; as server-sent events where those are accepted"),
     ("get", "/admin/history/{id}", "The revisions of an API that have served"),
+    ("get", "/admin/usage", "What callers have asked: how often, with what outcome, how much, how long it took"),
     ("get", "/admin/holds", "What is held or stopped, by whom, and why"),
     ("put", "/admin/holds/{id}", "Keep what serves, or go back to a revision, until the folder changes"),
     ("delete", "/admin/holds/{id}", "End a hold or a stop"),
@@ -51,11 +54,16 @@ pub(super) fn document() -> Value {
         let query: &[&str] = match path {
             "/admin/events" => &["api", "after", "limit"],
             "/admin/logs/{id}" => &["tail"],
+            "/admin/usage" => &["api", "key", "since", "by"],
             _ => &[],
         };
         for name in query {
-            let kind = if *name == "api" { "string" } else { "integer" };
-            parameters.push(json!({ "name": name, "in": "query", "schema": { "type": kind } }));
+            let schema = match *name {
+                "by" => json!({ "type": "string", "enum": UsageBy::WORDS, "default": UsageBy::default().word() }),
+                "after" | "limit" | "tail" => json!({ "type": "integer" }),
+                _ => json!({ "type": "string" }),
+            };
+            parameters.push(json!({ "name": name, "in": "query", "schema": schema }));
         }
         if !parameters.is_empty() {
             operation["parameters"] = parameters.into();
@@ -88,44 +96,49 @@ pub(super) fn document() -> Value {
                 "description": "Why it is not done",
                 "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Fault" } } },
             } },
-            "schemas": {
-                "Fault": {
-                    "type": "object",
-                    "required": ["error"],
-                    "properties": { "error": { "type": "string" }, "request_id": { "type": "string" } },
-                },
-                "KeyWish": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "required": ["name"],
-                    "properties": {
-                        "name": { "type": "string", "minLength": 1, "maxLength": 100 },
-                        "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
-                        "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },
-                        "methods": { "type": "array", "items": { "type": "string" } },
-                        "paths": { "type": "array", "items": { "type": "string" } },
-                        "plan": { "type": "string" },
-                        "limit": { "type": "string", "description": "requests and a span, as in 60/1m" },
-                    },
-                },
-                "Rotation": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "overlap": { "type": "string", "default": "24h" },
-                        "expires": { "type": "string" },
-                    },
-                },
-                "Wish": {
-                    "type": "object",
-                    "additionalProperties": false,
-                    "properties": {
-                        "why": { "type": "string" },
-                        "by": { "type": "string" },
-                        "until": { "type": "string", "format": "date-time" },
-                        "revision": { "type": "string" },
-                    },
-                },
+            "schemas": schemas(),
+        },
+    })
+}
+
+/// What the bodies of calls and faults are.
+fn schemas() -> Value {
+    json!({
+        "Fault": {
+            "type": "object",
+            "required": ["error"],
+            "properties": { "error": { "type": "string" }, "request_id": { "type": "string" } },
+        },
+        "KeyWish": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["name"],
+            "properties": {
+                "name": { "type": "string", "minLength": 1, "maxLength": 100 },
+                "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+                "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },
+                "methods": { "type": "array", "items": { "type": "string" } },
+                "paths": { "type": "array", "items": { "type": "string" } },
+                "plan": { "type": "string" },
+                "limit": { "type": "string", "description": "requests and a span, as in 60/1m" },
+            },
+        },
+        "Rotation": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "overlap": { "type": "string", "default": "24h" },
+                "expires": { "type": "string" },
+            },
+        },
+        "Wish": {
+            "type": "object",
+            "additionalProperties": false,
+            "properties": {
+                "why": { "type": "string" },
+                "by": { "type": "string" },
+                "until": { "type": "string", "format": "date-time" },
+                "revision": { "type": "string" },
             },
         },
     })

@@ -44,7 +44,7 @@ impl Query {
         Self(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
@@ -58,7 +58,7 @@ impl Query {
         Ok(asked.unwrap_or(FEW).min(MOST))
     }
 
-    fn api(&self) -> Result<Option<ApiId>, Fault> {
+    pub(super) fn api(&self) -> Result<Option<ApiId>, Fault> {
         self.get("api").map(|id| ApiId::new(id).map_err(|_| Fault::Bad(format!("{id} is no id")))).transpose()
     }
 }

@@ -21,7 +21,7 @@ use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
 use super::streams::{self, Query};
-use super::{deployments, keys, openapi};
+use super::{deployments, keys, openapi, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
@@ -149,6 +149,7 @@ impl Surface {
             Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
+            Call::Usage => usage::answer(&*self.records, &query).await?,
             Call::Holds => holds::list(&*self.working()?).await?,
             Call::Hold(id) => holds::put(&self.leading()?.0, &id, Wish::read(body).await?).await?,
             Call::Release(id) => holds::release(&self.leading()?.0, &id).await?,

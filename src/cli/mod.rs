@@ -17,6 +17,7 @@ pub mod schema;
 pub mod serve;
 pub mod status;
 pub mod term;
+pub mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,6 +64,8 @@ pub enum Command {
     Rollback(rollback::Args),
     /// Make, list, rotate and revoke callers' keys
     Keys(keys::Args),
+    /// Show what callers have asked: how often, with what outcome, how much, how long it took
+    Usage(usage::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -98,6 +101,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Release(args) => context::block_on(hold::release(&args, root)),
         Command::Rollback(args) => context::block_on(rollback::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
+        Command::Usage(args) => context::block_on(usage::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Parts};
@@ -29,6 +30,7 @@ use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
 use crate::tree::ApiId;
+use crate::usage::Writer;
 
 /// What the key of `--welcome` is called, so that the next start can replace it.
 const WELCOME_KEY: &str = "welcome";
@@ -101,10 +103,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
+    let writer = writer(&context, &metrics)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
-    let gateway = gateway.with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
+    let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
     let open = Arc::new(Notify::new());
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     tasks.spawn({
         let doors = listeners.open_to(&settings, gateway, Arc::clone(&surface))?;
         let (stop, open) = (stop.clone(), Arc::clone(&open));
@@ -112,7 +115,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
             // refused. But not for ever: with the engine away, an honest 503 is better than silence.
             let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
-            doors.serve(stop).await;
+            writer.run_while(doors.serve(stop)).await;
         }
     });
 
@@ -130,7 +133,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     serve_what_served(&controller, &open).await?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ExitCode::SUCCESS) };
+    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
@@ -175,8 +178,19 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
     }
     tracing::info!("stopping; containers go on running, and the next start takes them over");
+    Ok(ended(tasks).await)
+}
+
+/// Waits until all parts have ended that were told to: callers are served to the end, and counted.
+async fn ended(mut tasks: JoinSet<()>) -> ExitCode {
     while tasks.join_next().await.is_some() {}
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
+}
+
+/// What writes usage down: on a connection of its own, so that nobody else waits for it where the file is locked.
+fn writer(context: &Context, metrics: &Arc<Metrics>) -> anyhow::Result<Writer> {
+    let (records, keep) = (Arc::new(context.records()?), context.settings.policy.keep_usage.0);
+    Ok(Writer::new(Arc::default(), records, Some(Arc::clone(metrics)), keep))
 }
 
 /// The lock of the installation. Without it, this daemon serves callers, and stands by to take over.

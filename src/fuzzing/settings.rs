@@ -47,6 +47,7 @@ pub fn skep_yaml(data: &[u8]) {
     assert!((1..=64).contains(&build.concurrency) && build.memory >= Size::mib(64) && build.cpu >= Cpu(10));
     let policy = &settings.policy;
     assert!((1..=1000).contains(&policy.keep_revisions) && policy.keep_events >= Seconds::new(3600));
+    assert!(policy.keep_usage >= Seconds::new(86_400));
     let text = written::settings(&settings);
     let (again, found) = Settings::settle(root, text.as_bytes(), |_| None);
     assert_eq!(found, [], "{text}");

@@ -24,6 +24,7 @@ pub(super) fn settings(settings: &Settings) -> String {
         max_files,
         keep_revisions,
         keep_events,
+        keep_usage,
         min_free_disk,
     } = policy;
     let EngineSettings { host: _, dial, ports: (first, last) } = engine;
@@ -51,7 +52,7 @@ pub(super) fn settings(settings: &Settings) -> String {
          memory: {memory}, cpu: {cpu}{index_url} }}\n\
          policy: {{ max_deletes: {{ count: {max_deletes}, percent: {max_deletes_percent} }}, max_file: {max_file}, \
          max_folder: {max_folder}, max_files: {max_files}, min_free_disk: {min_free_disk}, \
-         keep: {{ revisions: {keep_revisions}, events: {keep_events} }} }}\n\
+         keep: {{ revisions: {keep_revisions}, events: {keep_events}, usage: {keep_usage} }} }}\n\
          engine: {{ dial: {dial}, ports: {{ first: {first}, last: {last} }} }}\n\
          look_every: {look_every}\n\
          auth: {{ jwt: {{ {jwt} }} }}\n\

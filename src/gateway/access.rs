@@ -1,4 +1,5 @@
-//! Access is the line that is logged about each request, when its answer has been sent or nobody wants it any more.
+//! Access is the line that is logged about each request, and what is counted of it, when its answer has been sent or
+//! nobody wants it any more.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +10,11 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use super::activity::Open;
+use super::upload::Progress;
 use crate::metrics::Metrics;
 use crate::telemetry::{Link, RequestSpan, Traces};
 use crate::tree::ApiId;
+use crate::usage::{Counter, Finished, UsedBy};
 
 /// What is logged where the caller went away before there was an answer; nginx made the number known.
 const CALLER_GONE: u16 = 499;
@@ -59,12 +62,19 @@ pub(super) struct Access {
     metrics: Option<Arc<Metrics>>,
     /// Who collects traces, and where this request hangs, once that is known.
     traces: Option<(Arc<Traces>, Option<Link>)>,
+    usage: Option<Arc<Counter>>,
+    /// What it is counted for, also where its caller may not know that there is such an API.
+    counted: Option<(ApiId, UsedBy)>,
+    /// Where its body is read from.
+    upload: Option<Arc<Progress>>,
+    /// Bytes of a tunnel from the caller.
+    received: u64,
     /// Its place on a connection of HTTP/2.
     open: Option<Open>,
 }
 
 impl Access {
-    pub(super) fn new(method: Method, metrics: Option<Arc<Metrics>>) -> Self {
+    pub(super) fn new(method: Method, metrics: Option<Arc<Metrics>>, usage: Option<Arc<Counter>>) -> Self {
         Self {
             began: Instant::now(),
             request_id: RequestId::new(),
@@ -74,6 +84,10 @@ impl Access {
             bytes: 0,
             metrics,
             traces: None,
+            usage,
+            counted: None,
+            upload: None,
+            received: 0,
             open: None,
         }
     }
@@ -104,6 +118,18 @@ impl Access {
         }
     }
 
+    /// Says what it is counted for, once it is sure that there is such an API, and again once it is known whose it is.
+    pub(super) fn count_for(&mut self, api: &ApiId, by: UsedBy) {
+        if self.usage.is_some() {
+            self.counted = Some((api.clone(), by));
+        }
+    }
+
+    /// Says where its body is read from.
+    pub(super) fn upload(&mut self, progress: Arc<Progress>) {
+        self.upload = Some(progress);
+    }
+
     /// It came on a connection of HTTP/2.
     pub(super) fn open(&mut self, open: Open) {
         self.open = Some(open);
@@ -116,7 +142,12 @@ impl Access {
         }
     }
 
-    /// Adds bytes of the answer's body, or of a tunnel in both directions.
+    /// Adds bytes of a tunnel from the caller.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
+    /// Adds bytes of the answer's body, or of a tunnel to the caller.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
     }
@@ -128,8 +159,13 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
+        let took = self.began.elapsed();
         if let Some(metrics) = &self.metrics {
-            metrics.answered(self.api.as_ref().map(ApiId::as_str), self.status, self.began.elapsed(), self.bytes);
+            metrics.answered(self.api.as_ref().map(ApiId::as_str), self.status, took, self.bytes);
+        }
+        if let (Some(usage), Some((api, by))) = (&self.usage, self.counted.take()) {
+            let bytes_in = self.received + self.upload.as_ref().map_or(0, |upload| upload.received());
+            usage.count(Finished { api, by, status: self.status, bytes_in, bytes_out: self.bytes, took });
         }
         if let Some((traces, Some(link))) = &self.traces {
             traces.request(&RequestSpan {
@@ -139,7 +175,7 @@ impl Drop for Access {
                 status: self.status,
                 bytes: self.bytes,
                 request_id: self.request_id.to_string(),
-                took: self.began.elapsed(),
+                took,
             });
         }
         let api = self.api.as_ref().map_or("-", ApiId::as_str);

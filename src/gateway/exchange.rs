@@ -53,8 +53,9 @@ pub(super) struct Exchange<'a> {
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
-        let mut access = Box::new(Access::new(method, server.gateway.metrics.clone()));
-        access.tell(server.gateway.traces.clone());
+        let gateway = &server.gateway;
+        let mut access = Box::new(Access::new(method, gateway.metrics.clone(), gateway.usage.clone()));
+        access.tell(gateway.traces.clone());
         Self {
             server,
             peer,
@@ -151,6 +152,9 @@ impl<'a> Exchange<'a> {
         mut upload: Upload,
     ) -> Result<Response<Body>, Refusal> {
         let gateway = &self.server.gateway;
+        if let Some(access) = &mut self.access {
+            access.upload(upload.progress());
+        }
         let mut entered = self.enter(id, path.path(), &parts);
         if matches!(entered, Err(Refusal::UnknownSigner)) {
             gateway.tokens.refresh().await;
@@ -212,10 +216,13 @@ impl<'a> Exchange<'a> {
         let key = gateway.keys.admit(token, id, parts.method.as_str(), path);
         let route = gateway.routes.get(id).ok_or(Refusal::Unauthorized)?;
         let shown = if route.settings.auth == Auth::Jwt { gateway.tokens.admit(token) } else { key };
+        if let Some(access) = &mut self.access {
+            access.count_for(&route.id, shown.by());
+        }
         let pass = match shown {
             Shown::Opens(pass) => Some(pass),
             _ if route.settings.auth == Auth::None => None,
-            Shown::OutOfScope(reason) => return Err(Refusal::Forbidden(reason)),
+            Shown::OutOfScope(_, reason) => return Err(Refusal::Forbidden(reason)),
             Shown::UnknownSigner => return Err(Refusal::UnknownSigner),
             Shown::Nothing => return Err(Refusal::Unauthorized),
         };

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::pass::Pass;
 use crate::records::{Key, KeyHash};
 use crate::tree::Digest;
+use crate::usage::{KeyName, UsedBy};
 
 /// What every key of ours begins with.
 const KEY_PREFIX: &str = "skep_";
@@ -27,6 +28,7 @@ pub struct Keys {
 #[derive(Debug)]
 struct Entry {
     key: Key,
+    name: Arc<KeyName>,
     /// Outlives the entry, so that a change of any key forgets no use.
     uses: Arc<Uses>,
 }
@@ -47,8 +49,19 @@ pub(super) enum Shown {
     Opens(Pass),
     /// It is a token that no known key of its issuer has signed.
     UnknownSigner,
-    /// It opens the API, but not in that way; a sentence for the caller.
-    OutOfScope(&'static str),
+    /// It is this key and opens the API, but not in that way; a sentence for the caller.
+    OutOfScope(UsedBy, &'static str),
+}
+
+impl Shown {
+    /// Whose the request is, in the records of usage.
+    pub(super) fn by(&self) -> UsedBy {
+        match self {
+            Self::Opens(pass) => pass.by.clone(),
+            Self::OutOfScope(by, _) => by.clone(),
+            Self::Nothing | Self::UnknownSigner => UsedBy::Nobody,
+        }
+    }
 }
 
 impl Keys {
@@ -58,7 +71,8 @@ impl Keys {
         let before = self.by_hash.load();
         let entries = keys.into_iter().map(|key| {
             let uses = before.get(&key.hash).map(|entry| Arc::clone(&entry.uses)).unwrap_or_default();
-            (key.hash, Entry { key, uses })
+            let name = Arc::new(KeyName { id: key.id.clone(), name: key.name.clone() });
+            (key.hash, Entry { key, name, uses })
         });
         self.by_hash.store(Arc::new(entries.collect()));
     }
@@ -96,19 +110,19 @@ impl Keys {
         let token = token.filter(|token| token.len() <= LONGEST_TOKEN).unwrap_or_default();
         let hash = Digest::of(token.as_bytes());
         let keys = self.by_hash.load();
-        let Some(Entry { key, uses }) = keys.get(&hash) else { return Shown::Nothing };
+        let Some(Entry { key, name, uses }) = keys.get(&hash) else { return Shown::Nothing };
         let now = Timestamp::now();
         if !key.opens(api, now) {
             return Shown::Nothing;
         }
         if let Err(reason) = key.terms.allow(method, path) {
-            return Shown::OutOfScope(reason);
+            return Shown::OutOfScope(UsedBy::Key(Arc::clone(name)), reason);
         }
         // Looked at first: a line that many cores share is written once a second.
         if uses.last.load(Ordering::Relaxed) < now.as_second() {
             uses.last.store(now.as_second(), Ordering::Relaxed);
         }
-        Shown::Opens(Pass::of_key(key.follows.unwrap_or(hash), key.terms.limit))
+        Shown::Opens(Pass::of_key(key.follows.unwrap_or(hash), key.terms.limit, Arc::clone(name)))
     }
 }
 

@@ -75,6 +75,7 @@ pub use upstream::{InFlight, Upstream};
 
 use crate::metrics::Metrics;
 use crate::telemetry::Traces;
+use crate::usage::Counter;
 
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ pub struct Gateway {
     tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
     traces: Option<Arc<Traces>>,
+    usage: Option<Arc<Counter>>,
     tokens: Arc<Tokens>,
 }
 
@@ -95,7 +97,7 @@ impl Gateway {
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
-        Self { routes, keys, rates, limits, tls: None, metrics: None, traces: None, tokens }
+        Self { routes, keys, rates, limits, tls: None, metrics: None, traces: None, usage: None, tokens }
     }
 
     /// Counts what it does in `metrics`.
@@ -110,6 +112,12 @@ impl Gateway {
     pub fn traced(mut self, traces: Option<Arc<Traces>>) -> Self {
         self.traces = traces;
         self
+    }
+
+    /// Counts what callers ask of each API in `usage`, each request when it has ended.
+    #[must_use]
+    pub fn tallying(self, usage: Arc<Counter>) -> Self {
+        Self { usage: Some(usage), ..self }
     }
 
     /// With these tokens; without, none lets anybody in.

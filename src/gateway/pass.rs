@@ -1,6 +1,7 @@
 //! A pass is what let a caller in, and what follows from it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -8,6 +9,7 @@ use super::rate::{Caller, Count, Rule};
 use super::route::Route;
 use crate::records::KeyHash;
 use crate::tree::{Digest, RateLimit};
+use crate::usage::{KeyName, UsedBy};
 
 /// What let a caller in.
 #[derive(Debug)]
@@ -16,14 +18,16 @@ pub(super) struct Pass {
     pub caller: Caller,
     /// How many requests it may make of all APIs together.
     pub limit: Option<RateLimit>,
+    /// Whose its requests are, in the records of usage.
+    pub by: UsedBy,
     /// What the app is told of the caller.
     pub told: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Pass {
     /// That of a key; keys that share an account share its allowances.
-    pub fn of_key(account: KeyHash, limit: Option<RateLimit>) -> Self {
-        Self { caller: Caller::Key(account), limit, told: Vec::new() }
+    pub fn of_key(account: KeyHash, limit: Option<RateLimit>, name: Arc<KeyName>) -> Self {
+        Self { caller: Caller::Key(account), limit, by: UsedBy::Key(name), told: Vec::new() }
     }
 
     /// That of a token; `None` where the subject cannot stand in a header.
@@ -31,7 +35,7 @@ impl Pass {
         told.push((X_SKEP_SUBJECT, HeaderValue::from_str(subject).ok()?));
         // With the length of the first, so that no two pairs are one text.
         let account = Digest::of(format!("{}:{issuer}:{subject}", issuer.len()).as_bytes());
-        Some(Self { caller: Caller::Subject(account), limit: None, told })
+        Some(Self { caller: Caller::Subject(account), limit: None, by: UsedBy::Token, told })
     }
 }
 

@@ -137,6 +137,7 @@ impl Body for Upload {
                 this.allowed = left;
                 this.silence = None;
                 this.received += bytes;
+                this.progress.received.store(this.received, Ordering::Relaxed);
                 this.waited += this.waits.take().map_or(Duration::ZERO, |since| since.elapsed());
                 if this.waited > this.patience && this.received < RATE * this.waited.as_secs() {
                     return this.stop(UploadError::Stalled);
@@ -237,11 +238,14 @@ pub(super) struct Progress {
     state: AtomicU8,
     /// Milliseconds from `began` to the last change.
     changed: AtomicU64,
+    /// Bytes that were handed on.
+    received: AtomicU64,
 }
 
 impl Progress {
     fn new(state: State, patience: Duration) -> Self {
-        Self { began: Instant::now(), patience, state: AtomicU8::new(state as u8), changed: AtomicU64::new(0) }
+        let (changed, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { began: Instant::now(), patience, state: AtomicU8::new(state as u8), changed, received }
     }
 
     fn set(&self, state: State) {
@@ -254,6 +258,11 @@ impl Progress {
         const ALL: [State; 6] =
             [State::Moving, State::Waiting, State::Ended, State::TooLarge, State::Stalled, State::Broken];
         ALL[usize::from(self.state.load(Ordering::Acquire))]
+    }
+
+    /// Bytes that were handed on.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// The upstream's turn begins now: what passed before, the caller has waited for a place and a connection.

@@ -1,4 +1,4 @@
-//! Records are what skep remembers of each API: its row, revisions, events and keys.
+//! Records are what skep remembers of each API: its row, revisions, events, keys and usage.
 //!
 //! Only this module names SQL.
 
@@ -17,6 +17,7 @@ pub use key::{Key, KeyHash, KeyScope, NewKey};
 pub use lease::{Keep, Lease, Pruned};
 
 use crate::tree::{ApiId, Digest, Revision};
+use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
 
 /// What skep remembers. Every call is one transaction; it is done whole or not at all, also where the caller stops
@@ -148,6 +149,17 @@ pub trait Records: Send + Sync + 'static {
 
     /// Throws away what is older than what is kept.
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError>;
+
+    /// Adds what a daemon has counted. A batch that is in already, by its daemon and number, is a success and adds nothing;
+    /// once it is in, it outlives a power cut. Never refused: what a daemon has counted is its own, whoever reconciles.
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), RecordsError>;
+
+    /// The sums of what was counted, as far as they are told apart.
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, RecordsError>;
+
+    /// Puts sums of one old span together, or forgets some; `true` where there is more to do. Loses no request before its
+    /// time, whoever else does it at once.
+    async fn fold_usage(&self, fold: &Fold) -> Result<bool, RecordsError>;
 
     /// A number that differs from an earlier answer of the same handle where another process or handle has written since:
     /// a key was made, a row edited. What this handle itself writes does not change it. Cheap enough to ask each second.

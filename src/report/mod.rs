@@ -6,6 +6,7 @@ pub mod plan;
 pub mod progress;
 pub mod status;
 pub mod style;
+pub mod usage;
 
 /// Prints an error that ended a command, with its causes, on standard error.
 pub fn error(error: &anyhow::Error) {

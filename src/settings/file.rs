@@ -100,6 +100,9 @@ pub struct KeepFile {
     /// Events.
     #[schemars(extend("default" = "90d", "x-bounds" = "1h to 3650d"))]
     pub events: Option<At<Seconds>>,
+    /// Usage. A daemon goes by what stands here when it starts.
+    #[schemars(extend("default" = "400d", "x-bounds" = "1d to 3650d"))]
+    pub usage: Option<At<Seconds>>,
 }
 
 /// How many APIs may be removed in one go; the larger of the two holds.
@@ -278,11 +281,12 @@ fn lay_policy(settler: &mut Settler<'_, '_>, file: &PolicyFile, policy: &mut Pol
     settler.within(file.max_file.as_ref(), Size(1024)..=Size::mib(1024), &mut policy.max_file);
     settler.within(file.max_folder.as_ref(), Size(1024)..=Size::mib(10 * 1024), &mut policy.max_folder);
     settler.within(file.max_files.as_ref(), 1..=100_000, &mut policy.max_files);
-    if let Some(KeepFile { revisions, events }) = &file.keep {
+    if let Some(KeepFile { revisions, events, usage }) = &file.keep {
         let mut kept = 5;
         settler.within(revisions.as_ref(), 1..=1000, &mut kept);
         policy.keep_revisions = kept as usize;
         settler.within(events.as_ref(), Seconds::new(3600)..=Seconds::new(3650 * 86_400), &mut policy.keep_events);
+        settler.within(usage.as_ref(), Seconds::new(86_400)..=Seconds::new(3650 * 86_400), &mut policy.keep_usage);
     }
     settler.within(file.min_free_disk.as_ref(), Size(0)..=Size::mib(1024 * 1024), &mut policy.min_free_disk);
 }

@@ -29,3 +29,4 @@ mod settings;
 mod telemetry;
 mod tree;
 mod trouble;
+mod usage;

@@ -188,6 +188,7 @@ pub fn settings(dial: Dial) -> Settings {
             max_folder: Size::mib(4),
             keep_revisions: 5,
             keep_events: Seconds::new(86_400),
+            keep_usage: Seconds::new(86_400),
             min_free_disk: Size::mib(0),
             max_files: 100,
         },

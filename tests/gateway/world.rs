@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use skep::gateway::{Body, Gateway, Handler, Keys, Limits, Route, RouteState, Routes, Tls, Tokens, Upstream};
 use skep::records::{KeyScope, NewKey};
 use skep::tree::{ApiId, Digest, Revision, Spec};
+use skep::usage::Counter;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -41,18 +42,22 @@ impl World {
     }
 
     pub async fn with(limits: Limits) -> Self {
-        Self::made(limits, None, None).await
+        Self::made(limits, None, None, None).await
     }
 
     pub async fn with_tls(limits: Limits, tls: Option<Tls>) -> Self {
-        Self::made(limits, tls, None).await
+        Self::made(limits, tls, None, None).await
     }
 
     pub async fn with_tokens(tokens: Arc<Tokens>) -> Self {
-        Self::made(Limits::default(), None, Some(tokens)).await
+        Self::made(Limits::default(), None, Some(tokens), None).await
     }
 
-    async fn made(limits: Limits, tls: Option<Tls>, tokens: Option<Arc<Tokens>>) -> Self {
+    pub async fn tallying(limits: Limits, usage: Arc<Counter>) -> Self {
+        Self::made(limits, None, None, Some(usage)).await
+    }
+
+    async fn made(limits: Limits, tls: Option<Tls>, tokens: Option<Arc<Tokens>>, usage: Option<Arc<Counter>>) -> Self {
         let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
         let key = NewKey::generate("test", KeyScope::All, Timestamp::now());
         keys.set(vec![key.key.clone()]);
@@ -64,6 +69,9 @@ impl World {
         }
         if let Some(tokens) = tokens {
             gateway = gateway.with_tokens(tokens);
+        }
+        if let Some(usage) = usage {
+            gateway = gateway.tallying(usage);
         }
         let gateway = Arc::new(gateway);
         let stop = CancellationToken::new();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod suite;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +32,11 @@ async fn sqlite_keeps_holds_and_fences_off_who_was_overtaken() {
 #[tokio::test]
 async fn sqlite_throws_away_what_is_old_and_nothing_else() {
     pruning(&Sqlite::in_memory().unwrap()).await;
+}
+
+#[tokio::test]
+async fn sqlite_adds_usage_up_once_and_tells_it_apart_until_it_is_old() {
+    usage::usage(&Sqlite::in_memory().unwrap()).await;
 }
 
 #[tokio::test]

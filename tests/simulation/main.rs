@@ -17,6 +17,7 @@ mod parts;
 mod records;
 mod shrink;
 mod tales;
+mod usage;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

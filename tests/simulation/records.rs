@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use skep::records::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use skep::tree::{ApiId, Digest};
+use skep::usage::{Counted, Fold, Group, Tally, UsageBatch, UsageQuery, UsageRow};
 use skep::world::{Hold, Record, Served};
 
 use skep::reconcile::turn::Clock;
@@ -28,6 +29,9 @@ pub struct Tables {
     pub followers: BTreeMap<String, u64>,
     pub lease: Option<Lease>,
     pub events: Vec<Event>,
+    /// What was counted, and the last batch of each daemon.
+    pub usage: Vec<(Counted, Tally)>,
+    pub usage_batches: BTreeMap<String, u64>,
 }
 
 impl Tables {
@@ -246,5 +250,33 @@ impl Records for SimRecords {
             pruned
         })
         .await
+    }
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), RecordsError> {
+        self.call(|tables| {
+            let last = tables.usage_batches.entry(batch.daemon.to_string()).or_default();
+            if batch.number > *last {
+                *last = batch.number;
+                tables.usage.extend(batch.entries.iter().cloned());
+            }
+        })
+        .await
+    }
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, RecordsError> {
+        self.call(|tables| {
+            let mut rows: BTreeMap<ApiId, UsageRow> = BTreeMap::new();
+            for (what, tally) in &tables.usage {
+                let Some(api) = what.api.clone().filter(|api| query.api.as_ref().is_none_or(|one| one == api)) else {
+                    continue;
+                };
+                let group = Group::Api(Some(api.clone()));
+                let empty = UsageRow { group, client_errors: 0, server_errors: 0, tally: Tally::default() };
+                rows.entry(api).or_insert(empty).tally.add(tally);
+            }
+            rows.into_values().collect()
+        })
+        .await
+    }
+    async fn fold_usage(&self, _: &Fold) -> Result<bool, RecordsError> {
+        self.call(|_| false).await
     }
 }

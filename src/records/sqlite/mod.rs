@@ -8,6 +8,7 @@ mod lease;
 mod migrations;
 mod row;
 mod trouble;
+mod usage;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use self::trouble::Trouble;
 use self::worker::{Access, Worker};
 use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
+use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
 
 /// Records in one SQLite file. Cheap to clone; clones share one connection.
@@ -319,6 +321,21 @@ impl Records for Sqlite {
         self.worker.run(Access::Write, "throw away what is old", move |t| lease::prune(t, &keep)).await
     }
 
+    async fn add_usage(&self, batch: &UsageBatch) -> Result<(), RecordsError> {
+        let batch = batch.clone();
+        self.worker.run(Access::WriteThrough, "add usage", move |t| usage::add(t, &batch)).await
+    }
+
+    async fn usage(&self, query: &UsageQuery) -> Result<Vec<UsageRow>, RecordsError> {
+        let query = query.clone();
+        self.worker.run(Access::Read, "read usage", move |t| usage::sums(t, &query)).await
+    }
+
+    async fn fold_usage(&self, fold: &Fold) -> Result<bool, RecordsError> {
+        let fold = *fold;
+        self.worker.run(Access::Beat, "put old usage together", move |t| usage::fold(t, &fold)).await
+    }
+
     async fn version(&self) -> Result<u64, RecordsError> {
         self.worker.version().await
     }
@@ -347,53 +364,4 @@ fn list<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::records::NewEvent;
-
-    fn blob(len: usize) -> [(Digest, Arc<[u8]>); 1] {
-        let bytes = vec![7; len];
-        [(Digest::of(&bytes), bytes.into())]
-    }
-
-    /// Sets a pragma on the connection that the handle uses.
-    async fn set(records: &Sqlite, name: &'static str, value: i64) {
-        records.worker.run(Access::Read, "set", move |t| Ok(t.pragma_update(None, name, value)?)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_is_named_and_what_was_kept_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let records = Sqlite::open(&folder.path().join("records.db")).unwrap();
-        records.put_blobs(&blob(10)).await.unwrap();
-        set(&records, "max_page_count", 40).await;
-        let error = records.put_blobs(&blob(1 << 20)).await.unwrap_err().to_string();
-        assert!(error.starts_with("cannot keep files in the records: database or disk is full; free"), "{error}");
-        assert!(records.blob(&blob(10)[0].0).await.unwrap().is_some());
-
-        set(&records, "max_page_count", 10_000).await;
-        records.put_blobs(&blob(1 << 20)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_file_that_cannot_be_written_is_named() {
-        let records = Sqlite::in_memory().unwrap();
-        set(&records, "query_only", 1).await;
-        let error = records.confirm_removal(&[ApiId::new("a").unwrap()]).await.unwrap_err().to_string();
-        assert!(error.contains("readonly database; make the file and its folder writable"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_job_that_fails_half_way_leaves_nothing() {
-        let records = Sqlite::in_memory().unwrap();
-        let job = |t: &Transaction<'_>| {
-            t.execute("INSERT INTO removals (api) VALUES ('a')", [])?;
-            Err::<(), _>(Trouble::Corrupt("half way".to_owned()))
-        };
-        records.worker.run(Access::Write, "fail", job).await.unwrap_err();
-        assert!(records.confirmed_removals().await.unwrap().is_empty());
-        let event =
-            NewEvent { at: Timestamp::UNIX_EPOCH, api: None, revision: None, kind: "k".into(), message: "m".into() };
-        assert_eq!(records.add_event(&event).await.unwrap(), 1);
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use super::lease;
 use super::migrations::migrate;
 use super::trouble::Trouble;
+use super::usage;
 use crate::records::RecordsError;
 
 /// How long a job waits for another process to end its transaction. Ours take milliseconds.
@@ -180,5 +181,6 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // JSON of a hundred files and more should not push everything else out; 2 MiB is SQLite's default, stated here.
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.set_prepared_statement_cache_capacity(32);
+    usage::define_functions(connection)?;
     Ok(())
 }
