@@ -125,7 +125,7 @@ pub fn headers(data: &[u8]) {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers = given.clone();
     let opens = opens(&given, id);
-    let entered = exchange.enter(id, "/", &parts);
+    let entered = exchange.enter(SERVER.gateway.routes.get(id), id, "/", &parts);
     assert_eq!(entered.is_ok(), opens || id == "open", "{given:?}");
     let Ok((route, pass)) = entered else { return };
     assert_eq!(pass.is_some(), opens, "{given:?}");

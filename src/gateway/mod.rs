@@ -3,17 +3,21 @@
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
 //! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
-//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
+//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path,
+//! `networks` look at its address and `cors` at where its page is from, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
 //! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
-//! `download` carry the bodies, `tunnel` a WebSocket.
+//! `download` carry the bodies, with an `encoder` where `compress` says so, `tunnel` a WebSocket.
 
 mod access;
 mod activity;
 mod balance;
 mod body;
+mod compress;
 mod connection;
+mod cors;
 mod crowd;
 mod download;
+mod encoder;
 mod exchange;
 mod forward;
 #[cfg(any(fuzzing, test))]
@@ -32,6 +36,7 @@ mod jwks;
 pub mod keys;
 mod line;
 mod meter;
+mod networks;
 mod pass;
 pub mod pool;
 mod rate;
@@ -53,6 +58,7 @@ mod wire;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -80,6 +86,8 @@ pub struct Gateway {
     tls: Option<Arc<Tls>>,
     metrics: Option<Arc<Metrics>>,
     tokens: Arc<Tokens>,
+    /// One for each answer that is being compressed.
+    encoders: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -88,7 +96,8 @@ impl Gateway {
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
-        Self { routes, keys, rates, limits, tls: None, metrics: None, tokens }
+        let encoders = Arc::new(Semaphore::new(encoder::MOST));
+        Self { routes, keys, rates, limits, tls: None, metrics: None, tokens, encoders }
     }
 
     /// Counts what it does in `metrics`.
