@@ -166,12 +166,13 @@ impl<'a> Exchange<'a> {
         {
             return Ok(response);
         }
-        let mut entered = self.enter(route.clone(), id, path.path(), &parts);
+        let mut entered = self.enter(route.as_deref(), id, path.path(), &parts);
         if matches!(entered, Err(Refusal::UnknownSigner)) {
             gateway.tokens.refresh().await;
-            entered = self.enter(route, id, path.path(), &parts);
+            entered = self.enter(route.as_deref(), id, path.path(), &parts);
         }
-        let (route, pass) = entered?;
+        let pass = entered?;
+        let route = route.ok_or(Refusal::Unauthorized)?;
         let rules = rules(&route, pass.as_ref(), self.peer.0.ip());
         if !rules.is_empty() {
             self.allowance = gateway.rates.count(rules).map_err(Refusal::TooMany)?;
@@ -262,11 +263,11 @@ impl<'a> Exchange<'a> {
     /// What lets the caller in to the API of that route. Takes the same way, whatever is missing or wrong.
     pub(super) fn enter(
         &mut self,
-        route: Option<Arc<Route>>,
+        route: Option<&Route>,
         id: &str,
         path: &str,
         parts: &Parts,
-    ) -> Result<(Arc<Route>, Option<Pass>), Refusal> {
+    ) -> Result<Option<Pass>, Refusal> {
         let gateway = &self.server.gateway;
         let token = keys::bearer(&parts.headers);
         let key = gateway.keys.admit(token, id, parts.method.as_str(), path);
@@ -282,7 +283,7 @@ impl<'a> Exchange<'a> {
         if let Some(access) = &mut self.access {
             access.api(&route.id);
         }
-        Ok((route, pass))
+        Ok(pass)
     }
 
     /// Makes the headers of a request those that an app should see.
