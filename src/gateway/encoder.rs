@@ -168,7 +168,8 @@ impl<B: fmt::Debug> fmt::Debug for Encoder<B> {
 }
 
 impl Stream {
-    /// With levels at which each takes about as long as the others, and not much longer than the way to the caller.
+    /// With levels above which each takes much more time for little. On a core of an EPYC and sources of programs, `zstd`
+    /// takes 5 ms for a MiB and leaves 29 % of it, `br` 12 ms and 29 %, `gzip` 12 ms and 27 %.
     fn new(coding: Coding, length: Option<u64>) -> io::Result<Self> {
         Ok(match coding {
             Coding::Zstd => {
@@ -178,7 +179,7 @@ impl Stream {
                 stream.window_log(WINDOW)?;
                 Self::Zstd(stream)
             }
-            Coding::Brotli => Self::Brotli(Box::new(brotli::CompressorWriter::new(Vec::new(), 4096, 4, WINDOW))),
+            Coding::Brotli => Self::Brotli(Box::new(brotli::CompressorWriter::new(Vec::new(), 4096, 3, WINDOW))),
             Coding::Gzip => Self::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(5))),
         })
     }
