@@ -49,8 +49,8 @@ pub async fn ask(world: &World, version: Version, line: &str, headers: &[(&str, 
     }
 }
 
-fn limit(requests: u32) -> Option<RateLimit> {
-    Some(RateLimit { requests, per: Seconds::new(3600), burst: requests })
+fn limit(requests: u32) -> RateLimit {
+    RateLimit { requests, per: Seconds::new(3600), burst: requests }
 }
 
 fn networks(texts: &[&str]) -> Vec<ipnet::IpNet> {
@@ -69,7 +69,7 @@ async fn who_comes_from_elsewhere_is_refused_before_keys_and_limits() {
     ] {
         world.route(id, &[at], |spec| {
             (spec.route.allow, spec.route.deny) = (networks(allow), networks(deny));
-            spec.route.address_limit = limit(1);
+            spec.route.address_limit = Some(limit(1));
         });
     }
     for id in ["out", "denied"] {
@@ -108,15 +108,15 @@ async fn a_caller_of_ipv4_is_one_on_a_socket_that_speaks_both() {
     stop.cancel();
 }
 
-fn cors(origin: &str) -> Option<Arc<Cors>> {
-    Some(Arc::new(Cors {
+pub fn cors(origin: &str) -> Arc<Cors> {
+    Arc::new(Cors {
         origins: vec![origin.parse().unwrap()],
         methods: vec!["GET".parse().unwrap(), "PUT".parse().unwrap()],
         headers: vec!["Authorization".to_owned()],
         expose: vec!["X-Sum".to_owned()],
         credentials: false,
         max_age: Seconds::new(60),
-    }))
+    })
 }
 
 /// What an answer says of CORS, its names short and in their order.
@@ -143,10 +143,10 @@ async fn a_preflight_is_answered_here_without_a_key_and_counts_for_its_address()
         })
         .await;
         world.route("shared", &[at], |spec| {
-            spec.route.cors = cors("https://app.test");
-            spec.route.address_limit = limit(2);
+            spec.route.cors = Some(cors("https://app.test"));
+            spec.route.address_limit = Some(limit(2));
             // No caller has shown itself yet.
-            spec.rate_limit = limit(1);
+            spec.rate_limit = Some(limit(1));
         });
         let reply = ask(&world, version, "OPTIONS /run/shared/x?y", &[PAGE, WISH]).await;
         assert_eq!((reply.status, reply.header("vary")), (204, Some("origin")));
@@ -197,14 +197,14 @@ async fn a_page_can_read_every_answer_and_errors_of_ours_and_hears_of_cors_from_
         .await;
         let share = |id: &str, requests| {
             world.route(id, &[at], |spec| {
-                spec.route.cors = cors("https://*.a.test");
-                spec.route.total_limit = limit(requests);
+                spec.route.cors = Some(cors("https://*.a.test"));
+                spec.route.total_limit = Some(limit(requests));
             });
         };
         share("shared", 100);
         share("busy", 1);
         let paused = |spec: &mut skep::tree::Spec| {
-            spec.route.cors = cors("https://*.a.test");
+            spec.route.cors = Some(cors("https://*.a.test"));
             spec.route.maintenance = "Back at 9.".to_owned();
         };
         world.route_to("paused", RouteState::Suspended, paused);
