@@ -14,8 +14,12 @@ mod admission;
 mod balance;
 #[path = "gateway/bodies.rs"]
 mod bodies;
+#[path = "gateway/compression.rs"]
+mod compression;
 #[path = "gateway/failures.rs"]
 mod failures;
+#[path = "gateway/manners.rs"]
+mod manners;
 #[path = "gateway/moving.rs"]
 mod moving;
 #[path = "gateway/requests.rs"]

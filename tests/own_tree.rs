@@ -53,6 +53,10 @@ fn the_apis_of_this_repository_use_every_kind_of_setting() {
     assert!(specs.iter().any(|spec| spec.route.auth == skep::tree::Auth::None));
     assert!(specs.iter().any(|spec| spec.route.timeout != defaults.route.timeout));
     assert!(specs.iter().any(|spec| spec.route.max_body != defaults.route.max_body));
+    assert!(specs.iter().any(|spec| !spec.route.allow.is_empty()));
+    assert!(specs.iter().any(|spec| spec.route.cors.is_some()));
+    assert!(specs.iter().any(|spec| spec.route.compress));
+    assert!(specs.iter().any(|spec| spec.route.maintenance != defaults.route.maintenance));
     assert!(specs.iter().any(|spec| spec.rate_limit.is_some()));
     assert!(specs.iter().any(|spec| spec.env != defaults.env));
     assert!(specs.iter().any(|spec| spec.egress == Egress::None));

@@ -1,5 +1,6 @@
 //! The surface answers every request that is not for an API.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -23,7 +24,7 @@ use super::holds::{self, Wish};
 use super::streams::{self, Query};
 use super::{deployments, keys, openapi, usage};
 use crate::callers::Callers;
-use crate::gateway::{Body, Catalog, Handler, HandlerFuture, RequestId, RouteState, Routes, json_answer};
+use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
@@ -116,11 +117,13 @@ impl Surface {
         };
         let (parts, body) = request.into_parts();
         let query = Query::of(parts.uri.query());
+        // The gateway says it with each request.
+        let address = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
         let shown = match call {
-            Call::Root => return Ok(self.root()),
+            Call::Root => return Ok(self.root(address)),
             Call::Health => return Ok(self.health().await),
             Call::Metrics => return Ok(self.metrics(&parts.headers)),
-            Call::Catalog => return Ok(self.catalog(&parts.headers).await),
+            Call::Catalog => return Ok(self.catalog(address, &parts.headers).await),
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
@@ -190,22 +193,22 @@ impl Surface {
         routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. })).count()
     }
 
-    fn root(&self) -> Response<Body> {
+    fn root(&self, address: IpAddr) -> Response<Body> {
         json_answer(
             StatusCode::OK,
             &json!({
                 "service": "skep",
                 "status": "running",
                 "deployed_apis": self.deployed(),
-                "public_apis": self.routes.public(),
+                "public_apis": self.routes.public(address),
                 "timestamp": Timestamp::now(),
             }),
         )
     }
 
     /// What the APIs say of themselves that the caller may call.
-    async fn catalog(&self, headers: &HeaderMap) -> Response<Body> {
-        let mut answer = Response::new(Body::from(self.catalog.document(headers).await));
+    async fn catalog(&self, address: IpAddr, headers: &HeaderMap) -> Response<Body> {
+        let mut answer = Response::new(Body::from(self.catalog.document(address, headers).await));
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         answer.headers_mut().insert(VARY, HeaderValue::from_static("Authorization"));
         answer

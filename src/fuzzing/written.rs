@@ -3,7 +3,7 @@
 use crate::settings::{
     BuildSettings, CaBundle, DeclaredKey, Dial, EngineSettings, JwksPlace, JwtSettings, Policy, Settings,
 };
-use crate::tree::{Auth, Egress, KeyTerms, Probe, RateLimit, Spec};
+use crate::tree::{Auth, Cors, Egress, KeyTerms, Probe, RateLimit, Spec};
 
 /// An `api.yaml` that says all that the spec does.
 pub(super) fn manifest(spec: &Spec) -> String {
@@ -97,6 +97,24 @@ fn limit(limit: Option<RateLimit>) -> String {
     )
 }
 
+/// Rules of CORS.
+fn cors(cors: &Cors) -> String {
+    let Cors { origins, methods, headers, expose, credentials, max_age } = cors;
+    format!(
+        "{{ origins: {}, methods: {}, headers: {}, expose: {}, credentials: {credentials}, max_age: {max_age} }}",
+        texts(origins),
+        texts(methods),
+        texts(headers),
+        texts(expose)
+    )
+}
+
+/// A list of what is written as text.
+fn texts<T: ToString>(items: &[T]) -> String {
+    let items: Vec<_> = items.iter().map(|item| text(&item.to_string())).collect();
+    format!("[{}]", items.join(", "))
+}
+
 /// The keys that `api.yaml` and the defaults of `skep.yaml` share.
 fn common(spec: &Spec, between: &str) -> String {
     let Spec {
@@ -142,7 +160,8 @@ fn common(spec: &Spec, between: &str) -> String {
             health.grace
         ),
         format!(
-            "route: {{ hosts: [{}], timeout: {}, max_body: {}, auth: {auth}, total_limit: {}, address_limit: {}, max_in_flight: {}, idle: {}, total: {} }}",
+            "route: {{ hosts: [{}], timeout: {}, max_body: {}, auth: {auth}, total_limit: {}, address_limit: {}, max_in_flight: {}, idle: {}, total: {}, \
+             allow: {}, deny: {}, cors: {}, compress: {}, maintenance: {} }}",
             route.hosts.join(", "),
             route.timeout,
             route.max_body,
@@ -150,7 +169,12 @@ fn common(spec: &Spec, between: &str) -> String {
             limit(route.address_limit),
             route.max_in_flight,
             route.idle,
-            route.total
+            route.total,
+            texts(&route.allow),
+            texts(&route.deny),
+            route.cors.as_deref().map_or_else(|| "none".to_owned(), cors),
+            route.compress,
+            text(&route.maintenance)
         ),
         format!("rate_limit: {}", limit(*rate_limit)),
         format!("env: {{ {} }}", env.join(", ")),

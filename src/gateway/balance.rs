@@ -30,7 +30,7 @@ pub(super) async fn admit(
     while looks < LOOKS {
         let limit = u64::from(route.settings.max_in_flight);
         match &route.state {
-            RouteState::Suspended => return Err(Some(Refusal::Suspended)),
+            RouteState::Suspended => return Err(Some(Refusal::Suspended(route.settings.maintenance.clone()))),
             RouteState::Unavailable { reason } => return Err(Some(Refusal::Unavailable(reason.clone()))),
             RouteState::Serving { upstreams, .. } => {
                 let upstream = choose(upstreams, not).ok_or(None)?;

@@ -10,6 +10,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use super::access::Access;
 use super::download::Download;
+use super::encoder::Encoder;
 use super::relay::Relay;
 
 /// Why a body ended early. Whoever reads the answer sees its connection break off.
@@ -27,6 +28,7 @@ pub struct Body {
 enum Kind {
     Whole(Option<Bytes>),
     Download(Download),
+    Encoder(Box<Encoder<Download>>),
     Relay(Relay),
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -49,6 +51,10 @@ impl Body {
 
     pub(super) fn download(download: Download) -> Self {
         Self { kind: Kind::Download(download), access: None }
+    }
+
+    pub(super) fn encoder(encoder: Encoder<Download>) -> Self {
+        Self { kind: Kind::Encoder(Box::new(encoder)), access: None }
     }
 
     pub(super) fn relay(relay: Relay) -> Self {
@@ -80,6 +86,7 @@ impl HttpBody for Body {
         let polled = match &mut self.kind {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Download(download) => Pin::new(download).poll_frame(cx),
+            Kind::Encoder(encoder) => Pin::new(encoder).poll_frame(cx),
             Kind::Relay(relay) => Pin::new(relay).poll_frame(cx),
             Kind::Stream(stream) => Pin::new(stream).poll_frame(cx),
         };
@@ -93,6 +100,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Whole(bytes) => bytes.is_none(),
             Kind::Download(download) => download.is_end_stream(),
+            Kind::Encoder(encoder) => encoder.is_end_stream(),
             Kind::Relay(relay) => relay.is_end_stream(),
             Kind::Stream(stream) => stream.is_end_stream(),
         }
@@ -102,6 +110,7 @@ impl HttpBody for Body {
         match &self.kind {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Download(download) => download.size_hint(),
+            Kind::Encoder(encoder) => encoder.size_hint(),
             Kind::Relay(relay) => relay.size_hint(),
             Kind::Stream(stream) => stream.size_hint(),
         }

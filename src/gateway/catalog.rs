@@ -4,6 +4,7 @@
 //! the catalog all the time costs them nothing.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use tokio::sync::Mutex;
 
 use super::forward::{Call, forward};
 use super::keys::{self, Keys, Shown};
+use super::networks;
 use super::openapi::{Piece, join};
 use super::pool::put_back;
 use super::route::{Route, RouteState, Routes};
@@ -89,11 +91,13 @@ impl Catalog {
         Self { routes, keys, tokens, entries: Mutex::default() }
     }
 
-    /// The document for a caller who sends these headers: public APIs, and those that its key or token opens.
-    pub async fn document(&self, headers: &HeaderMap) -> String {
+    /// The document for a caller at that address who sends these headers: public APIs, and those that its key or token
+    /// opens, but none that the address is kept out of.
+    pub async fn document(&self, address: IpAddr, headers: &HeaderMap) -> String {
         let token = keys::bearer(headers);
         let table = self.routes.table();
-        let mut open: Vec<Arc<Route>> = table.values().filter(|route| self.is_open(route, token)).cloned().collect();
+        let mut open: Vec<Arc<Route>> =
+            table.values().filter(|route| self.is_open(route, address, token)).cloned().collect();
         open.sort_by(|one, other| one.id.cmp(&other.id));
         let (mut missing, mut serving) = (Vec::new(), Vec::new());
         for route in open {
@@ -118,8 +122,11 @@ impl Catalog {
         join(pieces, &missing)
     }
 
-    /// Whether whoever shows that token may call the API.
-    fn is_open(&self, route: &Route, token: Option<&str>) -> bool {
+    /// Whether whoever shows that token at that address may call the API.
+    fn is_open(&self, route: &Route, address: IpAddr, token: Option<&str>) -> bool {
+        if !networks::let_in(&route.settings, address) {
+            return false;
+        }
         let shown = match route.settings.auth {
             Auth::None => return true,
             Auth::Key => self.keys.admit(token, route.id.as_str(), Method::GET.as_str(), PLACE),

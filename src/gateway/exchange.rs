@@ -15,14 +15,18 @@ use hyper::upgrade::OnUpgrade;
 use super::access::Access;
 use super::activity::Activity;
 use super::body::Body;
+use super::compress::{self, Verdict, Wish};
+use super::cors::{self, Sharing};
 use super::download::{Download, Patience};
+use super::encoder::Prepared;
 use super::forward::{Answer, Call, Timing, forward};
 use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
     X_SERVER_TIMING,
 };
 use super::keys::{self, Shown};
-use super::pass::{Pass, rules, tell};
+use super::networks;
+use super::pass::{Pass, address_rule, rules, tell};
 use super::rate::Allowances;
 use super::refusal::Refusal;
 use super::relay::Relay;
@@ -31,9 +35,10 @@ use super::server::{Peer, Server};
 use super::target::Target;
 use super::trace;
 use super::tunnel::Tunnel;
-use super::upload::Upload;
+use super::upload::{State, Upload};
 use super::version::as_http1;
 use crate::tree::Auth;
+use crate::usage::UsedBy;
 
 /// One request and its answer.
 pub(super) struct Exchange<'a> {
@@ -43,6 +48,8 @@ pub(super) struct Exchange<'a> {
     access: Option<Box<Access>>,
     request_id: HeaderValue,
     allowance: Option<Allowances>,
+    /// What a page of another origin is told, where the gateway does that.
+    sharing: Option<Sharing>,
     /// To a host that is one API's alone.
     at_its_host: bool,
     /// Over TLS.
@@ -62,6 +69,7 @@ impl<'a> Exchange<'a> {
             request_id: access.request_id().header(),
             access: Some(access),
             allowance: None,
+            sharing: None,
             at_its_host: false,
             secure: false,
             timing: None,
@@ -97,6 +105,9 @@ impl<'a> Exchange<'a> {
             response
         });
         let headers = response.headers_mut();
+        if let Some(sharing) = self.sharing {
+            sharing.write_to(headers);
+        }
         if let Some(allowance) = &self.allowance {
             allowance.write_to(headers);
         }
@@ -155,12 +166,19 @@ impl<'a> Exchange<'a> {
         if let Some(access) = &mut self.access {
             access.upload(upload.progress());
         }
-        let mut entered = self.enter(id, path.path(), &parts);
+        let route = gateway.routes.get(id);
+        if let Some(route) = &route
+            && let Some(response) = self.receive(route, &parts, upload.progress().state() != State::Ended)?
+        {
+            return Ok(response);
+        }
+        let mut entered = self.enter(route.as_deref(), id, path.path(), &parts);
         if matches!(entered, Err(Refusal::UnknownSigner)) {
             gateway.tokens.refresh().await;
-            entered = self.enter(id, path.path(), &parts);
+            entered = self.enter(route.as_deref(), id, path.path(), &parts);
         }
-        let (route, pass) = entered?;
+        let pass = entered?;
+        let route = route.ok_or(Refusal::Unauthorized)?;
         let rules = rules(&route, pass.as_ref(), self.peer.0.ip());
         if !rules.is_empty() {
             self.allowance = gateway.rates.count(rules).map_err(Refusal::TooMany)?;
@@ -170,6 +188,7 @@ impl<'a> Exchange<'a> {
 
         let wants_timing = parts.headers.contains_key(X_SERVER_TIMING);
         let is_http2 = parts.version == Version::HTTP_2;
+        let wish = route.settings.compress.then(|| Wish::of(&parts));
         let websocket = headers::wants_websocket(&parts.headers);
         let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
         let patience =
@@ -201,20 +220,65 @@ impl<'a> Exchange<'a> {
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
         let download = Download::new(incoming, connection, upload, in_flight, (!lasts).then_some(patience));
-        let body = if is_http2 && !download.is_end_stream() {
-            Body::relay(Relay::of(download, gateway.limits.write_silence, &self.server.tasks))
-        } else {
-            Body::download(download)
+        let encoder = wish.and_then(|wish| self.compress(wish, &download, &mut parts));
+        let relays = is_http2 && !download.is_end_stream();
+        let (silence, tasks) = (gateway.limits.write_silence, &self.server.tasks);
+        let body = match encoder {
+            Some(encoder) if relays => Body::relay(Relay::of(encoder.of(download), silence, tasks)),
+            Some(encoder) => Body::encoder(encoder.of(download)),
+            None if relays => Body::relay(Relay::of(download, silence, tasks)),
+            None => Body::download(download),
         };
         Ok(Response::from_parts(parts, body))
     }
 
-    /// The route, and what lets the caller in. Takes the same way, whatever is missing or wrong.
-    pub(super) fn enter(&mut self, id: &str, path: &str, parts: &Parts) -> Result<(Arc<Route>, Option<Pass>), Refusal> {
+    /// What comes before keys and limits, and needs only the route: who may call from where. The answer, where a browser
+    /// asks for no more than that.
+    fn receive(&mut self, route: &Route, parts: &Parts, has_body: bool) -> Result<Option<Response<Body>>, Refusal> {
+        let asks = route.settings.cors.is_some() && cors::is_preflight(parts, has_body);
+        self.sharing = route.settings.cors.as_ref().map(|cors| Sharing::of(cors, &parts.headers, asks));
+        let address = self.peer.0.ip();
+        let is_let_in = networks::let_in(&route.settings, address);
+        if let Some(access) = self.access.as_mut().filter(|_| asks || !is_let_in) {
+            access.api(&route.id);
+            access.count_for(&route.id, UsedBy::Nobody);
+        }
+        if !is_let_in {
+            return Err(Refusal::Forbidden("this API is not for callers from that address"));
+        }
+        if !asks {
+            return Ok(None);
+        }
+        if let Some(rule) = address_rule(route, address) {
+            self.allowance = self.server.gateway.rates.count(vec![rule]).map_err(Refusal::TooMany)?;
+        }
+        Ok(Some(cors::answer_preflight()))
+    }
+
+    /// What compresses an answer, where its caller wants that and it is safe; its headers then say so.
+    fn compress(&self, wish: Wish, download: &Download, answer: &mut http::response::Parts) -> Option<Prepared> {
+        let Verdict::Compressed(coding) = wish.decide(answer.status, &mut answer.headers) else { return None };
+        if wish.is_head() {
+            compress::compressed(coding, &mut answer.headers);
+            return None;
+        }
+        let prepared = Prepared::new(coding, download.size_hint().exact(), &self.server.gateway.encoders)?;
+        compress::compressed(coding, &mut answer.headers);
+        Some(prepared)
+    }
+
+    /// What lets the caller in to the API of that route. Takes the same way, whatever is missing or wrong.
+    pub(super) fn enter(
+        &mut self,
+        route: Option<&Route>,
+        id: &str,
+        path: &str,
+        parts: &Parts,
+    ) -> Result<Option<Pass>, Refusal> {
         let gateway = &self.server.gateway;
         let token = keys::bearer(&parts.headers);
         let key = gateway.keys.admit(token, id, parts.method.as_str(), path);
-        let route = gateway.routes.get(id).ok_or(Refusal::Unauthorized)?;
+        let route = route.ok_or(Refusal::Unauthorized)?;
         let shown = if route.settings.auth == Auth::Jwt { gateway.tokens.admit(token) } else { key };
         if let Some(access) = &mut self.access {
             access.count_for(&route.id, shown.by());
@@ -229,7 +293,7 @@ impl<'a> Exchange<'a> {
         if let Some(access) = &mut self.access {
             access.api(&route.id);
         }
-        Ok((route, pass))
+        Ok(pass)
     }
 
     /// Makes the headers of a request those that an app should see.

@@ -125,9 +125,10 @@ pub fn headers(data: &[u8]) {
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers = given.clone();
     let opens = opens(&given, id);
-    let entered = exchange.enter(id, "/", &parts);
+    let route = SERVER.gateway.routes.get(id);
+    let entered = exchange.enter(route.as_deref(), id, "/", &parts);
     assert_eq!(entered.is_ok(), opens || id == "open", "{given:?}");
-    let Ok((route, pass)) = entered else { return };
+    let (Some(route), Ok(pass)) = (route, entered) else { return };
     assert_eq!(pass.is_some(), opens, "{given:?}");
     let upgrade = wants_websocket(&given);
     exchange.prepare(id, &route, pass, upgrade, &mut parts);

@@ -2,7 +2,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VARY,
 };
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -110,9 +110,16 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Whether one of a header's comma-separated words is `token`.
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let words = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     words.map(str::trim).any(|word| word.eq_ignore_ascii_case(token))
+}
+
+/// Says that an answer depends on that header of its request.
+pub(super) fn vary(headers: &mut HeaderMap, on: HeaderName) {
+    if !has_token(headers, &VARY, "*") && !has_token(headers, &VARY, on.as_str()) {
+        headers.append(VARY, on.into());
+    }
 }
 
 /// Refuses what hyper lets pass and an upstream might read in another way.

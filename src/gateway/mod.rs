@@ -3,9 +3,10 @@
 //! It reads only its own snapshot (routes and keys) and goes on serving with the engine, the database and git all down.
 //!
 //! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
-//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
+//! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path,
+//! `networks` look at its address and `cors` at where its page is from, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
 //! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
-//! `download` carry the bodies, `tunnel` a WebSocket.
+//! `download` carry the bodies, with an `encoder` where `compress` says so, `tunnel` a WebSocket.
 //!
 //! Beside that, `catalog` joins what the APIs say of themselves, with `openapi`.
 
@@ -14,9 +15,12 @@ mod activity;
 mod balance;
 mod body;
 mod catalog;
+mod compress;
 mod connection;
+mod cors;
 mod crowd;
 mod download;
+mod encoder;
 mod exchange;
 mod forward;
 #[cfg(any(fuzzing, test))]
@@ -35,6 +39,7 @@ mod jwks;
 pub mod keys;
 mod line;
 mod meter;
+mod networks;
 mod openapi;
 mod pass;
 pub mod pool;
@@ -57,6 +62,7 @@ mod wire;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -89,6 +95,8 @@ pub struct Gateway {
     traces: Option<Arc<Traces>>,
     usage: Option<Arc<Counter>>,
     tokens: Arc<Tokens>,
+    /// One for each answer that is being compressed.
+    encoders: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -97,7 +105,9 @@ impl Gateway {
     pub fn new(routes: Arc<Routes>, keys: Arc<Keys>, limits: Limits) -> Self {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
-        Self { routes, keys, rates, limits, tls: None, metrics: None, traces: None, usage: None, tokens }
+        let encoders = Arc::new(Semaphore::new(encoder::MOST));
+        let (metrics, traces, usage) = (None, None, None);
+        Self { routes, keys, rates, limits, tls: None, metrics, traces, usage, tokens, encoders }
     }
 
     /// Counts what it does in `metrics`.

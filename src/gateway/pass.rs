@@ -41,16 +41,23 @@ impl Pass {
 
 /// The limits that hold for a request of whoever shows that pass, or none, from that address.
 pub(super) fn rules(route: &Route, pass: Option<&Pass>, address: IpAddr) -> Vec<Rule> {
-    let address = Caller::at(address);
-    let caller = pass.map_or(address, |pass| pass.caller);
-    let of = |limit: Option<_>, count: &dyn Fn() -> Count| limit.map(|limit| Rule { count: count(), limit });
+    let caller = pass.map_or(Caller::at(address), |pass| pass.caller);
     let rules = [
         of(route.rate_limit, &|| Count::Caller(route.id.clone(), caller)),
         of(pass.and_then(|pass| pass.limit), &|| Count::Key(caller)),
         of(route.settings.total_limit, &|| Count::Total(route.id.clone())),
-        of(route.settings.address_limit, &|| Count::Address(route.id.clone(), address)),
+        address_rule(route, address),
     ];
     rules.into_iter().flatten().collect()
+}
+
+/// The limit that holds for whatever comes from that address, whoever it is.
+pub(super) fn address_rule(route: &Route, address: IpAddr) -> Option<Rule> {
+    of(route.settings.address_limit, &|| Count::Address(route.id.clone(), Caller::at(address)))
+}
+
+fn of(limit: Option<RateLimit>, count: &dyn Fn() -> Count) -> Option<Rule> {
+    limit.map(|limit| Rule { count: count(), limit })
 }
 
 /// What the headers begin with in which apps hear of their callers, with `_` for `-` or without.

@@ -28,7 +28,7 @@ pub(super) enum Refusal {
     Unauthorized,
     /// 401, as before: a token that no known key of its issuer has signed. There may be newer ones.
     UnknownSigner,
-    /// 403: the key opens the API, but not in that way.
+    /// 403: the key opens the API, but not in that way, or not from there.
     Forbidden(&'static str),
     /// 408: the body stopped coming.
     Stalled,
@@ -40,8 +40,8 @@ pub(super) enum Refusal {
     Internal,
     /// 502: no instance could be reached, or what it said was no HTTP.
     BadGateway(&'static str),
-    /// 503: the tree says to run nothing.
-    Suspended,
+    /// 503: the tree says to run nothing, and this sentence.
+    Suspended(String),
     /// 503: nothing is ready, with a sentence why.
     Unavailable(String),
     /// 503: all instances have as much to do as they may, and enough wait.
@@ -61,7 +61,7 @@ impl Refusal {
             Self::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BadGateway(_) => StatusCode::BAD_GATEWAY,
-            Self::Suspended | Self::Unavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Suspended(_) | Self::Unavailable(_) | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut(_) => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -77,8 +77,7 @@ impl Refusal {
             Self::TooLarge(limit) => format!("the request body is larger than {limit} bytes, the most this API takes"),
             Self::TooMany(_) => "Rate limit exceeded".to_owned(),
             Self::Internal => "the gateway failed; its log tells more under this request id".to_owned(),
-            Self::Suspended => "API is paused".to_owned(),
-            Self::Unavailable(reason) => reason.clone(),
+            Self::Suspended(reason) | Self::Unavailable(reason) => reason.clone(),
             Self::Overloaded => "the API has more to do than it can; ask again later".to_owned(),
             Self::TimedOut(after) => format!("the API did not begin to answer within {} s", after.as_secs_f64()),
         }
@@ -103,7 +102,7 @@ impl Refusal {
                 left.write_to(headers);
                 headers.insert(RETRY_AFTER, whole_seconds(left.tightest.retry_after).max(1).into());
             }
-            Self::Suspended => {
+            Self::Suspended(_) => {
                 headers.insert(RETRY_AFTER, RETRY_SUSPENDED.into());
             }
             Self::Unavailable(_) => {

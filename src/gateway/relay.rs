@@ -13,7 +13,6 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::body::BodyError;
-use super::download::Download;
 
 /// What comes over: a part, the end, or why there is none.
 type Part = Option<Result<Frame<Bytes>, BodyError>>;
@@ -28,14 +27,17 @@ pub(super) struct Relay {
 
 impl Relay {
     /// Carries an answer, and gives up where its caller takes nothing in for `patience`.
-    pub(super) fn of(mut download: Download, patience: Duration, tasks: &TaskTracker) -> Self {
-        let size = download.size_hint();
+    pub(super) fn of<B>(mut body: B, patience: Duration, tasks: &TaskTracker) -> Self
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Send + Unpin + 'static,
+    {
+        let size = body.size_hint();
         // One part under way, so that reading and sending go side by side.
         let (sender, parts) = channel::<Part>(1);
         tasks.spawn(async move {
             loop {
                 let part = tokio::select! {
-                    part = download.frame() => part,
+                    part = body.frame() => part,
                     () = sender.closed() => return,
                 };
                 let is_last = !matches!(part, Some(Ok(_)));

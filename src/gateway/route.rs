@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
+use super::networks;
 use super::upstream::Upstream;
 use crate::tree::spec::{RateLimit, RouteSettings};
 use crate::tree::{ApiId, Auth, Digest, Revision};
@@ -133,11 +135,13 @@ impl Routes {
         hosts.get(name).or_else(|| hosts.get(&name.to_ascii_lowercase())).cloned()
     }
 
-    /// The APIs that serve callers who show no key, by id.
+    /// The APIs that serve callers at that address who show no key, by id.
     #[must_use]
-    pub fn public(&self) -> Vec<ApiId> {
+    pub fn public(&self, address: IpAddr) -> Vec<ApiId> {
         let table = self.table();
-        let public = table.values().filter(|route| route.settings.auth == Auth::None);
+        let public = table
+            .values()
+            .filter(|route| route.settings.auth == Auth::None && networks::let_in(&route.settings, address));
         let mut ids: Vec<ApiId> = public.map(|route| route.id.clone()).collect();
         ids.sort();
         ids

@@ -29,6 +29,11 @@ pub const GROUPED: &[&str] = &[
     "route.max_in_flight",
     "route.idle",
     "route.total",
+    "route.allow",
+    "route.deny",
+    "route.cors",
+    "route.compress",
+    "route.maintenance",
     "rate_limit.requests",
     "rate_limit.per",
     "rate_limit.burst",
@@ -150,6 +155,64 @@ pub struct RouteManifest {
     /// From the head of a request to the end of its answer, WebSockets and event streams aside.
     #[schemars(extend("default" = "1d", "x-bounds" = "100ms to 30d"))]
     pub total: Option<At<Seconds>>,
+    /// Networks and addresses whose callers are let in, and no others; where none is named, all are. Looked at before
+    /// keys and limits.
+    #[schemars(length(max = 1000), inner(regex(pattern = "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")))]
+    #[schemars(extend("default" = []), example = &["10.0.0.0/8", "2001:db8::/32", "203.0.113.7"])]
+    pub allow: Option<Vec<At<String>>>,
+    /// Networks and addresses whose callers are refused, also where `allow` names them.
+    #[schemars(length(max = 1000), inner(regex(pattern = "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$")))]
+    #[schemars(extend("default" = []), example = &["203.0.113.0/24"])]
+    pub deny: Option<Vec<At<String>>>,
+    /// Which pages of other origins may call from a browser. With it, the gateway answers preflights and writes all
+    /// headers of CORS itself; `none` leaves both to the app.
+    #[schemars(extend("default" = "none"))]
+    pub cors: Option<At<CorsManifest>>,
+    /// Compress answers for callers who ask for it, where that is safe. Not for answers that hold a secret beside what
+    /// a caller can choose: their length would tell of it.
+    #[schemars(extend("default" = false))]
+    pub compress: Option<bool>,
+    /// What callers are told while the API is suspended.
+    #[schemars(length(min = 1, max = 500), extend("default" = "API is paused"), example = &"Back on Monday at 9.")]
+    pub maintenance: Option<At<String>>,
+}
+
+/// Which pages of other origins may call from a browser, and how.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CorsRulesManifest {
+    /// Where the pages come from, as browsers write it; `https://*.example.com` is every host below that one, and `*`
+    /// any page at all. Must be given here or in the defaults.
+    #[schemars(length(min = 1, max = 100), inner(regex(pattern = r"^(\*|[a-z][a-z0-9+.-]*://[^/@]+)$")))]
+    #[schemars(example = &["https://app.example.com", "https://*.example.com"])]
+    pub origins: Option<At<Vec<At<String>>>>,
+    /// The methods that they may use.
+    #[schemars(length(max = 20), inner(regex(pattern = "^[A-Za-z-]{1,20}$")))]
+    #[schemars(extend("default" = super::cors::METHODS))]
+    pub methods: Option<Vec<At<String>>>,
+    /// The headers that they may send, besides those that every page may.
+    #[schemars(length(max = 100), inner(regex(pattern = "^[A-Za-z0-9_-]+$")))]
+    #[schemars(extend("default" = super::cors::HEADERS))]
+    pub headers: Option<Vec<At<String>>>,
+    /// The headers of an answer that they may read, besides those that every page may.
+    #[schemars(length(max = 100), inner(regex(pattern = "^[A-Za-z0-9_-]+$")))]
+    #[schemars(extend("default" = []), example = &["Retry-After", "X-Request-ID"])]
+    pub expose: Option<Vec<At<String>>>,
+    /// Whether cookies and the like go along.
+    #[schemars(extend("default" = false))]
+    pub credentials: Option<At<bool>>,
+    /// For how long a browser may go by the answer to a preflight.
+    #[schemars(extend("default" = "10m", "x-bounds" = "0s to 1d"))]
+    pub max_age: Option<At<Seconds>>,
+}
+
+/// Rules of CORS, or the word `none`.
+#[derive(Debug, Clone)]
+pub enum CorsManifest {
+    /// Left to the app, whatever the defaults say.
+    None,
+    /// By these.
+    Rules(CorsRulesManifest),
 }
 
 /// How many requests each caller may make.
@@ -226,38 +289,50 @@ impl JsonSchema for VariablesManifest {
     }
 }
 
-impl<'de> Deserialize<'de> for RateLimitManifest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = RateLimitManifest;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a mapping with `requests`, `per` and `burst`, or the word none")
-            }
-            fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<RateLimitManifest, E> {
-                if word == "none" {
-                    return Ok(RateLimitManifest::None);
+/// Reads a mapping, or the word `none`; and says so in the schema.
+macro_rules! mapping_or_none {
+    ($type:ident, $variant:ident, $mapping:ty, $name:literal, $expecting:literal) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Visitor;
+                impl<'de> serde::de::Visitor<'de> for Visitor {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$type, E> {
+                        if word == "none" {
+                            return Ok($type::None);
+                        }
+                        Err(E::invalid_type(serde::de::Unexpected::Str(word), &self))
+                    }
+                    fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<$type, A::Error> {
+                        let mapping = <$mapping>::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                        Ok($type::$variant(mapping))
+                    }
                 }
-                Err(E::invalid_type(serde::de::Unexpected::Str(word), &self))
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<RateLimitManifest, A::Error> {
-                let limit = LimitManifest::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                Ok(RateLimitManifest::Limit(limit))
+                deserializer.deserialize_any(Visitor)
             }
         }
-        deserializer.deserialize_any(Visitor)
-    }
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                let mapping = generator.subschema_for::<$mapping>();
+                schemars::json_schema!({ "anyOf": [mapping, { "const": "none" }] })
+            }
+        }
+    };
 }
-
-impl JsonSchema for RateLimitManifest {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "RateLimit".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let limit = generator.subschema_for::<LimitManifest>();
-        schemars::json_schema!({ "anyOf": [limit, { "const": "none" }] })
-    }
-}
+mapping_or_none!(
+    RateLimitManifest,
+    Limit,
+    LimitManifest,
+    "RateLimit",
+    "a mapping with `requests`, `per` and `burst`, or the word none"
+);
+mapping_or_none!(CorsManifest, Rules, CorsRulesManifest, "Cors", "a mapping with `origins`, or the word none");

@@ -4,11 +4,13 @@
 //! it may trust, and [`watch`], to know when a folder has come to rest, look at a clock.
 
 pub mod api;
+pub mod cors;
 pub mod diagnostic;
 pub mod folder;
 mod hosts;
 pub mod id;
 pub mod manifest;
+mod networks;
 pub mod python;
 pub mod quantity;
 pub mod requirements;
@@ -27,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use api::{Api, Broken, File, Files};
+pub use cors::{Cors, Origin};
 pub use diagnostic::{Diagnostic, Severity};
 pub use id::ApiId;
 pub use quantity::{Cpu, Seconds, Size};

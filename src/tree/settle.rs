@@ -118,6 +118,17 @@ impl<'a, 'f> Settler<'a, 'f> {
         }
         self.rate_limit(manifest.total_limit.as_ref(), &mut route.total_limit);
         self.rate_limit(manifest.address_limit.as_ref(), &mut route.address_limit);
+        if let Some(allow) = &manifest.allow {
+            super::networks::settle(self, allow, &mut route.allow);
+        }
+        if let Some(deny) = &manifest.deny {
+            super::networks::settle(self, deny, &mut route.deny);
+        }
+        if let Some(cors) = &manifest.cors {
+            super::cors::settle(self, cors, &mut route.cors);
+        }
+        route.compress = manifest.compress.unwrap_or(route.compress);
+        self.line(manifest.maintenance.as_ref(), 1..=500, "what callers are told", &mut route.maintenance);
     }
 
     fn rate_limit(&mut self, manifest: Option<&At<RateLimitManifest>>, limit: &mut Option<RateLimit>) {

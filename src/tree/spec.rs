@@ -1,9 +1,12 @@
 //! A spec is an API's settings, settled: `api.yaml` over the defaults of `skep.yaml` over the built-in defaults.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::cors::Cors;
 use super::quantity::{Cpu, Seconds, Size};
 use super::revision::Digest;
 
@@ -102,6 +105,21 @@ pub struct RouteSettings {
     /// From the head of a request to the end of its answer; WebSockets and streams of events aside.
     #[serde(default = "total")]
     pub total: Seconds,
+    /// Networks whose callers are let in, and no others; none named is all. None is of IPv4 mapped into IPv6.
+    #[serde(default)]
+    pub allow: Vec<IpNet>,
+    /// Networks whose callers are refused, also where `allow` names them.
+    #[serde(default)]
+    pub deny: Vec<IpNet>,
+    /// Which pages of other origins may call from a browser; `None` leaves CORS to the app.
+    #[serde(default)]
+    pub cors: Option<Arc<Cors>>,
+    /// Compress answers for callers who ask for it, where that is safe.
+    #[serde(default)]
+    pub compress: bool,
+    /// What callers are told while the API is suspended.
+    #[serde(default = "maintenance")]
+    pub maintenance: String,
 }
 
 // What an API gets that was written down before there was the setting.
@@ -116,6 +134,10 @@ fn idle() -> Seconds {
 
 fn total() -> Seconds {
     Seconds::new(86_400)
+}
+
+fn maintenance() -> String {
+    "API is paused".to_owned()
 }
 
 /// How callers show that they may call.
@@ -206,6 +228,11 @@ impl Spec {
                 max_in_flight: max_in_flight(),
                 idle: idle(),
                 total: total(),
+                allow: Vec::new(),
+                deny: Vec::new(),
+                cors: None,
+                compress: false,
+                maintenance: maintenance(),
             },
             rate_limit: None,
             env: BTreeMap::new(),

@@ -69,6 +69,10 @@ fn schema_and_parser_of_api_yaml_agree() {
         "egress: none\nsuspend: true\ndeploy: { drain: 0s }\n",
         "route: { timeout: 1h, max_body: 100MB, public: true }",
         "route: { auth: jwt, total_limit: { requests: 9 }, address_limit: none }",
+        "route: { allow: [10.0.0.0/8, 2001:db8::/32, 203.0.113.7], deny: [], compress: true, maintenance: Back at 9. }",
+        "route: { cors: none }",
+        "route: { cors: { origins: ['*'], methods: [get, PURGE], headers: [X-A], expose: [], max_age: 0s } }",
+        "route: { cors: { origins: [https://a.test, 'https://*.b.test:8443'], credentials: true } }",
     ] {
         assert_eq!(both(text), (true, true), "{text}");
     }
@@ -102,6 +106,15 @@ fn schema_and_parser_of_api_yaml_agree() {
         "route: 5",
         "route: { auth: token }",
         "route: { total_limit: 9 }",
+        "route: { allow: 10.0.0.0/8 }",
+        "route: { deny: [example.com] }",
+        "route: { compress: gzip }",
+        "route: { maintenance: '' }",
+        "route: { cors: '*' }",
+        "route: { cors: { origins: [] } }",
+        "route: { cors: { origins: [a.test] } }",
+        "route: { cors: { origins: ['*'], headers: ['*'] } }",
+        "route: { cors: { origins: ['*'], methods: ['G T'] } }",
     ] {
         assert_eq!(both(text), (false, false), "{text}");
     }

@@ -213,14 +213,19 @@ fn one_document_describes_what_a_caller_may_call() {
     world.code("secret", items);
     world.settings("secret", "route: { auth: key }\n");
     world.code("plain", &saying("plain"));
+    world.code("elsewhere", items);
+    world.settings("elsewhere", "route: { deny: [127.0.0.0/8] }\n");
     world.serve();
-    for id in ["hello", "secret", "plain"] {
+    for id in ["hello", "secret", "plain", "elsewhere"] {
         world.expect_rest(id, "synced", "healthy");
     }
     let paths = |document: &Value| document["paths"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let public = world.send(&Request::get("/openapi.json")).expect(200).json();
     assert!(paths(&public).contains(&"/run/hello/items".to_owned()), "{public}");
     assert!(!public.to_string().contains("secret"), "{public}");
+    let root = world.send(&Request::get("/")).expect(200).json();
+    assert_eq!(root["public_apis"], json!(["hello", "plain"]));
+    assert!(!public.to_string().contains("elsewhere"), "whom an address list keeps out is not told either: {public}");
     let schema =
         &public["paths"]["/run/hello/items"]["get"]["responses"]["200"]["content"]["application/json"]["schema"];
     assert_eq!(schema["items"]["$ref"], "#/components/schemas/hello.Item");

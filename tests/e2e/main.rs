@@ -21,6 +21,7 @@ mod doctor;
 mod gateway;
 mod healing;
 mod keys;
+mod manners;
 mod own_apis;
 mod planning;
 mod replicas;

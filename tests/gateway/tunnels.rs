@@ -49,6 +49,23 @@ async fn a_websocket_passes_both_ways_and_counts_until_it_ends() {
 }
 
 #[tokio::test]
+async fn a_websocket_is_left_alone_where_answers_are_compressed_and_shared() {
+    let world = World::new().await;
+    world.route("room", &[raw_app(agreeing).await], |spec| {
+        spec.route.compress = true;
+        spec.route.cors = Some(crate::manners::cors("https://app.test"));
+    });
+    let mut client = world.client().await;
+    let more = format!("{HANDSHAKE}Origin: https://app.test\r\nAccept-Encoding: gzip\r\n");
+    client.send(world.head("GET /run/room/ws", &more)).await;
+    let head = client.head().await;
+    assert_eq!((head.status, head.header("content-encoding")), (101, None));
+    assert_eq!(client.exactly(5).await, b"first");
+    client.send(b"\x81\x85abcd").await;
+    assert_eq!(client.exactly(6).await, b"\x81\x85abcd");
+}
+
+#[tokio::test]
 async fn an_app_that_does_not_agree_answers_as_to_any_request() {
     let world = World::new().await;
     let upstreams = world.route("plain", &[telling_app().await], |_| ());

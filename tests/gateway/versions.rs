@@ -29,7 +29,7 @@ use crate::world::{World, app, echoing_app, eventually, telling_app, text};
 /// The flags of a frame of fields that is the last of its stream.
 const END: u8 = 5;
 
-type Caller = SendRequest<BoxBody<Bytes, std::convert::Infallible>>;
+pub type Caller = SendRequest<BoxBody<Bytes, std::convert::Infallible>>;
 
 /// A caller that speaks HTTP/2 over a stream; the second is done when the connection has ended.
 async fn speak<S>(stream: S) -> (Caller, tokio::task::JoinHandle<hyper::Result<()>>)
@@ -40,11 +40,11 @@ where
     (caller, tokio::spawn(connection))
 }
 
-async fn caller(world: &World) -> Caller {
+pub async fn caller(world: &World) -> Caller {
     speak(TcpStream::connect(world.address).await.unwrap()).await.0
 }
 
-fn full(body: impl Into<Bytes>) -> BoxBody<Bytes, std::convert::Infallible> {
+pub fn full(body: impl Into<Bytes>) -> BoxBody<Bytes, std::convert::Infallible> {
     Full::new(body.into()).boxed()
 }
 

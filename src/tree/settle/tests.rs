@@ -1,4 +1,5 @@
 use super::*;
+use crate::tree::Cors;
 use crate::tree::spec::{Egress, Probe};
 
 fn read(text: &str) -> (Spec, Vec<Diagnostic>) {
@@ -24,7 +25,9 @@ fn every_key_is_taken() {
         "name: Thumbnails\ndescription: Resizes images.\napp: pkg.web:site.app\n\
          resources: { cpu: 0.5, memory: 1GiB, pids: 64, tmp: 128MiB }\nreplicas: 3\n\
          health: { probe: tcp, path: /up, interval: 5s, timeout: 1s, grace: 1m }\n\
-         route: { timeout: 10s, max_body: 5MB, auth: jwt, total_limit: { requests: 5 }, hosts: [a.test], max_in_flight: 7, idle: 8s, total: 9m }\n\
+         route: { timeout: 10s, max_body: 5MB, auth: jwt, total_limit: { requests: 5 }, hosts: [a.test], max_in_flight: 7, idle: 8s, total: 9m,\n\
+         \x20 allow: [10.0.0.0/8, 2001:db8::/32, ::1, 203.0.113.7], deny: [10.1.0.0/16], cors: { origins: [https://*.a.test] },\n\
+         \x20 compress: true, maintenance: Back at 9. }\n\
          rate_limit: { requests: 60, per: 1h, burst: 20 }\n\
          env: { A: text, B: 1.10, C: true, D: 'no' }\negress: none\ndeploy: { drain: 5s }\nsuspend: true\n",
     );
@@ -53,6 +56,20 @@ fn every_key_is_taken() {
             max_in_flight: 7,
             idle: Seconds::new(8),
             total: Seconds::new(540),
+            allow: ["10.0.0.0/8", "2001:db8::/32", "::1/128", "203.0.113.7/32"]
+                .map(|text| text.parse().unwrap())
+                .into(),
+            deny: vec!["10.1.0.0/16".parse().unwrap()],
+            cors: Some(std::sync::Arc::new(Cors {
+                origins: vec!["https://*.a.test".parse().unwrap()],
+                methods: ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].map(|method| method.parse().unwrap()).into(),
+                headers: vec!["Authorization".to_owned(), "Content-Type".to_owned()],
+                expose: vec![],
+                credentials: false,
+                max_age: Seconds::new(600),
+            })),
+            compress: true,
+            maintenance: "Back at 9.".to_owned(),
         },
         rate_limit: Some(RateLimit { requests: 60, per: Seconds::new(3600), burst: 20 }),
         env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -164,4 +181,27 @@ fn texts_are_one_line_of_bounded_length() {
     assert_eq!(codes(&format!("name: {}", "x".repeat(101))), [code::OUT_OF_BOUNDS]);
     assert_eq!(codes("description: \"a\\eb\""), [code::BAD_VALUE]);
     assert_eq!(read("description: >\n  Resizes\n  images.\n").0.description, "Resizes images.");
+}
+
+#[test]
+fn networks_are_said_anew_or_taken_from_the_defaults() {
+    let mut base = Spec::built_in("a");
+    base.route.allow = vec!["10.0.0.0/8".parse().unwrap()];
+    let settle = |text| read_manifest(&base, Source::new("a", text), &mut Vec::new()).route.allow;
+    assert_eq!(settle("route: { deny: [10.0.0.1] }"), base.route.allow);
+    assert_eq!(settle("route: { allow: [] }"), []);
+    assert_eq!(settle("route: { allow: ['::/0'] }"), ["::/0".parse().unwrap()]);
+    let (_, findings) =
+        read("route:\n  allow: [10.0.0.0/8, 10.1.2.3/16]\n  deny:\n    - 10.0.0.0/8\n    - 10.0.0.0/8\n");
+    let found: Vec<_> = findings.iter().map(|f| f.span.unwrap()).map(|s| (s.line, s.column, s.end_column)).collect();
+    assert_eq!(found, [(2, 23, 34), (5, 7, 17)]);
+    assert_eq!(codes("route: { allow: 10.0.0.0/8 }"), [code::WRONG_TYPE]);
+    let many: String = (0..1001).map(|n| format!("10.{}.{}.0/24, ", n / 256, n % 256)).collect();
+    assert_eq!(codes(&format!("route: {{ deny: [{many}] }}")), [code::OUT_OF_BOUNDS]);
+}
+
+#[test]
+fn what_callers_of_a_suspended_api_are_told_is_one_line() {
+    assert_eq!(codes("route: { maintenance: '' }"), [code::OUT_OF_BOUNDS]);
+    assert_eq!(codes("route: { maintenance: \"a\\nb\" }"), [code::BAD_VALUE]);
 }
