@@ -11,6 +11,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+/// A request through the gateway takes and gives back memory some forty times, which glibc's allocator makes twice as
+/// much of; musl's, of a static binary, far more.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub mod doctor;
 pub mod installation;
 pub mod lend;

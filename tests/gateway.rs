@@ -18,6 +18,8 @@ mod bodies;
 mod compression;
 #[path = "gateway/failures.rs"]
 mod failures;
+#[path = "gateway/floods.rs"]
+mod floods;
 #[path = "gateway/manners.rs"]
 mod manners;
 #[path = "gateway/moving.rs"]

@@ -8,6 +8,7 @@ mod paced;
 mod parts;
 mod peers;
 mod side;
+mod siege;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,10 +32,15 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [_, "part", "backend"] => parts::run(2, parts::backend()),
+        [_, "part", "plain", upstream] => parts::run(1, parts::plain(upstream.parse()?)),
         [_, "part", "gateway", upstream, size] => parts::run(1, parts::gateway(upstream.parse()?, size)),
         [_, "part", "paced", address, path, key, rate] => paced::run(address.parse()?, path, key, rate.parse()?, PACED),
         [_, "part", "idle", address, path, key] => paced::idle(address.parse()?, path, key, IDLE),
-        _ => compare(),
+        [_, "part", "attack", name, address, key, count] => {
+            parts::run(1, siege::attack(name.to_owned(), address.parse()?, key.to_owned(), count.parse()?))
+        }
+        [_, "siege", ..] => siege::run(arguments.get(2).map(String::as_str).filter(|what| !what.starts_with("--"))),
+        _ => compare().and_then(|()| siege::run(None)),
     }
 }
 
@@ -53,6 +59,7 @@ fn compare() -> anyhow::Result<()> {
     let (small, small_address, small_key) = gateway("small")?;
     let (large, large_address, large_key) = gateway("large")?;
     let (swapping, swapping_address, swapping_key) = gateway("swapping")?;
+    let (plain, plain_address) = Running::part(&["part", "plain", &address])?;
     let run = format!("/run/{API}");
     let mut sides = [
         Side::new("no proxy", upstream, "", None, &backend),
@@ -61,11 +68,12 @@ fn compare() -> anyhow::Result<()> {
         Side::new("skep, all on", small_address, &run, Some(&small_key), &small),
         Side::new("skep, 10,000 routes, 100,000 keys", large_address, &run, Some(&large_key), &large),
         Side::new("skep, a route swap every 10 ms", swapping_address, &run, Some(&swapping_key), &swapping),
+        Side::new("hyper alone, a proxy of 30 lines", plain_address.parse()?, "", None, &plain),
     ];
     for side in &sides {
         side.wait()?;
     }
-    for process in [&nginx, &haproxy, &small, &large, &swapping] {
+    for process in [&nginx, &haproxy, &small, &large, &swapping, &plain] {
         side::on_its_core(process.pid())?;
     }
     for side in &sides {

@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
@@ -17,12 +18,15 @@ use skep::metrics::Metrics;
 use skep::records::{KeyScope, NewKey};
 use skep::tree::spec::RateLimit;
 use skep::tree::{ApiId, Revision, Seconds, Spec};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::bench::child::wait_for_parent;
 
 pub const API: &str = "backend";
+
+/// Another API of the same backend, for whom some wish ill.
+pub const BESIEGED: &str = "besieged";
 
 /// A large answer.
 static BIG: [u8; 1 << 20] = [b'x'; 1 << 20];
@@ -67,6 +71,45 @@ pub async fn backend() -> anyhow::Result<()> {
     Ok(tokio::task::spawn_blocking(wait_for_parent).await?)
 }
 
+/// A proxy of hyper alone, as short as it can be: what any gateway of hyper costs. Not one to be used.
+pub async fn plain(upstream: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
+    let pool = Arc::new(Mutex::new(Vec::<SendRequest<Incoming>>::new()));
+    tokio::spawn(async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else { continue };
+            let _ = stream.set_nodelay(true);
+            let pool = Arc::clone(&pool);
+            let pass_on = service_fn(move |request: Request<Incoming>| {
+                let pool = Arc::clone(&pool);
+                async move {
+                    let idle = pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    let mut sender = match idle {
+                        Some(sender) => sender,
+                        None => connect(upstream).await?,
+                    };
+                    sender.ready().await?;
+                    let response = sender.send_request(request).await?;
+                    // Whoever is next waits until its body has been read, for which an answer that is small does not.
+                    pool.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+                    anyhow::Ok(response)
+                }
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), pass_on));
+        }
+    });
+    Ok(tokio::task::spawn_blocking(wait_for_parent).await?)
+}
+
+async fn connect(upstream: SocketAddr) -> anyhow::Result<SendRequest<Incoming>> {
+    let stream = TcpStream::connect(upstream).await?;
+    stream.set_nodelay(true)?;
+    let (sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(driver);
+    Ok(sender)
+}
+
 /// The gateway as the daemon has it: key, limits of the key, the API and the address, usage and metrics. `large` has
 /// many routes and keys besides, and `swapping` never stops changing its route.
 pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
@@ -93,6 +136,8 @@ pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
     let id = ApiId::new(API)?;
     let backend = Arc::new(Upstream::new("backend".into(), upstream));
     routes.set(&id, Some(route(&id, vec![Arc::clone(&backend)])));
+    let besieged = ApiId::new(BESIEGED)?;
+    routes.set(&besieged, Some(route(&besieged, vec![Arc::new(Upstream::new("besieged".into(), upstream))])));
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{} {}", listener.local_addr()?, key.secret);
     if size == "swapping" {

@@ -69,7 +69,7 @@ pub(super) struct Access {
     upload: Option<Arc<Progress>>,
     /// Bytes of a tunnel from the caller.
     received: u64,
-    /// Its place on a connection of HTTP/2.
+    /// Its place on its connection.
     open: Option<Open>,
 }
 
@@ -130,9 +130,14 @@ impl Access {
         self.upload = Some(progress);
     }
 
-    /// It came on a connection of HTTP/2.
+    /// It came on that connection.
     pub(super) fn open(&mut self, open: Open) {
         self.open = Some(open);
+    }
+
+    /// Whether its head announced a body with both lengths.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.open.as_ref().is_some_and(Open::is_ambiguous)
     }
 
     pub(super) fn answered(&mut self, status: StatusCode) {
@@ -150,10 +155,6 @@ impl Access {
     /// Adds bytes of the answer's body, or of a tunnel to the caller.
     pub(super) fn sent(&mut self, bytes: u64) {
         self.bytes += bytes;
-    }
-
-    pub(super) fn millis(&self) -> f64 {
-        self.began.elapsed().as_secs_f64() * 1000.0
     }
 }
 
@@ -185,7 +186,7 @@ impl Drop for Access {
             id = api,
             status = self.status,
             bytes = self.bytes,
-            ms = (self.millis() * 100.0).round() / 100.0,
+            ms = (took.as_secs_f64() * 100_000.0).round() / 100.0,
             request_id = %self.request_id,
         );
     }

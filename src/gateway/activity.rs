@@ -1,8 +1,8 @@
-//! Activity is what happens on one connection of HTTP/2: how many requests are open, since when none is, and how many
+//! Activity is what happens on one connection: how many requests are open, since when none is, and how many
 //! were begun only to be given up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 /// Requests that may be given up on one connection before they are held against those that were answered.
 const GIVEN_UP: u32 = 100;
 
-/// What happens on one connection of HTTP/2.
+/// What happens on one connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     open: AtomicU32,
@@ -21,6 +21,8 @@ pub(super) struct Activity {
     answered: AtomicU32,
     given_up: AtomicU32,
     abuse: Notify,
+    /// See [`super::heads`].
+    ambiguous: AtomicBool,
 }
 
 impl Default for Activity {
@@ -31,11 +33,12 @@ impl Default for Activity {
             answered: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             abuse: Notify::new(),
+            ambiguous: AtomicBool::new(false),
         }
     }
 }
 
-/// One request on a connection of HTTP/2, until its answer has been sent or given up.
+/// One request on a connection, until its answer has been sent or given up.
 #[derive(Debug)]
 pub(super) struct Open {
     activity: Arc<Activity>,
@@ -50,7 +53,7 @@ impl Activity {
         Open { activity: Arc::clone(activity), is_answered: false }
     }
 
-    /// Returns when no request has been open for so long.
+    /// Returns when no request has been open for so long; one whose head is not whole yet is none.
     pub(super) async fn quiet_for(&self, limit: Duration) {
         let began = Instant::now();
         loop {
@@ -64,6 +67,16 @@ impl Activity {
         }
     }
 
+    /// Whether a request is open.
+    pub(super) fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
+    }
+
+    /// Says whether the head that has come announces a body with both lengths.
+    pub(super) fn set_ambiguous(&self, is_so: bool) {
+        self.ambiguous.store(is_so, Ordering::Relaxed);
+    }
+
     /// Returns when more requests were given up than a caller has reason to.
     pub(super) async fn abused(&self) {
         self.abuse.notified().await;
@@ -75,6 +88,11 @@ impl Activity {
 }
 
 impl Open {
+    /// Whether its head announced a body with both lengths.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.activity.ambiguous.load(Ordering::Relaxed)
+    }
+
     /// Its answer has begun.
     pub(super) fn answered(&mut self) {
         self.is_answered = true;

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, HOST};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -166,19 +165,13 @@ impl Catalog {
 
     /// What one app says of itself.
     async fn read(&self, route: &Arc<Route>) -> Result<Piece, String> {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("localhost"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let call = Call {
-            method: Method::GET,
-            path: PathAndQuery::from_static(PLACE),
-            headers,
-            upload: Upload::empty(),
-            timeout: PATIENCE,
-            max_body: 0,
-        };
+        let mut request = Request::new(Upload::empty());
+        *request.uri_mut() = Uri::from_static(PLACE);
+        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let mut call = Call::new(request, PATIENCE, 0);
         let no_answer = |_| "it does not answer".to_owned();
-        let answer = forward(&self.routes, Arc::clone(route), call).await.map_err(no_answer)?;
+        let answer = forward(&self.routes, route, &mut call).await.map_err(no_answer)?;
         if answer.response.status() != StatusCode::OK {
             return Err(format!("its {PLACE} answers {}", answer.response.status().as_u16()));
         }

@@ -6,13 +6,16 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::activity::Activity;
 use super::body::Body;
 use super::exchange::Exchange;
+use super::frames::Framed;
+use super::heads::Watched;
+use super::origin::Origin;
 use super::server::{Peer, Server};
 use super::wire::{Beginning, Wire};
 
@@ -64,11 +70,13 @@ impl Server {
             () = shutdown.cancelled() => return,
         };
         match greeted {
-            Ok(Ok(Some(Greeted::Http1(wire)))) => self.http1(TokioIo::new(wire), peer, false, shutdown).await,
-            Ok(Ok(Some(Greeted::Http2(wire)))) => self.http2(TokioIo::new(wire), peer, false, shutdown).await,
+            Ok(Ok(Some(Greeted::Http1(wire)))) => self.http1(wire, peer, false, shutdown).await,
+            Ok(Ok(Some(Greeted::Http2(wire)))) => {
+                self.http2(TokioIo::new(Framed::new(wire)), peer, false, shutdown).await;
+            }
             Ok(Ok(Some(Greeted::Securely(stream)))) => match stream.get_ref().1.alpn_protocol() {
-                Some(b"h2") => self.http2(TokioIo::new(stream), peer, true, shutdown).await,
-                _ => self.http1(TokioIo::new(stream), peer, true, shutdown).await,
+                Some(b"h2") => self.http2(TokioIo::new(Framed::new(stream)), peer, true, shutdown).await,
+                _ => self.http1(stream, peer, true, shutdown).await,
             },
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "a connection broke off before its first request"),
@@ -78,29 +86,35 @@ impl Server {
 
     async fn http1<S>(&self, stream: S, peer: Peer, secure: bool, shutdown: CancellationToken)
     where
-        S: Read + Write + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.gateway.limits;
+        let (origin, activity) = (&Origin::new(peer, secure), &Arc::new(Activity::default()));
         let service = service_fn(|request: Request<Incoming>| async move {
-            let exchange = Exchange::new(self, peer, request.method().clone()).over(secure, None);
+            let exchange = Exchange::new(self, origin, request.method().clone()).of(activity);
             Ok::<Response<Body>, Infallible>(exchange.run(request).await)
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_timeout)
+            // Ours, below, sets no timer for each request.
+            .header_read_timeout(None)
             .max_buf_size(limits.read_ahead)
-            .serve_connection(stream, service)
+            .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(activity))), service)
             .with_upgrades();
+        // Asked only when one of them has something to say: a token takes a lock that all connections share.
+        let mut signals: FuturesUnordered<BoxFuture<'_, Signal>> = FuturesUnordered::from_iter([
+            shutdown.cancelled().map(|()| Signal::Finish).boxed(),
+            self.end.cancelled().map(|()| Signal::End).boxed(),
+            activity.quiet_for(limits.head_timeout).map(|()| Signal::End).boxed(),
+        ]);
         let mut connection = pin!(connection);
-        let mut stopping = false;
         loop {
             tokio::select! {
+                biased;
                 ended = connection.as_mut() => return log(ended),
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = self.end.cancelled() => return,
+                Some(signal) = signals.next() => match signal {
+                    Signal::Finish => connection.as_mut().graceful_shutdown(),
+                    Signal::End => return,
+                },
             }
         }
     }
@@ -114,11 +128,12 @@ impl Server {
     {
         let limits = &self.gateway.limits;
         let activity = Arc::new(Activity::default());
-        let (server, of_connection) = (self.clone(), Arc::clone(&activity));
+        let of_connection = Arc::new((self.clone(), Origin::new(peer, secure), Arc::clone(&activity)));
         let service = service_fn(move |request: Request<Incoming>| {
-            let (server, activity) = (server.clone(), Arc::clone(&of_connection));
+            let of_connection = Arc::clone(&of_connection);
             async move {
-                let exchange = Exchange::new(&server, peer, request.method().clone()).over(secure, Some(&activity));
+                let (server, origin, activity) = &*of_connection;
+                let exchange = Exchange::new(server, origin, request.method().clone()).of(activity);
                 Ok::<Response<Body>, Infallible>(exchange.run(request).await)
             }
         });
@@ -161,6 +176,15 @@ impl Server {
             }
         }
     }
+}
+
+/// What a connection is told.
+#[derive(Debug, Clone, Copy)]
+enum Signal {
+    /// To end after the request that it is at.
+    Finish,
+    /// To end at once.
+    End,
 }
 
 /// How a caller has begun.

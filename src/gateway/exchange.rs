@@ -26,12 +26,13 @@ use super::headers::{
 };
 use super::keys::{self, Shown};
 use super::networks;
+use super::origin::Origin;
 use super::pass::{Pass, address_rule, rules, tell};
-use super::rate::Allowances;
+use super::rate::{Allowances, Rules};
 use super::refusal::Refusal;
 use super::relay::Relay;
 use super::route::Route;
-use super::server::{Peer, Server};
+use super::server::Server;
 use super::target::Target;
 use super::trace;
 use super::tunnel::Tunnel;
@@ -40,46 +41,48 @@ use super::version::as_http1;
 use crate::tree::Auth;
 use crate::usage::UsedBy;
 
+/// Headers that an app gets from us with each request.
+const OURS_IN_A_REQUEST: usize = 8;
+
+/// Headers that a caller gets from us with most answers.
+const OURS_IN_AN_ANSWER: usize = 8;
+
 /// One request and its answer.
 pub(super) struct Exchange<'a> {
     server: &'a Server,
-    peer: Peer,
+    origin: &'a Origin,
     /// `None` once a tunnel has taken it over.
     access: Option<Box<Access>>,
     request_id: HeaderValue,
-    allowance: Option<Allowances>,
+    allowance: Option<Box<Allowances>>,
     /// What a page of another origin is told, where the gateway does that.
     sharing: Option<Sharing>,
     /// To a host that is one API's alone.
     at_its_host: bool,
-    /// Over TLS.
-    secure: bool,
     /// What took how long, where the caller wants to know.
     timing: Option<Timing>,
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(server: &'a Server, peer: Peer, method: Method) -> Self {
+    pub(super) fn new(server: &'a Server, origin: &'a Origin, method: Method) -> Self {
         let gateway = &server.gateway;
         let mut access = Box::new(Access::new(method, gateway.metrics.clone(), gateway.usage.clone()));
         access.tell(gateway.traces.clone());
         Self {
             server,
-            peer,
+            origin,
             request_id: access.request_id().header(),
             access: Some(access),
             allowance: None,
             sharing: None,
             at_its_host: false,
-            secure: false,
             timing: None,
         }
     }
 
-    /// Says what it comes over: whether that is TLS, and the activity of its connection where that is one of HTTP/2.
-    pub(super) fn over(mut self, secure: bool, activity: Option<&Arc<Activity>>) -> Self {
-        self.secure = secure;
-        if let (Some(access), Some(activity)) = (&mut self.access, activity) {
+    /// Counts in the activity of its connection, where that is one of HTTP/2.
+    pub(super) fn of(mut self, activity: &Arc<Activity>) -> Self {
+        if let Some(access) = &mut self.access {
             access.open(Activity::begin(activity));
         }
         self
@@ -105,13 +108,14 @@ impl<'a> Exchange<'a> {
             response
         });
         let headers = response.headers_mut();
+        headers.reserve(OURS_IN_AN_ANSWER);
         if let Some(sharing) = self.sharing {
             sharing.write_to(headers);
         }
         if let Some(allowance) = &self.allowance {
             allowance.write_to(headers);
         }
-        headers.insert(X_PROCESS_TIME, headers::value(&format!("{:.2}", began.elapsed().as_secs_f64() * 1000.0)));
+        headers.insert(X_PROCESS_TIME, headers::millis(began.elapsed()));
         if let Some(timing) = self.timing {
             timing.write_to(headers, began.elapsed());
         }
@@ -128,6 +132,10 @@ impl<'a> Exchange<'a> {
         let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
         let target = read
             .and_then(|()| headers::check_request(request.version(), request.headers()))
+            .and_then(|()| match &self.access {
+                Some(access) if access.is_ambiguous() => Err("a body has one length, and this one has two"),
+                _ => Ok(()),
+            })
             .and_then(|()| {
                 let host = self.server.gateway.routes.at_host(request.headers().get(HOST));
                 self.at_its_host = host.is_some();
@@ -135,7 +143,7 @@ impl<'a> Exchange<'a> {
             })
             .map_err(Refusal::Bad);
         if let Ok(Target::Other) = target {
-            request.extensions_mut().insert(self.peer);
+            request.extensions_mut().insert(self.origin.peer);
             if let Some(access) = &self.access {
                 request.extensions_mut().insert(access.request_id());
             }
@@ -174,14 +182,15 @@ impl<'a> Exchange<'a> {
         }
         let mut entered = self.enter(route.as_deref(), id, path.path(), &parts);
         if matches!(entered, Err(Refusal::UnknownSigner)) {
-            gateway.tokens.refresh().await;
+            // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
+            Box::pin(gateway.tokens.refresh()).await;
             entered = self.enter(route.as_deref(), id, path.path(), &parts);
         }
         let pass = entered?;
         let route = route.ok_or(Refusal::Unauthorized)?;
-        let rules = rules(&route, pass.as_ref(), self.peer.0.ip());
+        let rules = rules(&route, pass.as_ref(), self.origin.peer.0.ip());
         if !rules.is_empty() {
-            self.allowance = gateway.rates.count(rules).map_err(Refusal::TooMany)?;
+            self.allowance = gateway.rates.count(&rules).map_err(Refusal::TooMany)?;
         }
         let max_body = route.settings.max_body.0;
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
@@ -194,15 +203,13 @@ impl<'a> Exchange<'a> {
         let patience =
             Patience { idle: route.settings.idle.0, until: tokio::time::Instant::now() + route.settings.total.0 };
         self.prepare(id, &route, pass, caller.is_some(), &mut parts);
-        let call = Call {
-            method: parts.method,
-            path,
-            headers: parts.headers,
-            upload,
-            timeout: route.settings.timeout.0.min(route.settings.total.0),
-            max_body,
-        };
-        let answer = forward(&gateway.routes, route, call).await?;
+        let timeout = route.settings.timeout.0.min(route.settings.total.0);
+        let mut request = Request::new(upload);
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = path.into();
+        *request.headers_mut() = parts.headers;
+        let mut call = Call::new(request, timeout, max_body);
+        let answer = forward(&gateway.routes, &route, &mut call).await?;
         self.timing = wants_timing.then_some(answer.timing);
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match caller {
@@ -237,7 +244,7 @@ impl<'a> Exchange<'a> {
     fn receive(&mut self, route: &Route, parts: &Parts, has_body: bool) -> Result<Option<Response<Body>>, Refusal> {
         let asks = route.settings.cors.is_some() && cors::is_preflight(parts, has_body);
         self.sharing = route.settings.cors.as_ref().map(|cors| Sharing::of(cors, &parts.headers, asks));
-        let address = self.peer.0.ip();
+        let address = self.origin.peer.0.ip();
         let is_let_in = networks::let_in(&route.settings, address);
         if let Some(access) = self.access.as_mut().filter(|_| asks || !is_let_in) {
             access.api(&route.id);
@@ -250,7 +257,7 @@ impl<'a> Exchange<'a> {
             return Ok(None);
         }
         if let Some(rule) = address_rule(route, address) {
-            self.allowance = self.server.gateway.rates.count(vec![rule]).map_err(Refusal::TooMany)?;
+            self.allowance = self.server.gateway.rates.count(&Rules::from_iter([rule])).map_err(Refusal::TooMany)?;
         }
         Ok(Some(cors::answer_preflight()))
     }
@@ -299,6 +306,8 @@ impl<'a> Exchange<'a> {
     /// Makes the headers of a request those that an app should see.
     pub(super) fn prepare(&mut self, id: &str, route: &Route, pass: Option<Pass>, upgrade: bool, parts: &mut Parts) {
         let headers = &mut parts.headers;
+        // Room for ours at once rather than twice in the middle.
+        headers.reserve(OURS_IN_A_REQUEST);
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
         // for the app.
@@ -312,8 +321,7 @@ impl<'a> Exchange<'a> {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
-        let address = self.peer.0.ip().to_canonical();
-        headers.insert(FORWARDED, trace::forwarded(address, self.secure, headers.get(HOST)));
+        headers.insert(FORWARDED, self.origin.forwarded(headers.get(HOST)));
         if let Some(access) = &mut self.access {
             let link = trace::continue_or_begin(headers, access.request_id().uuid(), access.traces());
             access.hangs(link);
@@ -322,12 +330,12 @@ impl<'a> Exchange<'a> {
             Some(host) => headers.insert(X_FORWARDED_HOST, host),
             None => headers.remove(X_FORWARDED_HOST),
         };
-        headers.insert(X_FORWARDED_FOR, headers::value(&address.to_string()));
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if self.secure { "https" } else { "http" }));
+        headers.insert(X_FORWARDED_FOR, self.origin.address());
+        headers.insert(X_FORWARDED_PROTO, self.origin.scheme());
         if self.at_its_host {
             headers.remove(X_FORWARDED_PREFIX);
         } else {
-            headers.insert(X_FORWARDED_PREFIX, headers::value(&format!("/run/{id}")));
+            headers.insert(X_FORWARDED_PREFIX, headers::value_of(["/run/", id].concat()));
         }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }

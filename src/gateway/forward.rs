@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 use super::balance::admit;
@@ -20,14 +19,33 @@ const TRIES: usize = 3;
 
 /// What one API is asked, ready to be sent.
 pub(super) struct Call {
-    pub(super) method: Method,
-    pub(super) path: PathAndQuery,
-    pub(super) headers: HeaderMap,
-    pub(super) upload: Upload,
+    /// Until it has been sent.
+    request: Option<Request<Upload>>,
+    progress: Arc<Progress>,
     /// See [`crate::tree::RouteSettings::timeout`].
-    pub(super) timeout: Duration,
+    timeout: Duration,
     /// The most bytes of the request body, for the error that says so.
-    pub(super) max_body: u64,
+    max_body: u64,
+}
+
+impl Call {
+    pub(super) fn new(request: Request<Upload>, timeout: Duration, max_body: u64) -> Self {
+        let progress = request.body().progress();
+        Self { request: Some(request), progress, timeout, max_body }
+    }
+
+    /// The same request again, where it means the same when it comes twice (RFC 9110, section 9.2.2) and has no body.
+    fn spare(&self) -> Option<Request<Upload>> {
+        let request = self.request.as_ref()?;
+        let is_harmless = request.method().is_idempotent() && self.progress.state() == State::Ended;
+        is_harmless.then(|| {
+            let mut spare = Request::new(Upload::empty());
+            request.method().clone_into(spare.method_mut());
+            request.uri().clone_into(spare.uri_mut());
+            request.headers().clone_into(spare.headers_mut());
+            spare
+        })
+    }
 }
 
 /// An answer whose head has come.
@@ -62,49 +80,47 @@ impl Timing {
 /// Sends a request to an upstream of `route`, or of the route that has come in its place.
 ///
 /// Sent again are only requests that surely did nothing: to another replica where no connection came about, on a fresh
-/// connection where the pooled one had ended before the request was written, and, also on a fresh one, requests that
-/// mean the same when they come twice (RFC 9110, section 9.2.2) and have no body.
+/// connection where the pooled one had ended before the request was written, and, also on a fresh one, those that are
+/// harmless twice.
 ///
 /// # Errors
 /// What the caller is told: 408, 413, 502, 503 or 504.
-pub(super) async fn forward(routes: &Routes, route: Arc<Route>, call: Call) -> Result<Answer, Refusal> {
+pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, call: &mut Call) -> Result<Answer, Refusal> {
     let began = Instant::now();
-    let (in_flight, mut connection, mut reused) = reach(routes, &route).await?;
-    let Call { method, path, headers, upload, timeout, max_body } = call;
-    let progress = upload.progress();
-    progress.begin();
+    let (in_flight, mut connection, mut reused) = reach(routes, route).await?;
+    call.progress.begin();
     let reached = Instant::now();
-    let harmless_twice = method.is_idempotent() && progress.state() == State::Ended;
-    let mut spare =
-        (reused && harmless_twice).then(|| request(method.clone(), path.clone(), headers.clone(), Upload::empty()));
-    let mut request = request(method, path, headers, upload);
+    let mut spare = if reused { call.spare() } else { None };
     loop {
+        let request = call.request.take().ok_or(Refusal::Internal)?;
+        let (sent, alarm) = connection.send(request);
         let sent = tokio::select! {
             biased;
-            sent = connection.send(request) => sent,
-            () = progress.upstream_silent(timeout) => return Err(Refusal::TimedOut(timeout)),
+            sent = sent => sent,
+            () = call.progress.upstream_silent(call.timeout, alarm) => return Err(Refusal::TimedOut(call.timeout)),
         };
         let mut error = match sent {
             Ok(response) => {
+                connection.answers(&response);
                 let timing = Timing { reach: reached - began, app: reached.elapsed() };
-                return Ok(Answer { response, connection, upload: progress, in_flight, timing });
+                return Ok(Answer { response, connection, upload: Arc::clone(&call.progress), in_flight, timing });
             }
             Err(error) => error,
         };
-        match progress.state() {
-            State::TooLarge => return Err(Refusal::TooLarge(max_body)),
+        match call.progress.state() {
+            State::TooLarge => return Err(Refusal::TooLarge(call.max_body)),
             State::Stalled => return Err(Refusal::Stalled),
             State::Broken => return Err(Refusal::Bad("the request body broke off")),
             State::Moving | State::Waiting | State::Ended => {}
         }
-        let again = error.take_message().or_else(|| spare.take()).filter(|_| reused);
-        let Some(again) = again else {
+        call.request = error.take_message().or_else(|| spare.take()).filter(|_| reused);
+        if call.request.is_none() {
             tracing::debug!(api = %route.id, container = %in_flight.upstream().container, error = %error.error(), "no answer");
             return Err(Refusal::BadGateway("the API ended the connection without an answer"));
-        };
-        request = again;
+        }
         spare = None;
-        connection = connect(&in_flight).await?;
+        // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
+        connection = Box::pin(connect(&in_flight)).await?;
         reused = false;
     }
 }
@@ -120,7 +136,7 @@ async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Connect
         if let Some(connection) = in_flight.upstream().pool.take() {
             return Ok((in_flight, connection, true));
         }
-        match connect(&in_flight).await {
+        match Box::pin(connect(&in_flight)).await {
             Ok(connection) => return Ok((in_flight, connection, false)),
             Err(refusal) if tried.len() + 1 >= TRIES => return Err(refusal),
             Err(_) => tried.push(Arc::clone(in_flight.upstream())),
@@ -144,13 +160,4 @@ async fn connect(in_flight: &InFlight) -> Result<Connection, Refusal> {
             Err(UNREACHABLE)
         }
     }
-}
-
-fn request(method: Method, path: PathAndQuery, headers: HeaderMap, upload: Upload) -> Request<Upload> {
-    let mut request = Request::new(upload);
-    *request.method_mut() = method;
-    *request.uri_mut() = Uri::from(path);
-    *request.version_mut() = Version::HTTP_11;
-    *request.headers_mut() = headers;
-    request
 }

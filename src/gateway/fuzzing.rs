@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::exchange::Exchange;
 use super::headers::{check_request, prepare_response, wants_websocket};
+use super::origin::Origin;
 use super::server::Server;
 use super::target::Target;
 use super::{Body, Gateway, Keys, Limits, Peer, Route, RouteState, Routes};
@@ -121,7 +122,8 @@ pub fn headers(data: &[u8]) {
     assert!(given.get_all(TRANSFER_ENCODING).iter().count() <= 1);
 
     let peer = Peer(SocketAddr::from((Ipv4Addr::new(192, 0, 2, 7).to_ipv6_mapped(), 4711)));
-    let mut exchange = Exchange::new(&SERVER, peer, Method::GET);
+    let origin = Origin::new(peer, false);
+    let mut exchange = Exchange::new(&SERVER, &origin, Method::GET);
     let (mut parts, ()) = Request::new(()).into_parts();
     parts.headers = given.clone();
     let opens = opens(&given, id);

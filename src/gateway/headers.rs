@@ -1,8 +1,10 @@
 //! Which headers go on, which stay behind, and which are ours.
 
+use std::time::Duration;
+
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VARY,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    VARY,
 };
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -18,42 +20,36 @@ pub(super) const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-rate
 pub(super) const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 pub(super) const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Headers that are about one connection and end with it (RFC 9110, section 7.6.1, and their older kin).
+/// Whether a header is about one connection and ends with it (RFC 9110, section 7.6.1, and its older kin).
 /// `Trailer` is not among them: it announces what comes after the body, and we pass that on.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Headers by which a caller could pass itself off as somebody else; an app may only hear them from us.
-const SPOOFABLE: [HeaderName; 4] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-ssl"),
-];
+/// Whether a caller could pass itself off as somebody else by that header; an app may only hear it from us.
+fn is_spoofable(name: &str) -> bool {
+    matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-ssl")
+}
 
-/// Headers of an answer that speak for the whole origin, which one API shares with all others.
-const ORIGIN_WIDE: [HeaderName; 4] = [
-    HeaderName::from_static("alt-svc"),
-    HeaderName::from_static("clear-site-data"),
-    HeaderName::from_static("service-worker-allowed"),
-    HeaderName::from_static("strict-transport-security"),
-];
+/// Whether a header of an answer speaks for the whole origin, which one API shares with all others.
+fn is_origin_wide(name: &str) -> bool {
+    matches!(name, "alt-svc" | "clear-site-data" | "service-worker-allowed" | "strict-transport-security")
+}
 
 /// Takes out what an answer may not say: what is about the connection to the app, and what an API may not decide for
 /// its neighbours.
 pub(super) fn prepare_response(headers: &mut HeaderMap) {
-    remove_hop_by_hop(headers);
-    for name in &ORIGIN_WIDE {
-        headers.remove(name);
-    }
+    remove_hop_by_hop_and(headers, is_origin_wide);
 }
 
 /// Takes out what is about the connection that a request came on, or about who sent it, before ours is put in.
@@ -63,12 +59,8 @@ pub(super) fn prepare_response(headers: &mut HeaderMap) {
 pub(super) fn prepare_request(headers: &mut HeaderMap) {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let trailers = has_token(headers, &TE, "trailers");
-    remove_hop_by_hop(headers);
-    for name in &SPOOFABLE {
-        headers.remove(name);
-    }
-    // It has done its work when we read the body: the caller is told to go on only after keys and limits have passed.
-    headers.remove(EXPECT);
+    // `Expect` has done its work when we read the body: the caller is told to go on only after keys and limits have passed.
+    remove_hop_by_hop_and(headers, |name| is_spoofable(name) || name == "expect");
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -80,6 +72,11 @@ pub(super) fn prepare_request(headers: &mut HeaderMap) {
 
 /// Takes out what is about one connection.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_hop_by_hop_and(headers, |_| false);
+}
+
+/// Takes out what is about one connection, and what else is not wanted.
+fn remove_hop_by_hop_and(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -92,7 +89,14 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     for name in &named {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    remove_where(headers, |name| is_hop_by_hop(name) || is_unwanted(name));
+}
+
+/// Takes out every header whose name is of that kind. One look at the few that there are costs less than a search for each
+/// that there could be.
+pub(super) fn remove_where(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }
@@ -144,6 +148,26 @@ pub(super) fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// The same of text that is made for it alone.
+pub(super) fn value_of(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Writes a number at the end of `text`, without the machinery of `format!`, which each request would go through a dozen times.
+pub(super) fn push_number(text: &mut String, number: impl itoa::Integer) {
+    text.push_str(itoa::Buffer::new().format(number));
+}
+
+/// A time in milliseconds, to the hundredth.
+pub(super) fn millis(span: Duration) -> HeaderValue {
+    let hundredths = (span.as_nanos() + 5_000) / 10_000;
+    let mut text = String::with_capacity(12);
+    push_number(&mut text, hundredths / 100);
+    text.push_str(if hundredths % 100 < 10 { ".0" } else { "." });
+    push_number(&mut text, hundredths % 100);
+    value_of(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +208,13 @@ mod tests {
             ("connection", "te"),
         ]);
         assert_eq!(map, expected);
+    }
+
+    #[test]
+    fn a_time_is_told_to_the_hundredth_of_a_millisecond() {
+        for (micros, expected) in [(0, "0.00"), (14, "0.01"), (16, "0.02"), (1_250, "1.25"), (71_030, "71.03")] {
+            assert_eq!(millis(Duration::from_micros(micros)), expected);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 
 mod access;
 mod activity;
+mod alarm;
 mod balance;
 mod body;
 mod catalog;
@@ -23,6 +24,7 @@ mod download;
 mod encoder;
 mod exchange;
 mod forward;
+mod frames;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[allow(
@@ -35,12 +37,14 @@ mod forward;
 )]
 pub mod fuzzing;
 mod headers;
+mod heads;
 mod jwks;
 pub mod keys;
 mod line;
 mod meter;
 mod networks;
 mod openapi;
+mod origin;
 mod pass;
 pub mod pool;
 mod rate;

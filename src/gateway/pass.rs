@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::rate::{Caller, Count, Rule};
+use super::headers;
+use super::rate::{Caller, Count, Rule, Rules};
 use super::route::Route;
 use crate::records::KeyHash;
 use crate::tree::{Digest, RateLimit};
@@ -40,7 +41,7 @@ impl Pass {
 }
 
 /// The limits that hold for a request of whoever shows that pass, or none, from that address.
-pub(super) fn rules(route: &Route, pass: Option<&Pass>, address: IpAddr) -> Vec<Rule> {
+pub(super) fn rules(route: &Route, pass: Option<&Pass>, address: IpAddr) -> Rules {
     let caller = pass.map_or(Caller::at(address), |pass| pass.caller);
     let rules = [
         of(route.rate_limit, &|| Count::Caller(route.id.clone(), caller)),
@@ -69,13 +70,9 @@ const X_SKEP_SUBJECT: HeaderName = HeaderName::from_static("x-skep-subject");
 /// Takes out what a caller says of itself in the headers that are ours, and says what is true of it.
 pub(super) fn tell(headers: &mut HeaderMap, pass: Option<Pass>) {
     // Some servers hand names on with `_` in the place of `-`, and so make two headers one.
-    let is_ours = |name: &HeaderName| {
-        let start = name.as_str().as_bytes().get(..OURS.len());
+    headers::remove_where(headers, |name| {
+        let start = name.as_bytes().get(..OURS.len());
         start.is_some_and(|start| start.iter().zip(OURS).all(|(a, b)| a == b || (*a == b'_' && *b == b'-')))
-    };
-    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in forged {
-        headers.remove(name);
-    }
+    });
     headers.extend(pass.into_iter().flat_map(|pass| pass.told));
 }

@@ -4,6 +4,7 @@
 //! the connections of a removed container end with it.
 
 use std::collections::VecDeque;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::alarm::Alarm;
 use super::meter::{Meter, Metered};
 use super::upload::Upload;
 use super::upstream::Upstream;
@@ -43,6 +45,7 @@ pub(super) const READ_AHEAD: usize = 64 * 1024;
 pub(super) struct Connection {
     sender: SendRequest<Upload>,
     pub(super) meter: Meter,
+    alarm: Alarm,
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -64,23 +67,26 @@ impl Connection {
             // Its error, if any, reaches whoever waits for an answer or reads a body.
             let _ = driver.with_upgrades().await;
         });
-        Ok(Self { sender, meter, _driver: AbortOnDropHandle::new(driver) })
+        Ok(Self { sender, meter, alarm: Alarm::default(), _driver: AbortOnDropHandle::new(driver) })
     }
 
-    /// Sends a request and waits for the head of its answer.
+    /// Sends a request, and waits for the head of its answer. Beside it an alarm that tells when that has been too long.
     ///
     /// # Errors
     /// Where there is none. The error holds the request where none of it was written.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
         request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+    ) -> (impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Upload>>>> + use<>, &mut Alarm) {
         self.meter.begin();
-        let sent = self.sender.try_send_request(request).await;
-        if matches!(&sent, Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS) {
+        (self.sender.try_send_request(request), &mut self.alarm)
+    }
+
+    /// An answer has begun.
+    pub(super) fn answers(&self, response: &Response<Incoming>) {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             self.meter.end();
         }
-        sent
     }
 }
 
@@ -122,12 +128,13 @@ impl Pool {
 
     /// Puts back a connection that is ready for the next request. A closed or full pool drops it.
     fn put(&self, connection: Connection) {
+        let now = Instant::now();
         let mut state = self.lock();
-        while state.idle.front().is_some_and(|oldest| oldest.since.elapsed() >= IDLE_LIMIT) {
+        while state.idle.front().is_some_and(|oldest| now - oldest.since >= IDLE_LIMIT) {
             state.idle.pop_front();
         }
         if !state.closed && state.idle.len() < MAX_IDLE {
-            state.idle.push_back(Idle { connection, since: Instant::now() });
+            state.idle.push_back(Idle { connection, since: now });
         }
     }
 

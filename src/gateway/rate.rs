@@ -3,13 +3,14 @@
 //! Our own forty lines rather than the `governor` crate: limits differ per API and change while they are in use, several
 //! hold for one request and are counted all or none, an answer needs what is left and when it is back, and the memory that strangers can make us use must have a bound.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use arrayvec::ArrayVec;
+use hashbrown::HashTable;
+use http::{HeaderMap, HeaderName};
 
 use super::headers::{self, X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
 use crate::records::KeyHash;
@@ -110,6 +111,12 @@ pub(super) struct Rule {
     pub limit: RateLimit,
 }
 
+/// The most limits that hold for one request: its caller's, its key's, the API's, and its address's.
+pub(super) const MOST_RULES: usize = 4;
+
+/// The limits that hold for a request.
+pub(super) type Rules = ArrayVec<Rule, MOST_RULES>;
+
 /// What one rule still allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
@@ -135,28 +142,41 @@ pub(super) struct Allowances {
     /// Seconds since 1970 when the whole burst of the tightest is there again.
     pub reset: u64,
     /// All of them.
-    all: Vec<Allowance>,
+    all: ArrayVec<Allowance, MOST_RULES>,
 }
 
 impl Allowances {
-    fn of(all: Vec<Allowance>) -> Option<Self> {
+    fn of(all: ArrayVec<Allowance, MOST_RULES>) -> Option<Box<Self>> {
         // What has to be waited for longest; else what has least left.
         let tightest = *all.iter().min_by_key(|one| (std::cmp::Reverse(one.retry_after), one.remaining))?;
-        Some(Self { tightest, reset: unix_seconds_in(tightest.whole_in), all })
+        Some(Box::new(Self { tightest, reset: unix_seconds_in(tightest.whole_in), all }))
     }
 
     /// Writes the headers that tell a caller of its limits: the old ones of the tightest, the standard ones of all.
     pub(super) fn write_to(&self, headers: &mut HeaderMap) {
+        let (mut policy, mut left) = (String::with_capacity(128), String::with_capacity(128));
+        for one in &self.all {
+            one.write(&mut policy, [";q=", ";w="], [one.limit.into(), whole_seconds(one.per)]);
+            one.write(&mut left, [";r=", ";t="], [one.remaining.into(), whole_seconds(one.whole_in)]);
+        }
         headers.insert(X_RATELIMIT_LIMIT, self.tightest.limit.into());
         headers.insert(X_RATELIMIT_REMAINING, self.tightest.remaining.into());
         headers.insert(X_RATELIMIT_RESET, self.reset.into());
-        let list = |item: &dyn Fn(&Allowance) -> String| -> HeaderValue {
-            headers::value(&self.all.iter().map(item).collect::<Vec<_>>().join(", "))
-        };
-        let policy = list(&|one| format!("\"{}\";q={};w={}", one.name, one.limit, whole_seconds(one.per)));
-        let left = list(&|one| format!("\"{}\";r={};t={}", one.name, one.remaining, whole_seconds(one.whole_in)));
-        headers.insert(RATELIMIT_POLICY, policy);
-        headers.insert(RATELIMIT, left);
+        headers.insert(RATELIMIT_POLICY, headers::value_of(policy));
+        headers.insert(RATELIMIT, headers::value_of(left));
+    }
+}
+
+impl Allowance {
+    /// Writes an item of a list, with two parameters.
+    fn write(&self, list: &mut String, parameters: [&str; 2], values: [u64; 2]) {
+        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
+        list.push_str(self.name);
+        list.push('"');
+        for (parameter, value) in parameters.into_iter().zip(values) {
+            list.push_str(parameter);
+            headers::push_number(list, value);
+        }
     }
 }
 
@@ -168,8 +188,8 @@ pub(super) struct RateLimiter {
     shards: [Mutex<Shard>; SHARDS],
 }
 
-/// The theoretical arrival time of the next request of each: nanoseconds since the limiter began.
-type Arrivals = HashMap<Count, u64>;
+/// Who is counted, and the theoretical arrival time of its next request: nanoseconds since the limiter began.
+type Arrivals = HashTable<(Count, u64)>;
 
 #[derive(Debug, Default)]
 struct Shard {
@@ -179,8 +199,13 @@ struct Shard {
 }
 
 /// What one rule makes of a request, before it is counted.
+#[derive(Debug, Clone, Copy)]
 struct Look {
-    count: Count,
+    hash: u64,
+    /// Which of the shards that are locked.
+    place: usize,
+    /// It is counted with all others who are too many to be told apart.
+    is_crowd: bool,
     pace: u64,
     capacity: u64,
     before: u64,
@@ -200,33 +225,40 @@ impl RateLimiter {
     ///
     /// # Errors
     /// What is left as well, where the request is over a limit.
-    pub(super) fn count(&self, rules: Vec<Rule>) -> Result<Option<Allowances>, Allowances> {
+    pub(super) fn count(&self, rules: &Rules) -> Result<Option<Box<Allowances>>, Box<Allowances>> {
         self.count_at(nanos(self.began.elapsed()), rules)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "only the low bits of the hash are used")]
-    fn count_at(&self, now: u64, rules: Vec<Rule>) -> Result<Option<Allowances>, Allowances> {
-        let home = |rule: &Rule| self.hasher.hash_one(&rule.count) as usize % SHARDS;
-        let homes: Vec<usize> = rules.iter().map(home).collect();
+    fn count_at(&self, now: u64, rules: &Rules) -> Result<Option<Box<Allowances>>, Box<Allowances>> {
+        let hashes: ArrayVec<u64, MOST_RULES> = rules.iter().map(|rule| self.hasher.hash_one(&rule.count)).collect();
         // All at once, so that what is looked at is what is changed; in one order, so that nobody waits in a circle.
-        let mut order = homes.clone();
-        order.sort_unstable();
-        order.dedup();
-        let mut shards: Vec<MutexGuard<'_, Shard>> = order.iter().map(|shard| self.shard(*shard, now)).collect();
-        let place = |home: &usize| order.binary_search(home).unwrap_or_default();
-        let looks: Vec<Look> =
-            rules.iter().zip(&homes).map(|(rule, home)| shards[place(home)].look(now, rule)).collect();
-        let passes = looks.iter().all(|look| look.early == 0);
-        let left = rules.iter().zip(&looks).map(|(rule, look)| look.allowance(now, rule, passes)).collect();
-        if passes {
-            for (look, home) in looks.into_iter().zip(&homes) {
-                shards[place(home)].put(look.count, look.after);
+        let mut homes: ArrayVec<usize, MOST_RULES> = hashes.iter().map(|hash| home(*hash)).collect();
+        homes.sort_unstable();
+        let mut shards: ArrayVec<(usize, MutexGuard<'_, Shard>), MOST_RULES> = ArrayVec::new();
+        for home in homes {
+            if shards.last().is_none_or(|(last, _)| *last != home) {
+                shards.push((home, self.shard(home, now)));
             }
         }
-        match Allowances::of(left) {
-            Some(left) if !passes => Err(left),
-            left => Ok(left),
+        let looks: ArrayVec<Look, MOST_RULES> = rules
+            .iter()
+            .zip(hashes)
+            .map(|(rule, hash)| {
+                let place = shards.iter().position(|(there, _)| *there == home(hash)).unwrap_or_default();
+                let look = shards[place].1.look(now, &self.hasher, hash, rule);
+                Look { place, ..look }
+            })
+            .collect();
+        let passes = looks.iter().all(|look| look.early == 0);
+        let left =
+            Allowances::of(rules.iter().zip(&looks).map(|(rule, look)| look.allowance(now, rule, passes)).collect());
+        if !passes {
+            return left.map_or(Ok(None), Err);
         }
+        for (rule, look) in rules.iter().zip(looks) {
+            shards[look.place].1.put(&self.hasher, &rule.count, look);
+        }
+        Ok(left)
     }
 
     fn shard(&self, shard: usize, now: u64) -> MutexGuard<'_, Shard> {
@@ -235,6 +267,12 @@ impl RateLimiter {
         shard.sweep(now);
         shard
     }
+}
+
+/// The shard of what has that hash.
+#[expect(clippy::cast_possible_truncation, reason = "only the low bits of the hash are used")]
+fn home(hash: u64) -> usize {
+    hash as usize % SHARDS
 }
 
 impl Look {
@@ -252,32 +290,54 @@ impl Look {
 }
 
 impl Shard {
-    fn look(&self, now: u64, rule: &Rule) -> Look {
+    fn look(&self, now: u64, hasher: &RandomState, mut hash: u64, rule: &Rule) -> Look {
         let is_stranger = rule.count.is_of_stranger();
         let arrivals = if is_stranger { &self.strangers } else { &self.known };
-        let is_full = is_stranger && arrivals.len() >= MAX_STRANGERS && !arrivals.contains_key(&rule.count);
-        let count = if is_full { rule.count.clone().of_others() } else { rule.count.clone() };
+        let mut there = find(arrivals, hash, &rule.count);
+        let is_crowd = there.is_none() && is_stranger && arrivals.len() >= MAX_STRANGERS;
+        if is_crowd {
+            let others = rule.count.clone().of_others();
+            hash = hasher.hash_one(&others);
+            there = find(arrivals, hash, &others);
+        }
         let pace = (nanos(rule.limit.per.0) / u64::from(rule.limit.requests.max(1))).max(1);
         let capacity = pace.saturating_mul(u64::from(rule.limit.burst.max(1)));
-        let before = arrivals.get(&count).copied().unwrap_or(0).max(now);
+        let before = there.unwrap_or(0).max(now);
         let after = before.saturating_add(pace);
         let early = after.saturating_sub(now).saturating_sub(capacity);
-        Look { count, pace, capacity, before, after, early }
+        Look { hash, place: 0, is_crowd, pace, capacity, before, after, early }
     }
 
-    fn put(&mut self, count: Count, arrival: u64) {
+    fn put(&mut self, hasher: &RandomState, count: &Count, look: Look) {
         let arrivals = if count.is_of_stranger() { &mut self.strangers } else { &mut self.known };
-        arrivals.insert(count, arrival);
+        if look.is_crowd {
+            put(arrivals, hasher, &count.clone().of_others(), look);
+        } else {
+            put(arrivals, hasher, count, look);
+        }
     }
 
     fn sweep(&mut self, now: u64) {
         let is_many = self.known.len() + self.strangers.len() >= SWEEP_FROM;
         if is_many && now.saturating_sub(self.swept) >= 1_000_000_000 {
             self.swept = now;
-            self.known.retain(|_, arrival| *arrival > now);
-            self.strangers.retain(|_, arrival| *arrival > now);
+            self.known.retain(|(_, arrival)| *arrival > now);
+            self.strangers.retain(|(_, arrival)| *arrival > now);
         }
     }
+}
+
+fn put(arrivals: &mut Arrivals, hasher: &RandomState, count: &Count, look: Look) {
+    match arrivals.find_mut(look.hash, |(there, _)| there == count) {
+        Some((_, arrival)) => *arrival = look.after,
+        None => {
+            arrivals.insert_unique(look.hash, (count.clone(), look.after), |(there, _)| hasher.hash_one(there));
+        }
+    }
+}
+
+fn find(arrivals: &Arrivals, hash: u64, count: &Count) -> Option<u64> {
+    arrivals.find(hash, |(there, _)| there == count).map(|(_, arrival)| *arrival)
 }
 
 fn nanos(span: Duration) -> u64 {

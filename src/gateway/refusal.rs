@@ -35,7 +35,7 @@ pub(super) enum Refusal {
     /// 413: the body is larger than this many bytes.
     TooLarge(u64),
     /// 429: over the limit.
-    TooMany(Allowances),
+    TooMany(Box<Allowances>),
     /// 500: our own fault.
     Internal,
     /// 502: no instance could be reached, or what it said was no HTTP.

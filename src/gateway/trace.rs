@@ -1,11 +1,8 @@
 //! A trace is what ties requests together that one caller's wish has set off in several systems (W3C Trace Context).
 
-use std::fmt::Write as _;
-
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use super::headers::value;
 use crate::telemetry::{Link, Traces};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -29,19 +26,21 @@ pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid, traces: 
     };
     let was = given.as_ref().map(|given| given.sampled);
     let sampled = traces.map_or(was.unwrap_or(true), |traces| traces.samples(was));
-    let flags = u8::from(sampled);
-    let mut ours = String::with_capacity(55);
-    // Nothing that is written into a string fails.
-    let _ = match &given {
-        Some(given) => write!(ours, "00-{:032x}-{span:016x}-{flags:02x}", given.trace),
-        None => write!(ours, "00-{}-{span:016x}-{flags:02x}", request.simple()),
-    };
     if given.is_none() {
         headers.remove(TRACESTATE);
     }
-    headers.insert(TRACEPARENT, value(&ours));
     let trace = given.as_ref().map_or(request.as_u128(), |given| given.trace);
+    headers.insert(TRACEPARENT, write(trace, span, sampled));
     Link { trace, parent: given.map(|given| given.parent), span, sampled }
+}
+
+fn write(trace: u128, span: u64, sampled: bool) -> HeaderValue {
+    let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    // Each is as long as its place.
+    let _ = hex::encode_to_slice(trace.to_be_bytes(), &mut text[3..35]);
+    let _ = hex::encode_to_slice(span.to_be_bytes(), &mut text[36..52]);
+    text[54] += u8::from(sampled);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
 }
 
 /// What a caller says of the trace that its request is of.
@@ -72,23 +71,6 @@ fn read(value: &[u8]) -> Option<Given> {
     // Only `sampled` has a meaning in version 0.
     let (trace, parent) = (u128::from_str_radix(trace, 16).ok()?, u64::from_str_radix(parent, 16).ok()?);
     is_version.then_some(Given { trace, parent, sampled: flags & 1 == 1 })
-}
-
-/// `Forwarded` (RFC 7239), for apps that read it rather than `X-Forwarded-*`.
-pub(super) fn forwarded(address: std::net::IpAddr, secure: bool, host: Option<&HeaderValue>) -> HeaderValue {
-    let mut text = String::with_capacity(64);
-    let _ = match address {
-        std::net::IpAddr::V4(v4) => write!(text, "for={v4}"),
-        std::net::IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
-    };
-    text.push_str(if secure { ";proto=https" } else { ";proto=http" });
-    // What is no token has to be quoted; what would end the quotes is no host.
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let quote = if !host.is_empty() && host.bytes().all(is_token) { "" } else { "\"" };
-        let _ = write!(text, ";host={quote}{host}{quote}");
-    }
-    value(&text)
 }
 
 #[cfg(test)]
@@ -147,19 +129,5 @@ mod tests {
         }
         let (parent, _) = after(&[("traceparent", &sound), ("traceparent", &sound)]);
         assert!(!parent.contains(TRACE), "two are none");
-    }
-
-    #[test]
-    fn forwarded_quotes_what_is_no_token() {
-        for (address, secure, host, expected) in [
-            ("192.0.2.7", false, Some("skep.test"), "for=192.0.2.7;proto=http;host=skep.test"),
-            ("2001:db8::1", true, Some("skep.test:81"), "for=\"[2001:db8::1]\";proto=https;host=\"skep.test:81\""),
-            ("192.0.2.7", false, Some("a\";for=6.6.6.6"), "for=192.0.2.7;proto=http"),
-            ("192.0.2.7", false, Some("a;for=6.6.6.6"), "for=192.0.2.7;proto=http;host=\"a;for=6.6.6.6\""),
-            ("192.0.2.7", false, None, "for=192.0.2.7;proto=http"),
-        ] {
-            let host = host.map(HeaderValue::from_static);
-            assert_eq!(forwarded(address.parse().unwrap(), secure, host.as_ref()), expected);
-        }
     }
 }

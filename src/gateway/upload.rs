@@ -12,6 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::alarm::Alarm;
+
 /// The most bytes, and the longest time, for which the rest of a refused body is read and thrown away, so that its
 /// sender comes to read the answer. A connection closed with unread data is reset, and the answer lost with it.
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
@@ -271,7 +273,7 @@ impl Progress {
     }
 
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.
-    pub(super) async fn upstream_silent(&self, limit: Duration) {
+    pub(super) async fn upstream_silent(&self, limit: Duration, alarm: &mut Alarm) {
         // A turn that begins while this sleeps cannot end before it has slept for so long.
         let longest = limit;
         loop {
@@ -283,7 +285,7 @@ impl Progress {
             if wait.is_zero() {
                 return;
             }
-            sleep(wait.min(longest)).await;
+            alarm.go_off(Instant::now() + wait.min(longest)).await;
         }
     }
 }

@@ -18,6 +18,7 @@ mod commands;
 mod daemons;
 mod deletes;
 mod doctor;
+mod framing;
 mod gateway;
 mod healing;
 mod keys;
