@@ -56,7 +56,8 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
         side.paced(RATE)?;
         let before = (side.paced(RATE)?, resident_megabytes(gateway.pid())?);
         let (_attackers, _) = Running::part(&["part", "attack", attack, at, key, &count.to_string()])?;
-        std::thread::sleep(Duration::from_secs(2));
+        // A crowd takes some seconds to fill what there is between an app and readers who do not read.
+        std::thread::sleep(Duration::from_secs(if count == CROWD { 8 } else { 2 }));
         let (began, used) = (Instant::now(), cpu_seconds(gateway.pid())?);
         let [p50, p99, _] = side.paced(RATE)?;
         let busy = (cpu_seconds(gateway.pid())? - used) / began.elapsed().as_secs_f64() * 100.0;
