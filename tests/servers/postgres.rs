@@ -1,0 +1,184 @@
+//! A Postgres of a test's own: a fresh cluster in a folder of its own, gone when it is dropped or the test is killed.
+
+use std::io::Read;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to start or stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server, which trusts everybody on loopback. Its superuser is `postgres`.
+pub struct Postgres {
+    folder: tempfile::TempDir,
+    port: u16,
+    server: Option<Child>,
+    settings: Vec<String>,
+}
+
+impl Postgres {
+    /// Makes a cluster and starts it.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As [`Postgres::start`], with settings as in `postgresql.conf`, one a string.
+    pub fn start_with(settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the cluster");
+        // The server refuses to run as root, and then needs a folder that its own user may enter.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("a folder for all");
+        let data = folder.path().join("data");
+        run(as_server(&program("initdb"))
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
+            .arg(&data));
+        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        let mut postgres = Self { folder, port: free_port(), server: None, settings };
+        postgres.resume();
+        postgres
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its folder, for files that it is to read.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The address of a database.
+    pub fn url(&self, database: &str) -> String {
+        self.url_at(self.port, database)
+    }
+
+    /// The address of a database behind another port, as of a proxy.
+    pub fn url_at(&self, port: u16, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{port}/{database}")
+    }
+
+    /// Makes a database, and gives its address.
+    pub fn database(&self, name: &str) -> String {
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        self.url(name)
+    }
+
+    /// Runs SQL by `psql`, as the superuser; what it prints, columns apart by `|`.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.sql_as("postgres", database, sql).unwrap_or_else(|error| panic!("{error}\n{sql}"))
+    }
+
+    /// As [`Postgres::sql`], as somebody else; what went wrong where it did.
+    pub fn sql_as(&self, user: &str, database: &str, sql: &str) -> Result<String, String> {
+        let mut psql = Command::new(program("psql"));
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", user, "-d", database]);
+        psql.args(["-p", &self.port.to_string(), "-c", sql]);
+        let output = psql.output().expect("psql");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    /// Ends it at once, as a power cut would: nothing is flushed, no client is told.
+    pub fn kill(&mut self) {
+        let pid = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).expect("a running server");
+        let pid = pid.lines().next().expect("a process id").to_owned();
+        // The immediate stop of a Postgres: its processes end without a checkpoint, and it recovers from its log.
+        run(as_server(Path::new("kill")).args(["-QUIT", &pid]));
+        self.wait();
+    }
+
+    /// Ends it as an operator does: clients are cut off, what is committed is safe.
+    pub fn stop(&mut self) {
+        drop(self.server.as_mut().and_then(|server| server.stdin.take()));
+        self.wait();
+    }
+
+    /// Starts it again, on the same port.
+    pub fn resume(&mut self) {
+        let mut arguments = String::new();
+        for setting in &self.settings {
+            arguments.push_str(&format!(" -c '{setting}'"));
+        }
+        let (program, folder, port) = (program("postgres"), self.folder.path(), self.port);
+        // Ends the server when standard input ends, which it does also where this process is killed.
+        let script = format!(
+            "'{program}' -D '{folder}/data' -k '{folder}' -p {port} -c listen_addresses=127.0.0.1 -c fsync=off \
+             -c shared_buffers=64MB -c max_connections=60{arguments} >>'{folder}/log' 2>&1 </dev/null & server=$!
+             (cat >/dev/null; kill -INT $server 2>/dev/null) <&3 & watcher=$!
+             wait $server; kill $watcher 2>/dev/null",
+            program = program.display(),
+            folder = folder.display(),
+        );
+        let script = format!("exec 3<&0; {script}");
+        let server = as_server(Path::new("sh"))
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("a server");
+        self.server = Some(server);
+        let deadline = Instant::now() + PATIENCE;
+        while self.sql_as("postgres", "postgres", "SELECT 1").is_err() {
+            assert!(Instant::now() < deadline, "Postgres does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the server has said.
+    pub fn log(&self) -> String {
+        let mut text = String::new();
+        let read = std::fs::File::open(self.folder.path().join("log")).and_then(|mut log| log.read_to_string(&mut text));
+        read.map_or_else(|error| error.to_string(), |_| text)
+    }
+
+    fn wait(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            drop(server.stdin.take());
+            let _ = server.wait();
+        }
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.wait();
+        // Its files are its own user's.
+        let _ = as_server(Path::new("rm")).args(["-rf", "--"]).arg(self.folder.path().join("data")).status();
+        let _ = std::fs::remove_dir_all(self.folder.path());
+    }
+}
+
+/// A port of 127.0.0.1 that nobody listens on now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// A program of the newest Postgres that is installed.
+pub fn program(name: &str) -> PathBuf {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut found: Vec<_> = versions.map(|entry| entry.path().join("bin").join(name)).filter(|path| path.exists()).collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// A command as a user who is not root: Postgres refuses to run as root.
+pub fn as_server(program: &Path) -> Command {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    if !is_root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program).current_dir("/");
+    command
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().expect("a program that starts");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
