@@ -4,10 +4,12 @@
 
 pub mod key;
 pub mod lease;
+pub mod postgres;
 pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -20,8 +22,11 @@ use crate::tree::{ApiId, Digest, Revision};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
 
+/// How often records are asked whether somebody has written that do not tell by themselves. Asking takes some 50 µs.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// What skep remembers. Every call is one transaction; it is done whole or not at all, also where the caller stops
-/// waiting, and calls through one handle take effect in the order in which they began.
+/// waiting, and calls through one handle take effect in the order in which they began. Moments are kept to the microsecond.
 #[async_trait]
 pub trait Records: Send + Sync + 'static {
     /// The row of one API.
@@ -164,6 +169,12 @@ pub trait Records: Send + Sync + 'static {
     /// A number that differs from an earlier answer of the same handle where another process or handle has written since:
     /// a key was made, a row edited. What this handle itself writes does not change it. Cheap enough to ask each second.
     async fn version(&self) -> Result<u64, RecordsError>;
+
+    /// Returns when it is worth asking for [`Records::version`] again: where the database says so, or after a while. A
+    /// hint, as all signals are.
+    async fn changed(&self) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Something that happened, to be written down.

@@ -27,6 +27,16 @@ impl Spread {
         }
     }
 
+    /// Each class of time that something fell into, by its number, and how many did; the fastest first.
+    pub fn classes(&self) -> impl Iterator<Item = (u8, u32)> {
+        self.0.iter().copied()
+    }
+
+    /// Adds so many of a class.
+    pub fn add_class(&mut self, class: u8, count: u32) {
+        self.add_to(class, count);
+    }
+
     fn add_to(&mut self, class: u8, count: u32) {
         match self.0.binary_search_by_key(&class, |(known, _)| *known) {
             Ok(place) => self.0[place].1 = self.0[place].1.saturating_add(count),

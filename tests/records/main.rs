@@ -1,7 +1,10 @@
-//! The records: the suite for every backend, run on SQLite; then what SQLite alone must.
+//! The records: the suite for every backend, run on SQLite and on Postgres; then what each alone must.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod postgres;
+#[path = "../servers/postgres.rs"]
+mod server;
 mod suite;
 mod usage;
 
@@ -82,7 +85,7 @@ async fn a_person_with_a_sql_shell_reads_the_state_of_an_api_in_plain_columns() 
         .query_row(sql, [], |row| (0..6).map(|n| row.get(n)).collect::<Result<Vec<String>, _>>())
         .unwrap();
     let expected =
-        ["a", "out-of-sync", "progressing", "0123456789ab", "ran out of memory", "2023-11-14T22:13:20.123456789Z"];
+        ["a", "out-of-sync", "progressing", "0123456789ab", "ran out of memory", "2023-11-14T22:13:20.123456000Z"];
     assert_eq!(row, expected);
 }
 

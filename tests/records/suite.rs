@@ -17,8 +17,8 @@ pub fn id(name: &str) -> ApiId {
 
 /// A moment, so many seconds after some other.
 pub fn at(second: i64) -> Timestamp {
-    // Nanoseconds, so that a backend that rounds is found out.
-    Timestamp::new(1_700_000_000 + second, 123_456_789).unwrap()
+    // Microseconds, which both databases keep, so that a backend that rounds is found out.
+    Timestamp::new(1_700_000_000 + second, 123_456_000).unwrap()
 }
 
 fn served(revision: &str, since: Timestamp) -> Served {
@@ -210,7 +210,7 @@ async fn keys(records: &dyn Records) {
 }
 
 async fn terms_of_keys(records: &dyn Records) {
-    let now = Timestamp::now();
+    let now = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap();
     let (later, soon) = (now + Duration::from_secs(3600), now + Duration::from_millis(50));
     let mut first = NewKey::generate("terms", KeyScope::All, now).key;
     first.terms = KeyTerms {

@@ -1,0 +1,76 @@
+//! Keys as they lie in the database, and when they were last used.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use tokio_postgres::types::Type;
+
+use super::trouble::Trouble;
+use super::worker::Tx;
+use super::{nul, row};
+use crate::records::{Key, KeyHash};
+
+/// The keys that open something, now or later, in order of id.
+pub async fn in_force(t: &Tx<'_>, now: Timestamp) -> Result<Vec<Key>, Trouble> {
+    let sql = format!(
+        "SELECT {} FROM keys LEFT JOIN key_uses USING (hash) WHERE revoked_at IS NULL OR revoked_at > $1",
+        row::KEY
+    );
+    let rows = t.query(&sql, &[(&row::time(now), Type::TIMESTAMPTZ)]).await?;
+    let mut keys = rows.iter().map(row::key).collect::<Result<Vec<_>, _>>()?;
+    keys.retain(|key| !key.terms.is_over(now));
+    // Here and not by the server, whose order may be that of some language.
+    keys.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(keys)
+}
+
+pub async fn add(t: &Tx<'_>, key: &Key) -> Result<(), Trouble> {
+    const SQL: &str = "INSERT INTO keys (id, hash, name, scope, created_at, revoked_at, terms, follows)
+        VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7::text::jsonb, $8)";
+    let values = [
+        (&key.id as _, Type::TEXT),
+        (&key.hash.to_string() as _, Type::TEXT),
+        (&nul::encode(&key.name) as _, Type::TEXT),
+        (&row::json(&key.scope)? as _, Type::TEXT),
+        (&row::time(key.created) as _, Type::TIMESTAMPTZ),
+        (&key.revoked.map(row::time) as _, Type::TIMESTAMPTZ),
+        (&row::json(&key.terms)? as _, Type::TEXT),
+        (&key.follows.map(|hash| hash.to_string()) as _, Type::TEXT),
+    ];
+    t.execute(SQL, &values).await?;
+    Ok(())
+}
+
+/// Says from when on a key opens nothing; of two such words the earlier holds. `false` where there is no such key.
+pub async fn revoke(t: &Tx<'_>, id: &str, at: Timestamp) -> Result<bool, Trouble> {
+    const SQL: &str = "UPDATE keys SET revoked_at = $2 WHERE id = $1 AND (revoked_at IS NULL OR revoked_at > $2)";
+    t.execute(SQL, &[(&id, Type::TEXT), (&row::time(at), Type::TIMESTAMPTZ)]).await?;
+    Ok(!t.query("SELECT FROM keys WHERE id = $1", &[(&id, Type::TEXT)]).await?.is_empty())
+}
+
+/// Puts a key in the place of another.
+pub async fn rotate(t: &Tx<'_>, old: &str, new: &Key, until: Timestamp) -> Result<bool, Trouble> {
+    const SQL: &str = "UPDATE keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
+    let is_there = t.execute(SQL, &[(&old, Type::TEXT), (&row::time(until), Type::TIMESTAMPTZ)]).await? > 0;
+    if is_there {
+        add(t, new).await?;
+    }
+    Ok(is_there)
+}
+
+/// Remembers when keys were last used.
+pub async fn touch(t: &Tx<'_>, used: &[(KeyHash, Timestamp)]) -> Result<(), Trouble> {
+    // In order, so that two daemons that touch the same keys do not wait for each other in a circle.
+    const SQL: &str = "INSERT INTO key_uses AS u (hash, used_at)
+        SELECT hash, max(at) FROM unnest($1::text[], $2::timestamptz[]) AS n (hash, at) GROUP BY hash ORDER BY hash
+        ON CONFLICT (hash) DO UPDATE SET used_at = excluded.used_at WHERE excluded.used_at > u.used_at";
+    let hashes: Vec<String> = used.iter().map(|(hash, _)| hash.to_string()).collect();
+    let times: Vec<Timestamp> = used.iter().map(|(_, at)| row::time(*at)).collect();
+    t.execute(SQL, &[(&hashes, Type::TEXT_ARRAY), (&times, Type::TIMESTAMPTZ_ARRAY)]).await?;
+    Ok(())
+}
+
+/// When each key was last used that ever was.
+pub async fn uses(t: &Tx<'_>) -> Result<BTreeMap<KeyHash, Timestamp>, Trouble> {
+    t.query("SELECT hash, used_at FROM key_uses", &[]).await?.iter().map(row::key_use).collect()
+}

@@ -1,0 +1,218 @@
+//! The suite on a real Postgres, and what that one alone must.
+
+use std::time::Duration;
+
+use skep::records::postgres::{Place, Postgres};
+use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
+use skep::tree::Digest;
+use skep::world::Record;
+
+use crate::server;
+use crate::suite::{at, event, id, leading, pruning, record, saying, suite};
+use crate::usage;
+
+/// The mark of the installation of these tests.
+const OWNER: &str = "0123456789ab";
+
+fn place(url: &str) -> Place {
+    Place::parse(url, None, "skep", OWNER, 4).unwrap()
+}
+
+async fn open(url: &str) -> Postgres {
+    Postgres::open(&place(url)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_does_what_records_must() {
+    let server = server::Postgres::start();
+    suite(&open(&server.database("suite")).await).await;
+    leading(&open(&server.database("leading")).await).await;
+    pruning(&open(&server.database("pruning")).await).await;
+    usage::usage(&open(&server.database("usage")).await).await;
+    // With one connection, for everything.
+    let one = Place { connections: 1, ..place(&server.database("one")) };
+    let records = Postgres::open(&one).await.unwrap();
+    suite(&records).await;
+    assert_eq!(Postgres::open(&one).await.unwrap().events(None, 0, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_calls_that_nobody_waits_for_are_done_whole_and_in_order() {
+    let server = server::Postgres::start();
+    let records = open(&server.database("order")).await;
+    for n in 0..50 {
+        let change = Record { status: saying(n), ..record("a") };
+        let mut call = records.put(&change);
+        // Begin it, then stop waiting.
+        let _ = futures_util::poll!(&mut call);
+    }
+    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().status.message, "49");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_takes_many_who_make_the_schema_and_write_at_once() {
+    let server = server::Postgres::start();
+    let url = server.database("many");
+    let writers: Vec<_> = (0..6)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move {
+                let records = open(&url).await;
+                for n in 0..50 {
+                    records.add_event(&event(None, &n.to_string())).await.unwrap();
+                    records.put(&Record { status: saying(n), ..record("a") }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let events = open(&url).await.events(None, 0, 1000).await.unwrap();
+    assert_eq!(events.len(), 300);
+    assert!(events.is_sorted_by(|a, b| a.number < b.number));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_tells_what_others_have_written_and_only_that() {
+    let server = server::Postgres::start();
+    let url = server.database("told");
+    let (ours, theirs) = (open(&url).await, open(&url).await);
+    theirs.put(&record("a")).await.unwrap();
+    let before = ours.version().await.unwrap();
+    theirs.touch_keys(&[(KeyHash::of(b"x"), at(70))]).await.unwrap();
+    theirs.revoke_key("k_unknown", at(1)).await.unwrap();
+    theirs.put(&Record { updated: at(70), ..record("a") }).await.unwrap();
+    ours.add_key(&NewKey::generate("own", KeyScope::All, at(0)).key).await.unwrap();
+    assert_eq!(ours.version().await.unwrap(), before, "no change that a daemon must hear of, or its own");
+
+    theirs.add_key(&NewKey::generate("new", KeyScope::All, at(0)).key).await.unwrap();
+    let after = ours.version().await.unwrap();
+    assert_ne!(after, before);
+    // A person, with a SQL shell, who has set nothing.
+    server.sql("told", "UPDATE skep.apis SET health = 'missing' WHERE id = 'a'");
+    assert_ne!(ours.version().await.unwrap(), after);
+
+    // The signal comes by itself: without one, a look would be due after ten seconds.
+    let deadline = Duration::from_secs(60);
+    let heard = async {
+        loop {
+            let since = std::time::Instant::now();
+            let wait = tokio::spawn({
+                let ours = ours.clone();
+                async move { ours.changed().await }
+            });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            server.sql("told", "UPDATE skep.apis SET health = 'healthy' WHERE id = 'a'");
+            wait.await.unwrap();
+            if since.elapsed() < Duration::from_millis(400) {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(deadline, heard).await.expect("notifications come");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_names_a_row_that_skep_did_not_write_and_it_holds_up_no_other() {
+    let server = server::Postgres::start();
+    let records = open(&server.database("edited")).await;
+    records.put(&record("good")).await.unwrap();
+    let cases = [
+        ("sync", "'sideways'"),
+        ("health", "'fine'"),
+        ("created_at", "'infinity'"),
+        ("updated_at", "'-infinity'"),
+        ("served", "'{\"revision\": 1}'"),
+        ("failures", "'{}'"),
+    ];
+    for (column, value) in cases {
+        records.forget(&id("bad")).await.unwrap();
+        records.put(&record("bad")).await.unwrap();
+        server.sql("edited", &format!("UPDATE skep.apis SET {column} = {value} WHERE id = 'bad'"));
+        let place = format!("table `apis`, row `bad`, column `{column}`");
+        for error in [records.get(&id("bad")).await.unwrap_err(), records.all().await.unwrap_err()] {
+            assert!(matches!(&error, RecordsError::Corrupt(what) if what.contains(&place)), "{error}");
+        }
+        let each = records.each().await.unwrap();
+        assert!(each[&id("bad")].is_err() && each[&id("good")].is_ok());
+        records.put(&record("bad")).await.unwrap();
+        assert_eq!(records.get(&id("bad")).await.unwrap(), Some(record("bad")), "writing mends it");
+    }
+    let digest = Digest::of(b"kept");
+    records.put_blobs(&[(digest, b"kept"[..].into())]).await.unwrap();
+    server.sql("edited", "UPDATE skep.blobs SET bytes = '\\x00'");
+    assert!(matches!(records.blob(&digest).await, Err(RecordsError::Corrupt(_))));
+    // What people look at, in plain columns.
+    let row = server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
+    assert_eq!(row, "bad|out-of-sync|progressing|0123456789ab|ran out of memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_refuses_a_newer_schema_another_installation_and_what_is_not_ours() {
+    let server = server::Postgres::start();
+    let url = server.database("refused");
+    drop(open(&url).await);
+    let other = Place::parse(&url, None, "skep", "ba9876543210", 4).unwrap();
+    let error = Postgres::open(&other).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("another installation (0123456789ab") && error.contains("skep_two"), "{error}");
+    Postgres::open(&Place { schema: "skep_two".to_owned(), ..other }).await.unwrap();
+
+    server.sql("refused", "UPDATE skep.installation SET schema = 99");
+    let error = Postgres::open(&place(&url)).await.map(drop).unwrap_err();
+    assert!(matches!(error, RecordsError::TooNew { found: 99, .. }), "{error}");
+    assert_eq!(server.sql("refused", "SELECT schema FROM skep.installation"), "99");
+
+    server.sql("refused", "CREATE SCHEMA theirs; CREATE TABLE theirs.bookmarks (url text)");
+    let theirs = Place { schema: "theirs".to_owned(), ..place(&url) };
+    let error = Postgres::open(&theirs).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("tables that skep did not make"), "{error}");
+
+    for (url, cause) in [
+        (server.url("nowhere"), "does not exist; name a database"),
+        (server.url_at(server::free_port(), "refused"), "Connection refused"),
+    ] {
+        let error = Postgres::open(&place(&url)).await.map(drop).unwrap_err().to_string();
+        assert!(error.contains(cause) && error.contains("127.0.0.1"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_may_go_and_come_back_and_nothing_is_half_done() {
+    let mut server = server::Postgres::start_with(&["fsync=on"]);
+    let records = open(&server.database("power")).await;
+    let mut written = 0;
+    for round in 0..3 {
+        // Writers are at work when the server is killed.
+        let writer = tokio::spawn({
+            let records = records.clone();
+            async move {
+                let mut done = Vec::new();
+                for n in 0.. {
+                    let pair = ["left", "right"].map(|side| format!("{side} {round} {n} ").repeat(500).into_bytes());
+                    let blobs = pair.map(|bytes| (Digest::of(&bytes), bytes.into()));
+                    match records.put_blobs(&blobs).await {
+                        Ok(()) => done.push(blobs.map(|(digest, _)| digest)),
+                        Err(_) => return (done, blobs.map(|(digest, _)| digest)),
+                    }
+                }
+                unreachable!()
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        server.kill();
+        let (done, last) = writer.await.unwrap();
+        assert!(records.lease().await.is_err(), "the server is gone");
+        server.resume();
+        // The same handle goes on by itself.
+        for digests in &done {
+            for digest in digests {
+                assert!(records.blob(digest).await.unwrap().is_some(), "what was said to be written is there");
+            }
+        }
+        let [left, right] = [records.blob(&last[0]).await.unwrap(), records.blob(&last[1]).await.unwrap()];
+        assert_eq!(left.is_some(), right.is_some(), "half of a transaction");
+        written += done.len();
+    }
+    assert!(written > 0);
+}
