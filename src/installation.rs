@@ -17,6 +17,7 @@ use crate::tree::Digest;
 pub struct Installation {
     folder: PathBuf,
     owner: String,
+    host: String,
 }
 
 /// Says that this process, and no other, changes the world of this installation. Given back when it is dropped, or
@@ -82,7 +83,14 @@ impl Installation {
         if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(InstallationError::Damaged(path));
         }
-        Ok(Self { folder, owner })
+        let host = read_or_make(&folder.join("host"), || hex::encode(rand::random::<[u8; 6]>()))?;
+        Ok(Self { folder, owner, host })
+    }
+
+    /// What tells this state folder from those of other hosts that share its records; made once.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// What marks our containers: 12 hexadecimal digits, made once.

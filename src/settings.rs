@@ -4,6 +4,7 @@ mod callers;
 mod environment;
 mod file;
 mod jwt;
+mod records;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ pub use callers::DeclaredKey;
 pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
+pub use records::{DatabaseUrl, Offline, RecordsSettings};
 
 use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
@@ -54,6 +56,8 @@ pub struct Settings {
     pub keys: Vec<DeclaredKey>,
     /// How the tokens of callers are checked.
     pub jwt: JwtSettings,
+    /// Where records are kept.
+    pub records: RecordsSettings,
 }
 
 /// How images are built.
@@ -220,6 +224,7 @@ impl Settings {
             plans: BTreeMap::new(),
             keys: Vec::new(),
             jwt: JwtSettings::default(),
+            records: RecordsSettings::default(),
         }
     }
 

@@ -16,10 +16,12 @@ use crate::reconcile::look::Look;
 use crate::reconcile::prober::Prober;
 use crate::reconcile::turn::SystemClock;
 use crate::reconcile::{Controller, Desired, World};
-use crate::records::Records;
+use crate::records::postgres::{Place, Postgres};
+use crate::records::remembering::Remembering;
 use crate::records::sqlite::Sqlite;
+use crate::records::{Records, RecordsError};
 use crate::report::diagnostics::Findings;
-use crate::settings::Settings;
+use crate::settings::{Offline, Settings};
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
 
@@ -96,8 +98,43 @@ impl Context {
     ///
     /// # Errors
     /// Where they cannot be opened.
-    pub fn records(&self) -> anyhow::Result<Sqlite> {
-        Ok(Sqlite::open(&self.installation.records())?)
+    pub async fn records(&self) -> anyhow::Result<Arc<dyn Records>> {
+        Ok(match self.place()? {
+            None => Arc::new(Sqlite::open(&self.installation.records())?),
+            Some(place) => Arc::new(Postgres::open(&place).await?),
+        })
+    }
+
+    /// Opens the records for a daemon that may have to begin without them, where the settings let it.
+    ///
+    /// # Errors
+    /// Where they cannot be opened, and there is nothing to begin with.
+    pub async fn records_to_serve(&self) -> anyhow::Result<Arc<dyn Records>> {
+        let Some(place) = self.place()? else { return self.records().await };
+        if self.settings.records.offline == Offline::Refuse {
+            return self.records().await;
+        }
+        let postgres = Arc::new(Postgres::lazy(&place)?);
+        let remembering = Arc::new(Remembering::new(postgres.clone(), &self.settings.state.join("remembered.json"))?);
+        match postgres.prepare().await {
+            Err(error @ RecordsError::Open { .. }) if remembering.is_filled() => {
+                tracing::warn!("{error}; serving as last known, and changing nothing until the database is back");
+            }
+            opened => opened?,
+        }
+        tokio::spawn(Arc::clone(&remembering).keep());
+        Ok(remembering)
+    }
+
+    /// The Postgres that keeps the records, where one does.
+    ///
+    /// # Errors
+    /// Where its address cannot be used.
+    pub fn place(&self) -> anyhow::Result<Option<Place>> {
+        let records = &self.settings.records;
+        let Some(url) = &records.url else { return Ok(None) };
+        let (owner, connections) = (self.installation.owner(), usize::from(records.connections));
+        Ok(Some(Place::parse(&url.0, records.ca.as_ref(), &records.schema, owner, connections)?))
     }
 
     /// What this process writes into the lock.
@@ -129,6 +166,8 @@ impl Context {
         let owner = self.installation.owner().to_owned();
         let (engine, readings) = (Arc::new(engine), Arc::new(prober.clone()));
         let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
+        // Whose a lease is can be seen from another host.
+        world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);
@@ -143,7 +182,7 @@ impl Context {
         let engine = self.engine()?;
         let progress = Progress::new(|line| anstream::eprintln!("base image: {line}"));
         let base = engine.base(&progress).await?;
-        let records = Arc::new(self.records()?);
+        let records = self.records().await?;
         Ok(self.assemble(engine, records, Arc::default(), Some(base), CancellationToken::new()))
     }
 

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use super::Output;
 use super::context::Context;
-use crate::records::Records;
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
 use crate::tree::{ApiId, Revision};
 
@@ -30,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records()?;
+    let records = Context::open_existing(root)?.records().await?;
     for event in records.last_events(args.id.as_ref(), args.count).await? {
         match args.output {
             Output::Json => anstream::println!("{}", serde_json::to_string(&event)?),

@@ -65,11 +65,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Where nothing is held, or the records cannot be written.
 pub async fn release(args: &ReleaseArgs, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records()?;
+    let records = Context::open_existing(root)?.records().await?;
     if !records.release(&args.id).await? {
         bail!("{} is not held; `skep status` shows what is", args.id);
     }
-    write_down(&records, &args.id, "released", "by hand").await?;
+    write_down(&*records, &args.id, "released", "by hand").await?;
     anstream::println!("{} is released: it goes on to what its folder says.", paint(&args.id, NAME));
     Ok(ExitCode::SUCCESS)
 }
@@ -80,7 +80,7 @@ pub async fn release(args: &ReleaseArgs, root: &Path) -> anyhow::Result<ExitCode
 /// Where there is no such API, or the records cannot be written.
 pub async fn make(context: &Context, id: &ApiId, word: &Word, serve: Option<Served>) -> anyhow::Result<Hold> {
     let tree = context.read_tree()?;
-    let records = context.records()?;
+    let records = context.records().await?;
     if records.get(id).await?.is_none() {
         bail!("there is no API {id}; `skep status` lists all");
     }
@@ -94,7 +94,7 @@ pub async fn make(context: &Context, id: &ApiId, word: &Word, serve: Option<Serv
         stays: false,
     };
     records.put_hold(id, &hold).await?;
-    write_down(&records, id, "held", &hold.describe()).await?;
+    write_down(&*records, id, "held", &hold.describe()).await?;
     Ok(hold)
 }
 

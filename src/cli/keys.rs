@@ -3,17 +3,20 @@
 use std::io::Read as _;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
-use super::serve::REFRESH_EVERY;
 use crate::callers::{KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
 use crate::records::{Key, KeyScope, NewKey};
 use crate::report::style::{BOLD, NAME, paint, plain};
 use crate::tree::{ApiId, Digest, KeyMethod, KeyPath, KeyTerms, RateLimit, Seconds};
+
+/// By when a daemon has heard of a key that was made beside it.
+const TAKEN_IN: Duration = Duration::from_millis(700);
 
 /// Arguments of `skep keys`.
 #[derive(Debug, clap::Args)]
@@ -96,21 +99,21 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Command::Create(_) => Context::open(root)?,
         _ => Context::open_existing(root)?,
     };
-    let (records, settings) = (context.records()?, &context.settings);
+    let (records, settings) = (context.records().await?, &context.settings);
     match &args.command {
         Command::Create(create) => {
-            let made = make_key(&records, settings, create.wish()).await?;
+            let made = make_key(&*records, settings, create.wish()).await?;
             show(&made, &context, create.output).await;
         }
-        Command::List { output } => list(&keys_in_force(&records, settings).await?, *output)?,
+        Command::List { output } => list(&keys_in_force(&*records, settings).await?, *output)?,
         Command::Rotate { id, overlap, expires, output } => {
             let rotation = Rotation { overlap: *overlap, expires: *expires };
-            let (made, until) = rotate_key(&records, settings, id, &rotation).await?;
+            let (made, until) = rotate_key(&*records, settings, id, &rotation).await?;
             show(&made, &context, *output).await;
             anstream::eprintln!("Key {id} opens what it did until {until:.0}.");
         }
         Command::Revoke { id } => {
-            revoke_key(&records, settings, id).await?;
+            revoke_key(&*records, settings, id).await?;
             anstream::eprintln!("Key {id} opens nothing from now on.");
         }
         Command::Hash => {}
@@ -136,7 +139,7 @@ impl Create {
 async fn show(made: &NewKey, context: &Context, output: Output) {
     if context.installation.holder().is_some() {
         // A key that is shown must open: the daemon has asked the records by then.
-        tokio::time::sleep(REFRESH_EVERY * 3).await;
+        tokio::time::sleep(TAKEN_IN).await;
     }
     match output {
         Output::Text => {

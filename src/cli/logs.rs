@@ -48,7 +48,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let engine = context.engine()?;
     let instances = engine.instances(Some(id)).await?;
     if instances.is_empty() {
-        if let Some(record) = crate::records::Records::get(&context.records()?, id).await? {
+        if let Some(record) = context.records().await?.get(id).await? {
             for failure in &record.failures {
                 anstream::println!("revision {}: {}", failure.revision, plain(&failure.message));
                 failure.output.iter().for_each(|line| anstream::println!("{}", plain(line)));

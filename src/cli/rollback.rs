@@ -7,7 +7,6 @@ use anyhow::bail;
 
 use super::context::Context;
 use super::{Output, apply, hold};
-use crate::records::Records;
 use crate::tree::{ApiId, Revision};
 use crate::world::Served;
 
@@ -41,7 +40,7 @@ pub struct Args {
 /// Where there is no such revision, or the records or the engine cannot be used.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let context = Context::open_existing(root)?;
-    let records = context.records()?;
+    let records = context.records().await?;
     let revisions = records.revisions(&args.id).await?;
     let now = records.get(&args.id).await?.and_then(|record| record.served).map(|served| served.revision);
     if args.list {

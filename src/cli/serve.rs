@@ -26,6 +26,7 @@ use crate::installation::{Holder, InstallationError, Lock};
 use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
 use crate::reconcile::{Controller, World};
+use crate::records::sqlite::Sqlite;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::Settings;
@@ -37,9 +38,6 @@ const WELCOME_KEY: &str = "welcome";
 
 /// How long callers may wait for what was running before, when a daemon starts.
 const ADOPTION: Duration = Duration::from_secs(2);
-
-/// How often the records are asked whether another process has written. Asking takes some 50 µs.
-pub(super) const REFRESH_EVERY: Duration = Duration::from_millis(100);
 
 /// How many times the longest time between two looks lies between two rounds of cleaning up.
 const CLEAN_EVERY: u32 = 2;
@@ -80,7 +78,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let listeners = Listeners::open(&context.settings).await?;
     let (address, control_address) = (listeners.address, listeners.control_address);
     let lock = lock(&context, control_address)?;
-    let records = context.records()?;
+    let records = context.records_to_serve().await?;
 
     let stop = CancellationToken::new();
     tokio::spawn(stop_on_signal(stop.clone()));
@@ -88,22 +86,22 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let settings = Arc::new(context.settings.clone());
     let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
     let admin_key = context.installation.admin_key(&settings)?;
-    let secret = if args.welcome { Some(welcome_key(&records).await?) } else { None };
+    let secret = if args.welcome { Some(welcome_key(&*records).await?) } else { None };
     let seen = records.version().await?;
-    let callers = Arc::new(Callers::new(Arc::new(records.clone()), Arc::clone(&keys), Arc::clone(&settings)));
+    let callers = Arc::new(Callers::new(Arc::clone(&records), Arc::clone(&keys), Arc::clone(&settings)));
     callers.load().await?;
-    expect_what_served(&records, &routes).await?;
+    expect_what_served(&*records, &routes).await?;
     let metrics = Metrics::new()?;
     let surface = Surface::new(
         Arc::clone(&routes),
-        Arc::new(records.clone()),
+        Arc::clone(&records),
         Arc::clone(&callers),
         Catalog::new(Arc::clone(&routes), Arc::clone(&keys), Arc::clone(&callers.tokens)),
         &admin_key,
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
-    let writer = writer(&context, &metrics)?;
+    let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
     let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
     let open = Arc::new(Notify::new());
@@ -120,12 +118,12 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     });
 
     // From the first moment: a key that is made while the engine is still awaited is a key.
-    tasks.spawn(refresh(records.clone(), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(refresh(Arc::clone(&records), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
     tasks.spawn(callers.run(stop.clone()));
 
     let engine = context.engine()?;
     let Parts { world, prober, controller } =
-        context.assemble(engine.clone(), Arc::new(records.clone()), Arc::clone(&routes), None, stop.clone());
+        context.assemble(engine.clone(), Arc::clone(&records), Arc::clone(&routes), None, stop.clone());
     world.role.follow();
     // Nobody has set it before: the world has just been made.
     let _ = world.metrics.set(metrics);
@@ -143,7 +141,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         installation: context.installation.clone(),
         holder,
         settings: Arc::clone(&settings),
-        records: Arc::new(records.clone()),
+        records: Arc::clone(&records),
         world: Arc::clone(&world),
         controller: Arc::clone(&controller),
         surface: Arc::clone(&surface),
@@ -188,8 +186,13 @@ async fn ended(mut tasks: JoinSet<()>) -> ExitCode {
 }
 
 /// What writes usage down: on a connection of its own, so that nobody else waits for it where the file is locked.
-fn writer(context: &Context, metrics: &Arc<Metrics>) -> anyhow::Result<Writer> {
-    let (records, keep) = (Arc::new(context.records()?), context.settings.policy.keep_usage.0);
+fn writer(context: &Context, metrics: &Arc<Metrics>, shared: &Arc<dyn Records>) -> anyhow::Result<Writer> {
+    let records: Arc<dyn Records> = match context.settings.records.url {
+        None => Arc::new(Sqlite::open(&context.installation.records())?),
+        // A pool has connections for all, and what is counted waits for no other there.
+        Some(_) => Arc::clone(shared),
+    };
+    let keep = context.settings.policy.keep_usage.0;
     Ok(Writer::new(Arc::default(), records, Some(Arc::clone(metrics)), keep))
 }
 
@@ -283,7 +286,10 @@ async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
 
 /// Routes what served before. A base image that somebody threw away takes minutes to be made again, and callers do not wait.
 async fn serve_what_served(controller: &Arc<Controller>, open: &Notify) -> anyhow::Result<()> {
-    controller.world().records.follow(&controller.world().daemon).await?;
+    if let Err(error) = controller.world().records.follow(&controller.world().daemon).await {
+        // Whoever reconciles does not wait for one that it does not know of; and without records nobody reconciles.
+        tracing::warn!("{error}; it is tried again");
+    }
     if let Ok(ids) = controller.look().await {
         let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
         open.notify_one();
@@ -298,14 +304,14 @@ fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
 
 /// Notices within a second what another process wrote into the records: a key, an edited row, a confirmed removal.
 async fn refresh(
-    records: crate::records::sqlite::Sqlite,
+    records: Arc<dyn Records>,
     mut seen: u64,
     callers: Arc<Callers>,
     surface: Arc<Surface>,
     stop: CancellationToken,
 ) {
     loop {
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(REFRESH_EVERY) => {} }
+        tokio::select! { () = stop.cancelled() => return, () = records.changed() => {} }
         // Counts only what others wrote: this is the same handle as the reconciler's own.
         let Ok(version) = records.version().await else { continue };
         if version == seen {

@@ -11,7 +11,7 @@ use crate::installation::{Holder, Installation, Lock};
 use crate::reconcile::follow::Follower;
 use crate::reconcile::leadership::{keep_leading, stand_by};
 use crate::reconcile::{Controller, World};
-use crate::records::Records;
+use crate::records::{Lease, Records};
 use crate::settings::Settings;
 
 /// How often one that leads without the lock looks whether its holder, who was asleep, has given it back.
@@ -49,7 +49,7 @@ impl Terms {
             let daemon = self.world.daemon.clone();
             let epoch = tokio::select! {
                 () = stop.cancelled() => break,
-                epoch = stand_by(&*self.records, &daemon, has_lost, || self.take(&lock)) => epoch,
+                epoch = stand_by(&*self.records, &daemon, has_lost, |lease| self.is_of_here(lease) && self.take(&lock)) => epoch,
             };
             self.lead(epoch, &lock, &stop).await;
             if stop.is_cancelled() {
@@ -66,6 +66,13 @@ impl Terms {
             }
         }
         let _ = self.records.dismiss(&self.world.daemon).await;
+    }
+
+    /// Whether the lease is of a daemon of this host, whose lock tells whether it lives; those of other hosts are waited for.
+    fn is_of_here(&self, lease: &Lease) -> bool {
+        let is_file = self.settings.records.url.is_none();
+        let holder = lease.holder.as_deref().unwrap_or_default();
+        is_file || holder.strip_prefix(self.installation.host()).is_some_and(|rest| rest.starts_with('.'))
     }
 
     /// One term.

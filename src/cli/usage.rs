@@ -8,7 +8,6 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
-use crate::records::Records;
 use crate::report::usage::{UsageJson, table};
 use crate::tree::ApiId;
 use crate::usage::{UsageBy, UsageQuery, since};
@@ -44,7 +43,7 @@ pub struct Args {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records()?;
+    let records = Context::open_existing(root)?.records().await?;
     let query = UsageQuery { api: args.id.clone(), key: args.key.clone(), since: args.since, by: args.by };
     let rows = records.usage(&query).await?;
     match args.output {

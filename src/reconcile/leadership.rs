@@ -86,10 +86,15 @@ impl Watch {
 
 /// Waits until this daemon may reconcile, and gives the epoch of its lease. Meanwhile gives signs of life as a follower.
 ///
-/// `is_alone` tells whether no other process of this host is at work, so that nobody has to wait for the lease of one
+/// `is_alone` tells whether the lease is of this host and no other process of it is at work, so that nobody has to wait for the lease of one
 /// that was killed to run out. One that `has_lost` the lease knows that somebody else has it, and is alive: the lock, which
 /// it has just given back, proves nothing to it before the other one falls silent.
-pub async fn stand_by(records: &dyn Records, daemon: &str, has_lost: bool, mut is_alone: impl FnMut() -> bool) -> u64 {
+pub async fn stand_by(
+    records: &dyn Records,
+    daemon: &str,
+    has_lost: bool,
+    mut is_alone: impl FnMut(&Lease) -> bool,
+) -> u64 {
     let mut watch = Watch { seen: None };
     let mut beat = Instant::now();
     loop {
@@ -113,12 +118,12 @@ async fn try_to_lead(
     daemon: &str,
     watch: &mut Watch,
     has_lost: bool,
-    is_alone: &mut impl FnMut() -> bool,
+    is_alone: &mut impl FnMut(&Lease) -> bool,
 ) -> Result<Option<u64>, RecordsError> {
     let lease = records.lease().await?;
     let still = watch.stands_still(&lease);
     let counts = !has_lost || still >= BEAT * 2;
-    if (counts && is_alone()) || lease.holder.is_none() || still >= PATIENCE {
+    if (counts && is_alone(&lease)) || lease.holder.is_none() || still >= PATIENCE {
         return records.claim(&lease, daemon).await;
     }
     Ok(None)

@@ -5,6 +5,7 @@
 pub mod key;
 pub mod lease;
 pub mod postgres;
+pub mod remembering;
 pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};

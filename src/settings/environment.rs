@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::file::check_index_url;
-use super::{Dial, JwtSecret, Settings, TlsFiles};
+use super::records::is_postgres;
+use super::{DatabaseUrl, Dial, JwtSecret, Settings, TlsFiles};
 use crate::tree::Diagnostic;
 use crate::tree::diagnostic::{ENVIRONMENT, code};
 use crate::tree::suggest;
@@ -59,6 +60,21 @@ pub(super) fn lay_over(
                 settings.admin_key = Some(key);
             }
         }
+        [None, None] => {}
+    }
+    match [get("SKEP_DB_URL"), get("SUPABASE_DB_URL")] {
+        [Some(one), Some(other)] if one != other => {
+            bad("SKEP_DB_URL", "SUPABASE_DB_URL is set too, to something else", "set one of them");
+        }
+        [Some(url), _] | [_, Some(url)] if !is_postgres(&url) => {
+            let hint = "write it as in postgres://user:password@host:5432/postgres";
+            bad(
+                "SKEP_DB_URL",
+                "skep keeps records in PostgreSQL only, and this is the address of something else",
+                hint,
+            );
+        }
+        [Some(url), _] | [_, Some(url)] => settings.records.url = Some(DatabaseUrl(url)),
         [None, None] => {}
     }
     match (get("SKEP_TLS_CERTIFICATE"), get("SKEP_TLS_KEY")) {
@@ -135,6 +151,7 @@ mod tests {
             ("SKEP_DIAL", "loopback"),
             ("SKEP_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
             ("DOCKER_HOST", "unix:///run/docker.sock"),
+            ("SUPABASE_DB_URL", "postgres://me:secret@db.test/postgres"),
             ("SKEP_TLS_CERTIFICATE", "/etc/tls.crt"),
             ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
@@ -147,6 +164,8 @@ mod tests {
         assert_eq!(settings.admin_key.as_deref(), Some("0123456789abcdef"));
         assert_eq!(settings.build.index_url.as_deref(), Some("https://user:secret@index.test/simple"));
         assert!(settings.jwt.secret.is_some_and(|secret| secret.0.starts_with("0123")));
+        assert!(!format!("{settings:?}").contains("me:secret"));
+        assert!(settings.records.url.is_some_and(|url| url.0.starts_with("postgres://")));
         assert_eq!(settings.engine.dial, Dial::Loopback);
         assert_eq!(settings.engine.host.as_deref(), Some("unix:///run/docker.sock"));
     }
@@ -166,10 +185,11 @@ mod tests {
             ("SKEP_INDEX_URL", "ftp://user:secret@index.test"),
             ("SKEP_DIAL", "loopbak"),
             ("DOCKER_HOST", "ssh://host"),
+            ("SKEP_DB_URL", "mysql://user:secret@db.test/skep"),
             ("SKEP_TLS_KEY", "/etc/tls.key"),
         ])
         .unwrap_err();
-        assert_eq!(findings.len(), 8);
+        assert_eq!(findings.len(), 9);
         let text = format!("{findings:?}");
         assert!(!text.contains("hunter2") && !text.contains("secret"), "{text}");
         assert!(text.contains("did you mean `loopback`?"), "{text}");

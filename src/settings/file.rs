@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
+use super::records::{self, RecordsFile};
 use super::{BuildSettings, CaBundle, Dial, Policy, Settings, TlsFiles};
 use crate::tree::diagnostic::{Diagnostic, code};
 use crate::tree::manifest::Manifest;
@@ -31,6 +32,8 @@ pub struct SettingsFile {
     /// The longest time between two full looks at tree and engine. Changes are noticed at once all the same.
     #[schemars(extend("default" = "30s", "x-bounds" = "1s to 1h"))]
     pub look_every: Option<At<Seconds>>,
+    /// Where records are kept.
+    pub records: Option<RecordsFile>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -212,6 +215,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     settler.within(file.look_every.as_ref(), Seconds::new(1)..=Seconds::new(3600), &mut settings.look_every);
     if let Some(AuthFile { jwt: Some(file) }) = &file.auth {
         jwt::lay_over(&mut settler, file, settings);
+    }
+    if let Some(file) = &file.records {
+        records::lay_over(&mut settler, file, settings);
     }
     callers::lay_over(&mut settler, file.plans.as_ref(), file.keys.as_deref().unwrap_or_default(), settings);
 }

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod apps;
+#[path = "../servers/postgres.rs"]
+mod postgres;
 mod engine;
 mod holds;
 mod http;
@@ -15,6 +17,7 @@ mod world;
 mod admin;
 mod applying;
 mod commands;
+mod databases;
 mod daemons;
 mod deletes;
 mod doctor;

@@ -31,6 +31,8 @@ pub struct World {
     daemon: Mutex<Option<Daemon>>,
     /// Where the daemon is told to listen.
     pub listen: String,
+    /// The Postgres that keeps the records; a file where none is named.
+    pub database: Option<String>,
 }
 
 struct Daemon {
@@ -65,7 +67,7 @@ impl World {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("project/apis")).unwrap();
-        let world = Self { folder, daemon: Mutex::default(), listen: "127.0.0.1:0".to_owned() };
+        let world = Self { folder, daemon: Mutex::default(), listen: "127.0.0.1:0".to_owned(), database: None };
         world.write("skep.yaml", &Self::apart(SETTINGS));
         world
     }
@@ -127,8 +129,11 @@ impl World {
             .env("SKEP_STATE_DIR", self.state())
             .env("SKEP_LISTEN", &self.listen)
             .env("NO_COLOR", "1");
-        for variable in ["SKEP_ROOT", "SKEP_LOG", "SKEP_ADMIN_KEY", "ADMIN_API_KEY", "SUPABASE_DB_URL"] {
+        for variable in ["SKEP_ROOT", "SKEP_LOG", "SKEP_ADMIN_KEY", "ADMIN_API_KEY", "SUPABASE_DB_URL", "SKEP_DB_URL"] {
             command.env_remove(variable);
+        }
+        if let Some(database) = &self.database {
+            command.env("SUPABASE_DB_URL", database);
         }
         command
     }

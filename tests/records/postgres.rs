@@ -144,7 +144,8 @@ async fn postgres_names_a_row_that_skep_did_not_write_and_it_holds_up_no_other()
     server.sql("edited", "UPDATE skep.blobs SET bytes = '\\x00'");
     assert!(matches!(records.blob(&digest).await, Err(RecordsError::Corrupt(_))));
     // What people look at, in plain columns.
-    let row = server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
+    let row =
+        server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
     assert_eq!(row, "bad|out-of-sync|progressing|0123456789ab|ran out of memory");
 }
 

@@ -54,7 +54,9 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if text.contains("[YOUR-PASSWORD]") || text.contains("[YOUR_PASSWORD]") {
-            return Err("the connection string still says [YOUR-PASSWORD]; put the database's password there".to_owned());
+            return Err(
+                "the connection string still says [YOUR-PASSWORD]; put the database's password there".to_owned()
+            );
         }
         let (rest, mut ours) = split(text);
         let mut config = Config::from_str(&rest).map_err(|error| without_secrets(&error))?;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
+use super::nul;
 use super::row;
 use super::trouble::Trouble;
 use super::worker::Tx;
-use super::nul;
 use crate::tree::{ApiId, Digest};
 use crate::world::{Record, Served};
 
@@ -35,7 +35,8 @@ pub async fn put(t: &Tx<'_>, record: &Record) -> Result<(), Trouble> {
     // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.
     let (created, updated) = (row::time(record.created), row::time(record.updated));
     if let Ok(Some(there)) = find(t, &record.id).await
-        && *record == (Record { created: record.created, updated: record.updated, hold: record.hold.clone(), ..there.clone() })
+        && *record
+            == (Record { created: record.created, updated: record.updated, hold: record.hold.clone(), ..there.clone() })
         && created == there.created
     {
         return Ok(());

@@ -2,8 +2,8 @@
 
 use tokio_postgres::types::Type;
 
-use super::worker::Tx;
 use super::trouble::Trouble;
+use super::worker::Tx;
 use super::{nul, row};
 use crate::records::{Event, NewEvent};
 use crate::tree::{ApiId, Revision};

@@ -84,7 +84,8 @@ pub async fn leaving(t: &Tx<'_>) -> Result<BTreeMap<String, BTreeSet<String>>, T
 
 pub async fn let_go(t: &Tx<'_>, container: &str, daemon: &str) -> Result<(), Trouble> {
     // One that has left meanwhile needs nobody to let it go.
-    const SQL: &str = "INSERT INTO let_go SELECT container, $2 FROM leaving WHERE container = $1 ON CONFLICT DO NOTHING";
+    const SQL: &str =
+        "INSERT INTO let_go SELECT container, $2 FROM leaving WHERE container = $1 ON CONFLICT DO NOTHING";
     t.execute(SQL, &[(&container, Type::TEXT), (&daemon, Type::TEXT)]).await?;
     Ok(())
 }

@@ -50,7 +50,9 @@ pub async fn migrate(client: &Client, place: &str, schema: &str, owner: &str) ->
     // The lock comes first: of two daemons at once, the second waits here and then finds the work done. It goes with the
     // transaction, so that a pool before the server cannot lose it.
     client.batch_execute("BEGIN; SET LOCAL statement_timeout = 30000").await?;
-    client.query_typed("SELECT pg_advisory_xact_lock(hashtextextended('skep ' || $1, 0))", &[(&schema, Type::TEXT)]).await?;
+    client
+        .query_typed("SELECT pg_advisory_xact_lock(hashtextextended('skep ' || $1, 0))", &[(&schema, Type::TEXT)])
+        .await?;
     let found = look(client, schema).await?;
     if !is_done(&found, place, schema, owner)? {
         if !found.has_namespace {
@@ -58,10 +60,15 @@ pub async fn migrate(client: &Client, place: &str, schema: &str, owner: &str) ->
         }
         let mut sql = format!("SET LOCAL search_path = {schema}, pg_temp;\n");
         if found.schema.is_none() {
-            sql.push_str("CREATE TABLE installation (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-                schema bigint NOT NULL, owner text NOT NULL);\n");
+            sql.push_str(
+                "CREATE TABLE installation (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+                schema bigint NOT NULL, owner text NOT NULL);\n",
+            );
             // The mark is hexadecimal; see `Installation`.
-            sql.push_str(&format!("INSERT INTO installation (schema, owner) VALUES (0, '{}');\n", owner.replace('\'', "")));
+            sql.push_str(&format!(
+                "INSERT INTO installation (schema, owner) VALUES (0, '{}');\n",
+                owner.replace('\'', "")
+            ));
         }
         for migration in MIGRATIONS.iter().skip(usize::try_from(found.schema.unwrap_or(0)).unwrap_or(0)) {
             sql.push_str(migration);

@@ -60,7 +60,13 @@ impl Place {
     ///
     /// # Errors
     /// [`RecordsError::Open`] where it cannot be used.
-    pub fn parse(url: &str, ca: Option<&PathBuf>, schema: &str, owner: &str, connections: usize) -> Result<Self, RecordsError> {
+    pub fn parse(
+        url: &str,
+        ca: Option<&PathBuf>,
+        schema: &str,
+        owner: &str,
+        connections: usize,
+    ) -> Result<Self, RecordsError> {
         let failed = |cause: String| RecordsError::Open { place: "the address that is set".to_owned(), cause };
         let address = Address::parse(url).map_err(failed)?.or_ca(ca);
         Ok(Self { address, schema: schema.to_owned(), owner: owner.to_owned(), connections })
@@ -75,8 +81,16 @@ impl Postgres {
     /// [`RecordsError::TooNew`] where a later skep wrote it.
     pub async fn open(place: &Place) -> Result<Self, RecordsError> {
         let records = Self::lazy(place)?;
-        records.worker.prepare().await?;
+        records.prepare().await?;
         Ok(records)
+    }
+
+    /// Connects and sees to the tables now, where that has not been done.
+    ///
+    /// # Errors
+    /// As [`Postgres::open`].
+    pub async fn prepare(&self) -> Result<(), RecordsError> {
+        self.worker.prepare().await
     }
 
     /// Connects only when something is asked. Wants a runtime.
@@ -87,7 +101,11 @@ impl Postgres {
         let failed = |cause| RecordsError::Open { place: place.address.place().to_owned(), cause };
         let pooled = if place.connections > 1 { place.connections - 1 } else { 1 };
         let worker = Worker::new(&place.address, &place.schema, &place.owner, pooled).map_err(failed)?;
-        let signal = if place.connections > 1 { Signal::listen(place, worker.writer()).map_err(failed)? } else { Signal::none() };
+        let signal = if place.connections > 1 {
+            Signal::listen(place, worker.writer()).map_err(failed)?
+        } else {
+            Signal::none()
+        };
         Ok(Self { worker, signal })
     }
 }

@@ -25,7 +25,11 @@ pub fn decode(text: String) -> String {
 
 /// JSON as it is written.
 pub fn encode_json(json: String) -> String {
-    if json.contains("\\u0000") || json.contains(MARK) { every_text(json, |text| encode(&text).into_owned()) } else { json }
+    if json.contains("\\u0000") || json.contains(MARK) {
+        every_text(json, |text| encode(&text).into_owned())
+    } else {
+        json
+    }
 }
 
 /// What [`encode_json`] was given, as far as a reader of JSON can tell.

@@ -53,7 +53,9 @@ fn chain(ca: Option<&Path>, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiS
         None => {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                return Err("this host has no certificates to trust; set SSL_CERT_FILE, or `records: { ca: … }`".to_owned());
+                return Err(
+                    "this host has no certificates to trust; set SSL_CERT_FILE, or `records: { ca: … }`".to_owned()
+                );
             }
         }
     }

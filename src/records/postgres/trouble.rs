@@ -98,7 +98,9 @@ fn hint_for(code: &SqlState) -> Option<&'static str> {
             "this server takes no writes, as a standby does; skep goes on by itself once it does, or name the primary \
              (with several hosts, target_session_attrs=read-write)"
         }
-        "28P01" | "28000" => "check user and password in the connection string; characters such as @ and / are written %40 and %2F",
+        "28P01" | "28000" => {
+            "check user and password in the connection string; characters such as @ and / are written %40 and %2F"
+        }
         "3D000" => "name a database that is there; skep makes its schema, not the database",
         "42501" => "the role lacks a right; docs/postgres.md has the few that skep needs",
         "57014" => "it took too long; skep tries again by itself",

@@ -124,8 +124,7 @@ pub async fn sums(t: &Tx<'_>, query: &UsageQuery) -> Result<Vec<UsageRow>, Troub
         WHERE {wanted} GROUP BY 1, 2"
     );
     let api = query.api.as_ref().map(ApiId::as_str);
-    let values =
-        [(&query.since.as_second() as _, Type::INT8), (&api as _, Type::TEXT), (&query.key as _, Type::TEXT)];
+    let values = [(&query.since.as_second() as _, Type::INT8), (&api as _, Type::TEXT), (&query.key as _, Type::TEXT)];
     let by_text = matches!(query.by, UsageBy::Api | UsageBy::Key);
     let mut spread_of: BTreeMap<Name, Spread> = BTreeMap::new();
     for row in t.query(&spreads, &values).await? {

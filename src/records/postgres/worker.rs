@@ -3,8 +3,8 @@
 //! A job, once handed over, runs to its end whatever becomes of the future that waits for it, so that no half transaction
 //! is left behind and a write whose asker has given up does not land after a later one.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
@@ -209,7 +209,10 @@ impl Shared {
             Ok(outcome)
         };
         let outcome = tokio::time::timeout(JOB, work).await.unwrap_or_else(|_| {
-            Err(Trouble::Unreachable(format!("the server did not answer within {} s; skep tries again by itself", JOB.as_secs())))
+            Err(Trouble::Unreachable(format!(
+                "the server did not answer within {} s; skep tries again by itself",
+                JOB.as_secs()
+            )))
         });
         if outcome.is_err() {
             // What a connection is in the middle of must not be in the way of the next job.
@@ -261,9 +264,9 @@ impl Shared {
     async fn connection(&self) -> Result<Object, Trouble> {
         self.pool.get().await.map_err(|error| match error {
             PoolError::Backend(error) => Trouble::Unreachable(explain(&error)),
-            PoolError::Timeout(TimeoutType::Wait) => Trouble::Unreachable(
-                "all connections are busy; raise `records.connections` in skep.yaml".to_owned(),
-            ),
+            PoolError::Timeout(TimeoutType::Wait) => {
+                Trouble::Unreachable("all connections are busy; raise `records.connections` in skep.yaml".to_owned())
+            }
             PoolError::Timeout(_) => Trouble::Unreachable("the server did not answer in time".to_owned()),
             other => Trouble::Unreachable(other.to_string()),
         })
@@ -278,7 +281,8 @@ impl Shared {
             return Ok(());
         }
         let connection = self.connection().await?;
-        let migrated = tokio::time::timeout(JOB, migrations::migrate(&connection, &self.place, &self.schema, &self.owner));
+        let migrated =
+            tokio::time::timeout(JOB, migrations::migrate(&connection, &self.place, &self.schema, &self.owner));
         let outcome = migrated
             .await
             .unwrap_or_else(|_| Err(Trouble::Unreachable("the server did not answer in time".to_owned())));

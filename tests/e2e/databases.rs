@@ -1,0 +1,157 @@
+//! Records in a Postgres: the whole loop on it, and callers who see nothing of its troubles.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::apps::saying;
+use crate::http::Request;
+use crate::postgres::Postgres;
+use crate::world::World;
+
+/// A world whose records are in a database of that server's.
+fn begin(server: &Postgres, settings: &str) -> World {
+    let mut world = World::new();
+    world.database = Some(server.database("postgres_of_a_team"));
+    let defaults = World::apart("defaults:\n  deploy: { drain: 5s }\n");
+    world.write("skep.yaml", &format!("{defaults}{settings}"));
+    world
+}
+
+#[test]
+fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
+    let server = Postgres::start();
+    let world = begin(&server, "");
+    let sql = |sql: &str| server.sql("postgres_of_a_team", sql);
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    assert!(!world.state().join("records.db").exists(), "nothing is kept beside it");
+    let key = world.run(&["keys", "create", "--name", "web"]).expect(0).out.trim().to_owned();
+    let ask = || world.send(&Request::get("/run/hello/").key(&key));
+    world.until("the key opens", || ask().status == 200);
+    assert_eq!(sql("SELECT id, sync, health FROM skep.apis"), "hello|synced|healthy");
+    assert!(!sql("SELECT * FROM skep.keys").contains(&key), "only the hash is kept");
+
+    // Another revision, and back.
+    world.code("hello", &saying("two"));
+    world.until("the new code answers", || ask().text() == "two");
+    world.run(&["rollback", "hello"]).expect(0);
+    world.until("the old code answers", || ask().text() == "one");
+    world.run(&["release", "hello"]).expect(0);
+    world.until("the new code answers again", || ask().text() == "two");
+    assert_eq!(sql("SELECT count(*) FROM skep.revisions WHERE api = 'hello'"), "2");
+
+    // Somebody edits a row, and another deletes it.
+    world.expect_rest("hello", "synced", "healthy");
+    sql("UPDATE skep.apis SET health = 'missing', name = 'mine'");
+    world.until("the row is put right", || sql("SELECT health FROM skep.apis") == "healthy");
+    let events = || world.run(&["events", "-n", "200"]).expect(0).out;
+    world.until("the event names the columns", || events().contains("edited its row in the records: name, health"));
+    sql("DELETE FROM skep.apis");
+    world.until("the row is there again", || sql("SELECT health FROM skep.apis WHERE id = 'hello'") == "healthy");
+    assert!(events().contains("its row in the records is gone"), "{}", events());
+
+    // A key that is revoked by hand opens nothing.
+    sql("UPDATE skep.keys SET revoked_at = now()");
+    world.until("the key opens nothing", || ask().status == 401);
+    world.until("what was asked is counted", || sql("SELECT count(*) > 0 FROM skep.usage WHERE api = 'hello'") == "t");
+
+    // Another daemon takes over from one that was killed; nothing is started anew.
+    let before = world.containers("hello");
+    world.crash();
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    assert_eq!(world.containers("hello"), before);
+    let doctor = world.run(&["doctor"]);
+    assert!(doctor.out.contains("PostgreSQL 15"), "{doctor:?}");
+}
+
+#[test]
+fn callers_see_nothing_of_a_database_that_dies_and_nothing_is_counted_twice_or_not_at_all() {
+    let mut server = Postgres::start_with(&["fsync=on"]);
+    let world = begin(&server, "");
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let key = world.run(&["keys", "create", "--name", "web"]).expect(0).out.trim().to_owned();
+    world.until("the key opens", || world.send(&Request::get("/run/hello/").key(&key)).status == 200);
+    let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (stop, asked, key, address) = (Arc::clone(&stop), Arc::clone(&asked), key.clone(), world.address());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let reply = Request::get("/run/hello/").key(&key).send(address);
+                    assert_eq!(reply.status, 200, "{}", reply.text());
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(700));
+        server.kill();
+        // A deploy waits for the database, and says so by what still serves.
+        world.code("hello", &saying("two"));
+        std::thread::sleep(Duration::from_secs(2));
+        server.resume();
+        world.code("hello", &saying("one"));
+    }
+    world.code("hello", &saying("three"));
+    let ask = || world.send(&Request::get("/run/hello/").key(&key));
+    world.until("what was saved meanwhile serves", || {
+        asked.fetch_add(1, Ordering::Relaxed);
+        ask().text() == "three"
+    });
+    stop.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.join().expect("no caller has seen anything but good answers");
+    }
+    let sum = "SELECT coalesce(sum(requests), 0) FROM skep.usage WHERE api = 'hello' AND status = 200";
+    let asked = asked.load(Ordering::Relaxed);
+    // One more by the wait for the key.
+    world.until("all are counted once", || {
+        let written: u64 = server.sql("postgres_of_a_team", sum).parse().unwrap();
+        assert!(written <= asked + 1, "{written} are written of {asked}");
+        written == asked + 1
+    });
+}
+
+#[test]
+fn a_daemon_that_starts_without_its_database_serves_what_it_remembers_and_changes_nothing() {
+    let mut server = Postgres::start();
+    let world = begin(&server, "records: { offline: serve }\n");
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let key = world.run(&["keys", "create", "--name", "web"]).expect(0).out.trim().to_owned();
+    let ask = || world.send(&Request::get("/run/hello/").key(&key));
+    world.until("the key opens", || ask().status == 200);
+    let remembered = world.state().join("remembered.json");
+    world.until("it is remembered", || {
+        std::fs::read_to_string(&remembered).is_ok_and(|text| text.contains("\"web\"") && text.contains("healthy"))
+    });
+    let before = world.containers("hello");
+    world.crash();
+    server.stop();
+
+    world.serve();
+    world.until("the key opens without the database", || ask().status == 200);
+    world.code("hello", &saying("two"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(ask().text(), "one");
+    assert_eq!(world.containers("hello"), before, "nothing is changed");
+
+    server.resume();
+    world.until("the new code answers once the database is back", || ask().text() == "two");
+    world.expect_rest("hello", "synced", "healthy");
+
+    // Where nothing is said, a start without the database is an error that says which.
+    world.interrupt();
+    server.stop();
+    world.write("skep.yaml", &World::apart("defaults:\n  deploy: { drain: 5s }\n"));
+    let ran = world.run(&["serve"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("cannot open the records at 127.0.0.1:") && ran.err.contains("postgres_of_a_team"), "{ran:?}");
+}
