@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::certificates::Certificate;
 use crate::engine::docker::examine::{Holdings, Removed};
 use crate::installation::Holder;
+use crate::records::postgres;
 use crate::records::sqlite::examine::Condition;
 
 /// What a look brought, or why it brought nothing.
@@ -91,6 +92,10 @@ pub enum State {
     WithoutRecords(PathBuf),
     /// There are records.
     Records(PathBuf, Condition),
+    /// They are in a Postgres. And the mark of this installation.
+    Database(Box<postgres::examine::Condition>, Option<String>),
+    /// They are in a Postgres, which cannot be used.
+    Away(String),
 }
 
 /// Who is at work on this installation.

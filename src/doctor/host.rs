@@ -117,6 +117,12 @@ pub(super) fn state(state: &Found<State>) -> Finding {
     match state {
         Ok(State::None(path)) => Finding::ok(CHECK, format!("none yet; `skep apply` makes {}", path.display())),
         Ok(State::WithoutRecords(path)) => Finding::ok(CHECK, format!("none yet in {}", path.display())),
+        Ok(State::Database(condition, owner)) => super::database::database(condition, owner.as_deref()),
+        Ok(State::Away(why)) => {
+            let means = "What serves goes on, by the keys that are known; nothing is deployed, and a daemon starts only with \
+                         `records: { offline: serve }`.";
+            Finding::problem(CHECK, why.clone(), means).next("See to SKEP_DB_URL (or SUPABASE_DB_URL) and the server.")
+        }
         Ok(State::Records(path, condition)) => {
             let place = path.display();
             let aside = format!(

@@ -3,6 +3,7 @@
 //! `engine::docker::examine`, `records::sqlite::examine` and `cli::doctor` look; `report::doctor` prints.
 
 pub mod certificates;
+mod database;
 pub mod engine;
 pub mod facts;
 pub mod finding;

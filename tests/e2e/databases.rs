@@ -153,5 +153,8 @@ fn a_daemon_that_starts_without_its_database_serves_what_it_remembers_and_change
     world.write("skep.yaml", &World::apart("defaults:\n  deploy: { drain: 5s }\n"));
     let ran = world.run(&["serve"]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("cannot open the records at 127.0.0.1:") && ran.err.contains("postgres_of_a_team"), "{ran:?}");
+    assert!(
+        ran.err.contains("cannot open the records at 127.0.0.1:") && ran.err.contains("postgres_of_a_team"),
+        "{ran:?}"
+    );
 }

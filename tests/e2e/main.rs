@@ -6,19 +6,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod apps;
-#[path = "../servers/postgres.rs"]
-mod postgres;
 mod engine;
 mod holds;
 mod http;
+#[path = "../servers/postgres.rs"]
+mod postgres;
 mod websocket;
 mod world;
 
 mod admin;
 mod applying;
 mod commands;
-mod databases;
 mod daemons;
+mod databases;
 mod deletes;
 mod doctor;
 mod framing;

@@ -7,6 +7,7 @@ mod postgres;
 mod server;
 mod suite;
 mod usage;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,7 @@
 //! A Postgres of a test's own: a fresh cluster in a folder of its own, gone when it is dropped or the test is killed.
 
+#![allow(dead_code, reason = "each binary of tests uses what it needs")]
+
 use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -37,6 +39,11 @@ impl Postgres {
         let mut postgres = Self { folder, port: free_port(), server: None, settings };
         postgres.resume();
         postgres
+    }
+
+    /// Settings that hold from its next start on.
+    pub fn set(&mut self, settings: &[String]) {
+        self.settings.extend_from_slice(settings);
     }
 
     /// Where it listens on 127.0.0.1.

@@ -18,8 +18,9 @@ use crate::engine::docker::Docker;
 use crate::engine::docker::examine::{BaseFacts, EngineFacts, NetworkFacts, Removed};
 use crate::installation::{Holder, Installation};
 use crate::reconcile::desired::Target;
-use crate::records::Records;
+use crate::records::postgres::{self, Place, Postgres};
 use crate::records::sqlite::Sqlite;
+use crate::records::{Records, RecordsError};
 use crate::settings::{Settings, SettingsError};
 use crate::tree::{Digest, Folder, Scanner};
 
@@ -208,8 +209,28 @@ impl Looker {
         if let Some(trouble) = &self.trouble {
             return Err(Blank::Failed(trouble.clone()));
         }
+        if let Some(place) = self.place() {
+            let place = match place {
+                Ok(place) => place,
+                Err(error) => return Ok(State::Away(error.to_string())),
+            };
+            let owner = self.installation.as_ref().map(|installation| installation.owner().to_owned());
+            let look = async { Ok::<_, RecordsError>(postgres::examine::examine(&place).await) };
+            return Ok(match self.waiting.of("the records", BEYOND, look).await? {
+                Ok(condition) => State::Database(Box::new(condition), owner),
+                Err(error) => State::Away(error.to_string()),
+            });
+        }
         let folder = self.settings.state.clone();
         self.host("the records", READING, move || host::state(&folder)).await
+    }
+
+    /// The Postgres that keeps the records, where one does.
+    fn place(&self) -> Option<Result<Place, RecordsError>> {
+        let records = &self.settings.records;
+        let (url, ca) = (records.url.as_ref()?, records.ca.as_ref());
+        let owner = self.installation.as_ref().map_or("", Installation::owner);
+        Some(Place::parse(&url.0, ca, &records.schema, owner, 1))
     }
 
     async fn daemon(&self) -> Daemon {
@@ -278,6 +299,15 @@ impl Looker {
         self.waiting.of("leftovers, and removing them", BEYOND, fix).await
     }
 
+    /// Whether the records can be read as they are.
+    fn is_usable(state: &Found<State>) -> bool {
+        match state {
+            Ok(State::Records(_, condition)) => condition.is_usable(),
+            Ok(State::Database(found, owner)) => found.schema == Some(found.known) && found.owner == *owner,
+            _ => false,
+        }
+    }
+
     /// The ids that the tree or the records know, and the images that those need; `None` where either cannot be read:
     /// what is needed by something that we cannot read must not look like a leftover.
     async fn needed(
@@ -298,22 +328,26 @@ impl Looker {
             }
         }
         match state.as_ref().ok()? {
-            State::Records(path, condition) if condition.is_usable() => {
+            State::Records(..) | State::Database(..) if Self::is_usable(state) => {
                 let look = async {
-                    let records = Sqlite::open(path)?;
+                    let records: Box<dyn Records> = match (state, self.place()) {
+                        (Ok(State::Records(path, _)), _) => Box::new(Sqlite::open(path)?),
+                        (_, Some(place)) => Box::new(Postgres::open(&place?).await?),
+                        _ => return Ok(Vec::new()),
+                    };
                     let mut served = Vec::new();
                     for id in records.all().await?.into_keys() {
                         let revisions = records.revisions(&id).await?;
                         served.push((id, revisions));
                     }
-                    Ok::<_, crate::records::RecordsError>(served)
+                    Ok::<_, RecordsError>(served)
                 };
                 for (id, revisions) in self.waiting.of("the records", READING, look).await.ok()? {
                     images.extend(revisions.iter().map(|served| Target::of_served(&id, served, owner).images));
                     apis.push(id.to_string());
                 }
             }
-            State::Records(..) => return None,
+            State::Records(..) | State::Database(..) | State::Away(_) => return None,
             State::None(_) | State::WithoutRecords(_) => {}
         }
         let tags = images.into_iter().flat_map(|images| [images.dependencies.to_string(), images.code.to_string()]);

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::Type;
-
 use super::trouble::{Trouble, explain};
 use super::{Place, migrations, tls};
 use crate::records::RecordsError;
@@ -28,8 +26,8 @@ pub struct Condition {
     pub known: i64,
     /// The mark of the installation that they are of.
     pub owner: Option<String>,
-    /// Whether the role may make what is missing: a schema in the database, or tables in the schema.
-    pub may_make: bool,
+    /// Why what is missing of our tables cannot be made, by a try that was undone; `None` where it can, or all is there.
+    pub trouble: Option<String>,
     /// How many connections the server takes, and how many it has.
     pub connections: (i64, i64),
     /// How many APIs have a row.
@@ -64,13 +62,11 @@ async fn ask(client: &tokio_postgres::Client, place: &Place) -> Result<Condition
     const ASK: &str = "SELECT current_setting('server_version'),
         coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
         NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off',
-        CASE WHEN to_regnamespace($1) IS NULL THEN has_database_privilege(current_database(), 'CREATE')
-             ELSE has_schema_privilege($1, 'CREATE') END,
         current_setting('max_connections')::bigint, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
     let begun = Instant::now();
     client.batch_execute("").await?;
     let trip = begun.elapsed();
-    let row = client.query_typed_one(ASK, &[(&place.schema, Type::TEXT)]).await?;
+    let row = client.query_typed_one(ASK, &[]).await?;
     let found = migrations::look(client, &place.schema).await?;
     let apis = match found.schema {
         None => 0,
@@ -79,16 +75,18 @@ async fn ask(client: &tokio_postgres::Client, place: &Place) -> Result<Condition
             client.query_typed_one(&sql, &[]).await?.try_get(0)?
         }
     };
+    let is_writable: bool = row.try_get(2)?;
+    let trouble = if is_writable { migrations::try_out(client, &found, place).await } else { None };
     Ok(Condition {
         place: place.address.place().to_owned(),
         version: row.try_get(0)?,
         is_encrypted: row.try_get(1)?,
-        is_writable: row.try_get(2)?,
+        is_writable,
         schema: found.schema,
         known: i64::try_from(migrations::KNOWN).unwrap_or(i64::MAX),
         owner: found.owner,
-        may_make: row.try_get(3)?,
-        connections: (row.try_get(4)?, row.try_get(5)?),
+        trouble,
+        connections: (row.try_get(3)?, row.try_get(4)?),
         apis,
         trip,
     })

@@ -4,7 +4,8 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 
-use super::trouble::Trouble;
+use super::Place;
+use super::trouble::{Trouble, explain};
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
@@ -55,29 +56,51 @@ pub async fn migrate(client: &Client, place: &str, schema: &str, owner: &str) ->
         .await?;
     let found = look(client, schema).await?;
     if !is_done(&found, place, schema, owner)? {
-        if !found.has_namespace {
-            client.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
-        }
-        let mut sql = format!("SET LOCAL search_path = {schema}, pg_temp;\n");
-        if found.schema.is_none() {
-            sql.push_str(
-                "CREATE TABLE installation (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-                schema bigint NOT NULL, owner text NOT NULL);\n",
-            );
-            // The mark is hexadecimal; see `Installation`.
-            sql.push_str(&format!(
-                "INSERT INTO installation (schema, owner) VALUES (0, '{}');\n",
-                owner.replace('\'', "")
-            ));
-        }
-        for migration in MIGRATIONS.iter().skip(usize::try_from(found.schema.unwrap_or(0)).unwrap_or(0)) {
-            sql.push_str(migration);
-        }
-        sql.push_str(&format!("\nUPDATE installation SET schema = {KNOWN};\n"));
-        client.batch_execute(&sql).await?;
+        client.batch_execute(&statements(&found, schema, owner)).await?;
     }
     client.batch_execute("COMMIT").await?;
     Ok(())
+}
+
+/// What is left to do, as SQL.
+fn statements(found: &Found, schema: &str, owner: &str) -> String {
+    let mut sql = if found.has_namespace { String::new() } else { format!("CREATE SCHEMA {schema};\n") };
+    sql.push_str(&format!("SET LOCAL search_path = {schema}, pg_temp;\n"));
+    if found.schema.is_none() {
+        sql.push_str(
+            "CREATE TABLE installation (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+                schema bigint NOT NULL, owner text NOT NULL);\n",
+        );
+        // The mark is hexadecimal; see `Installation`.
+        let owner = owner.replace('\'', "");
+        sql.push_str(&format!("INSERT INTO installation (schema, owner) VALUES (0, '{owner}');\n"));
+    }
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found.schema.unwrap_or(0)).unwrap_or(0)) {
+        sql.push_str(migration);
+    }
+    sql.push_str(&format!("\nUPDATE installation SET schema = {KNOWN};\n"));
+    sql
+}
+
+/// Does what is left to do and undoes it; why it fails, where it does.
+pub async fn try_out(client: &Client, found: &Found, place: &Place) -> Option<String> {
+    match is_done(found, place.address.place(), &place.schema, &place.owner) {
+        // What cannot be tried has a finding of its own.
+        Ok(true) | Err(Trouble::Schema(RecordsError::TooNew { .. })) => return None,
+        Err(_) if found.owner.is_some() => return None,
+        Err(Trouble::Schema(RecordsError::Open { cause, .. })) => return Some(cause),
+        Err(trouble) => return Some(trouble.to_string()),
+        Ok(false) => {}
+    }
+    let sql = format!("BEGIN; {} ROLLBACK", statements(found, &place.schema, &place.owner));
+    match client.batch_execute(&sql).await {
+        Ok(()) => None,
+        Err(error) => {
+            // The connection is given up anyway.
+            let _ = client.batch_execute("ROLLBACK").await;
+            Some(explain(&error))
+        }
+    }
 }
 
 /// Whether nothing is left to do.

@@ -74,7 +74,7 @@ fn hint(error: &tokio_postgres::Error, said: &str) -> Option<&'static str> {
              skep.yaml, as in `records: { ca: prod-ca.crt }` (Supabase: Project Settings, Database, SSL Configuration)",
         );
     }
-    if said.contains("NotValidForName") {
+    if said.contains("not valid for name") || said.contains("NotValidForName") {
         return Some("the server's certificate is for another name; take the name in the certificate as the host");
     }
     if said.contains("server does not support TLS") {
