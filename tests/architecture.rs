@@ -44,7 +44,7 @@ const RULES: &[Rule] = &[
         reason: "the engine is a trait to everybody else, so that another kind of engine is one more folder",
     },
     Rule {
-        names: &["rusqlite", "tokio_postgres"],
+        names: &["rusqlite", "tokio_postgres", "deadpool_postgres"],
         within: &[],
         except: &["records"],
         reason: "records are a trait to everybody else, so that another database is one more folder",
@@ -58,8 +58,8 @@ const RULES: &[Rule] = &[
     Rule {
         names: &["tokio_rustls", "rustls"],
         within: &[],
-        except: &["gateway/tls.rs", "gateway/connection.rs", "web.rs"],
-        reason: "TLS is spoken with callers and, by `web`, with others, and only there",
+        except: &["gateway/tls.rs", "gateway/connection.rs", "web.rs", "records/postgres"],
+        reason: "TLS is spoken with callers, with the database and, by `web`, with others, and only there",
     },
     Rule {
         names: &["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "sentry"],
@@ -114,6 +114,7 @@ const RULES: &[Rule] = &[
             "crate::engine",
             "records::Records",
             "records::sqlite",
+            "records::postgres",
             "tree::Scanner",
             "crate::reconcile",
             "crate::admin",

@@ -3,21 +3,33 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use jiff::Timestamp;
+
 use super::Output;
 use super::context::Context;
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
 use crate::tree::{ApiId, Revision};
+use crate::usage::since;
+
+/// How many events are read at most where a time is named.
+const MOST: usize = 100_000;
 
 /// Arguments of `skep events`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  skep events\n  skep events thumbnails -n 20\n  skep events --output json")]
+#[command(
+    after_help = "Examples:\n  skep events\n  skep events thumbnails -n 20\n  skep events --since 2h\n  skep events --output json"
+)]
 pub struct Args {
     /// Only of this API.
     id: Option<ApiId>,
 
-    /// How many of the last events.
-    #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
-    count: usize,
+    /// How many of the last events; 50 where neither this nor `--since` says something else.
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    count: Option<usize>,
+
+    /// From when on: a span, as in 24h, or a moment, as in 2027-01-31.
+    #[arg(long, value_name = "SPAN|DAY", value_parser = |text: &str| since(text, Timestamp::now()))]
+    since: Option<Timestamp>,
 
     /// How to print them; JSON is one event a line.
     #[arg(long, value_enum, default_value_t)]
@@ -30,7 +42,11 @@ pub struct Args {
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let records = Context::open_existing(root)?.records().await?;
-    for event in records.last_events(args.id.as_ref(), args.count).await? {
+    let count = args.count.unwrap_or(if args.since.is_some() { MOST } else { 50 });
+    for event in records.last_events(args.id.as_ref(), count).await? {
+        if args.since.is_some_and(|since| event.event.at < since) {
+            continue;
+        }
         match args.output {
             Output::Json => anstream::println!("{}", serde_json::to_string(&event)?),
             Output::Text => {

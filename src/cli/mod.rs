@@ -6,6 +6,7 @@ pub mod completions;
 pub mod context;
 pub mod doctor;
 pub mod events;
+pub mod history;
 pub mod hold;
 pub mod keys;
 mod listen;
@@ -56,6 +57,8 @@ pub enum Command {
     Logs(logs::Args),
     /// Show what happened
     Events(events::Args),
+    /// Show the revisions of an API that have served, and how each came to
+    History(history::Args),
     /// Leave an API as it is until its folder changes
     Hold(hold::Args),
     /// End a hold
@@ -97,6 +100,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(args) => context::block_on(status::run(&args, root)),
         Command::Logs(args) => context::block_on(logs::run(&args, root)),
         Command::Events(args) => context::block_on(events::run(&args, root)),
+        Command::History(args) => context::block_on(history::run(&args, root)),
         Command::Hold(args) => context::block_on(hold::run(&args, root)),
         Command::Release(args) => context::block_on(hold::release(&args, root)),
         Command::Rollback(args) => context::block_on(rollback::run(&args, root)),

@@ -42,6 +42,14 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     world.until("the new code answers again", || ask().text() == "two");
     assert_eq!(sql("SELECT count(*) FROM skep.revisions WHERE api = 'hello'"), "2");
 
+    let history = world.run(&["history", "hello", "--output", "json"]).expect(0).json();
+    assert_eq!(history["revisions"].as_array().unwrap().len(), 2);
+    assert_eq!(history["revisions"][0]["serves_now"], true);
+    let first = history["revisions"][1]["events"].to_string();
+    assert!(first.contains("\"built\"") && first.contains("\"serving\""), "{first}");
+    assert!(world.run(&["events", "--since", "1h"]).expect(0).out.contains("rolled back"), "what happened lately");
+    assert_eq!(world.run(&["events", "--since", "2200-01-01T00:00:00Z"]).expect(0).out, "");
+
     // Somebody edits a row, and another deletes it.
     world.expect_rest("hello", "synced", "healthy");
     sql("UPDATE skep.apis SET health = 'missing', name = 'mine'");
