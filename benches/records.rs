@@ -80,7 +80,6 @@ async fn questions(records: &Postgres) {
     let (id, now) = (ApiId::new("api-77").unwrap(), Timestamp::now());
     ask("a row", TIMES, || records.get(&id)).await;
     ask("a row, written as it is", TIMES, || async { records.put(&records.get(&id).await?.unwrap()).await }).await;
-    ask("revisions of an API", TIMES, || async { records.revisions(&id).await.map(drop).or(Ok(())) }).await;
     let event = NewEvent { at: now, api: Some(id.clone()), revision: None, kind: "k".into(), message: "m".into() };
     ask("an event", TIMES, || records.add_event(&event)).await;
     ask("the last 50 events of an API", TIMES, || records.last_events(Some(&id), 50)).await;
