@@ -114,6 +114,44 @@ pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
     })
 }
 
+/// Starts a container as the system before skep did: uvicorn on port 8000, published, and restarted unless stopped.
+/// `image` is that of an instance of ours, for its interpreter and its app. Gives its id.
+pub fn start_predecessor(image: &str, name: &str, labels: &[(&str, &str)]) -> String {
+    let command = "-m uvicorn --app-dir /app main:app --host 0.0.0.0 --port 8000";
+    let binding = bollard::models::PortBinding { host_ip: None, host_port: Some(String::new()) };
+    let policy = bollard::models::RestartPolicy {
+        name: Some(bollard::models::RestartPolicyNameEnum::UNLESS_STOPPED),
+        maximum_retry_count: None,
+    };
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["/opt/venv/bin/python".to_owned()]),
+        cmd: Some(command.split(' ').map(str::to_owned).collect()),
+        labels: Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        exposed_ports: Some(vec!["8000/tcp".to_owned()]),
+        host_config: Some(bollard::models::HostConfig {
+            memory: Some(512 << 20),
+            restart_policy: Some(policy),
+            port_bindings: Some([("8000/tcp".to_owned(), Some(vec![binding]))].into()),
+            ..Default::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    block_on(async {
+        let client = client();
+        let options =
+            bollard::query_parameters::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let id = client.create_container(Some(options), body).await.unwrap().id;
+        client.start_container(&id, None::<StartContainerOptions>).await.unwrap();
+        id
+    })
+}
+
+/// As `docker start`.
+pub fn start(id: &str) {
+    block_on(async { client().start_container(id, None::<StartContainerOptions>).await.unwrap() });
+}
+
 /// As `docker pause`.
 pub fn pause(id: &str) {
     block_on(async { client().pause_container(id).await.unwrap() });
