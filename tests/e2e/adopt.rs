@@ -43,13 +43,11 @@ impl Foreign {
     }
 }
 
-/// An app of the system before, in a world of its own, which has to outlive what is made of its image.
-fn image_of_before() -> (World, String) {
-    let before = World::new();
-    before.code("hello", &saying("old"));
-    before.run(&["apply"]).expect(0);
-    let image = engine::inspect(&before.containers("hello")[0]).unwrap().image.unwrap();
-    (before, image)
+/// An image to make containers of that says of itself nothing that would make them ours.
+fn image_of_before() -> String {
+    let world = World::new();
+    world.run(&["plan"]).expect(0);
+    engine::base_image()
 }
 
 /// An app that runs and is never well.
@@ -111,7 +109,7 @@ impl Load {
 
 #[test]
 fn no_request_fails_while_skep_takes_over_and_theirs_is_stopped_only_when_told_to() {
-    let (_before, image) = image_of_before();
+    let image = image_of_before();
     let (id, paused) = (unique("shop"), unique("paused"));
     let name = format!("api-{id}");
     let theirs = Foreign::before(&image, &id);
@@ -197,7 +195,7 @@ fn no_request_fails_while_skep_takes_over_and_theirs_is_stopped_only_when_told_t
 
 #[test]
 fn nobody_is_sent_to_a_container_that_skep_did_not_start_unless_the_settings_say_so() {
-    let (_before, image) = image_of_before();
+    let image = image_of_before();
     let (id, name) = (unique("hello"), unique("nobody"));
     let theirs = Foreign::before(&image, &id);
     let world = World::new();
@@ -223,7 +221,7 @@ fn nobody_is_sent_to_a_container_that_skep_did_not_start_unless_the_settings_say
 
 #[test]
 fn a_label_that_makes_no_sense_is_named_and_keeps_no_other_from_being_taken_over() {
-    let (_before, image) = image_of_before();
+    let image = image_of_before();
     let (id, twin, lonely) = (unique("good"), unique("twin"), unique("lonely"));
     let start = |name: &str, labels: &[(&str, &str)]| {
         let labels = [&[("app", "api-builder")], labels].concat();

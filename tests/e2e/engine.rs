@@ -114,10 +114,32 @@ pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
     })
 }
 
-/// Starts a container as the system before skep did: uvicorn on port 8000, published, and restarted unless stopped.
-/// `image` is that of an instance of ours, for its interpreter and its app. Gives its id.
+/// What a container of the system before runs in these tests: it answers `old`, on `/slow` after a second, and ends when it
+/// is asked to with what it has begun.
+const PREDECESSOR: &str = r#"
+import http.server, os, signal, threading, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version, timeout = "HTTP/1.1", 5
+    def do_GET(self):
+        if self.path.endswith("/slow"):
+            time.sleep(1)
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"old")
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+server = Server(("0.0.0.0", 8000), Handler)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()
+time.sleep(1.5)
+os._exit(0)
+"#;
+
+/// Starts a container as the system before skep did: port 8000 published, restarted unless stopped. Gives its id.
 pub fn start_predecessor(image: &str, name: &str, labels: &[(&str, &str)]) -> String {
-    let command = "-m uvicorn --app-dir /app main:app --host 0.0.0.0 --port 8000";
     let binding = bollard::models::PortBinding { host_ip: None, host_port: Some(String::new()) };
     let policy = bollard::models::RestartPolicy {
         name: Some(bollard::models::RestartPolicyNameEnum::UNLESS_STOPPED),
@@ -125,8 +147,8 @@ pub fn start_predecessor(image: &str, name: &str, labels: &[(&str, &str)]) -> St
     };
     let body = ContainerCreateBody {
         image: Some(image.to_owned()),
-        entrypoint: Some(vec!["/opt/venv/bin/python".to_owned()]),
-        cmd: Some(command.split(' ').map(str::to_owned).collect()),
+        entrypoint: Some(vec!["python3".to_owned()]),
+        cmd: Some(vec!["-c".to_owned(), PREDECESSOR.to_owned()]),
         labels: Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
         exposed_ports: Some(vec!["8000/tcp".to_owned()]),
         host_config: Some(bollard::models::HostConfig {

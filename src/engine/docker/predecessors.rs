@@ -46,7 +46,9 @@ impl Docker {
 }
 
 fn is_predecessor(labels: &HashMap<String, String>) -> bool {
-    labels.get(LABEL.0).is_some_and(|value| value == LABEL.1) && !labels.contains_key(labels::OWNER)
+    // What stands on our base image says by its label that nobody owns it.
+    let is_of_nobody = labels.get(labels::OWNER).is_none_or(String::is_empty);
+    labels.get(LABEL.0).is_some_and(|value| value == LABEL.1) && is_of_nobody
 }
 
 fn read(container: ContainerSummary) -> Option<Predecessor> {
@@ -118,6 +120,7 @@ mod tests {
     fn what_a_skep_made_is_none() {
         let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         assert!(is_predecessor(&labels(&[("app", "api-builder")])));
+        assert!(is_predecessor(&labels(&[("app", "api-builder"), (labels::OWNER, "")])));
         assert!(!is_predecessor(&labels(&[("app", "something-else")])));
         assert!(!is_predecessor(&labels(&[("app", "api-builder"), (labels::OWNER, "000000000000")])));
     }
