@@ -292,7 +292,7 @@ async fn find_stand_ins(
 ) {
     if settings.adopt {
         let mut stand_ins = StandIns::new(Arc::clone(controller), Arc::clone(settings));
-        let _ = tokio::time::timeout(ADOPTION / 2, stand_ins.begin()).await;
+        let _ = tokio::time::timeout(ADOPTION, stand_ins.begin()).await;
         tasks.spawn(stand_ins.run(stop.clone()));
     }
 }

@@ -23,7 +23,7 @@ use crate::world::{Predecessor, Readiness};
 const EVERY: Duration = Duration::from_secs(1);
 
 /// How long a first answer may take, when a daemon starts.
-const FIRST: Duration = Duration::from_millis(500);
+const FIRST: Duration = Duration::from_millis(1500);
 
 /// Between two counts of what one has still to finish.
 const BETWEEN_COUNTS: Duration = Duration::from_millis(20);

@@ -28,9 +28,15 @@ impl Drop for Foreign {
 }
 
 impl Foreign {
-    /// As the system before started one for that API.
+    /// As the system before started one for that API, which answers.
     fn before(image: &str, id: &str) -> Self {
-        Self(engine::start_predecessor(image, &format!("api-{id}"), &[("app", "api-builder"), ("api_id", id)]))
+        let started =
+            Self(engine::start_predecessor(image, &format!("api-{id}"), &[("app", "api-builder"), ("api_id", id)]));
+        let at = engine::published(&started.0);
+        while !Request::get("/").try_send(at).is_ok_and(|reply| reply.status == 200) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        started
     }
 
     fn is_running(&self) -> bool {

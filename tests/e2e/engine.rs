@@ -169,6 +169,16 @@ pub fn start_predecessor(image: &str, name: &str, labels: &[(&str, &str)]) -> St
     })
 }
 
+/// Where the port 8000 of a container is published.
+pub fn published(id: &str) -> std::net::SocketAddr {
+    let ports = inspect(id).unwrap().network_settings.unwrap().ports.unwrap();
+    // The engine may give a container one port on IPv4 and another on IPv6.
+    let mut bindings = ports["8000/tcp"].iter().flatten();
+    let binding = bindings.find(|binding| binding.host_ip.as_deref() == Some("0.0.0.0")).unwrap();
+    let port = binding.host_port.clone().unwrap();
+    std::net::SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
+}
+
 /// As `docker start`.
 pub fn start(id: &str) {
     block_on(async { client().start_container(id, None::<StartContainerOptions>).await.unwrap() });

@@ -1,7 +1,7 @@
 //! Predecessors as the engine lists them: by their label, and never one that a skep made.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, PortSummary, PortSummaryTypeEnum};
@@ -90,8 +90,12 @@ fn published(ports: &[PortSummary]) -> Option<SocketAddr> {
     let mut places: Vec<SocketAddr> = ours
         .filter_map(|port| {
             let ip: IpAddr = port.ip.as_deref().and_then(|ip| ip.parse().ok()).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            // On all addresses is on loopback too.
-            let ip = if ip.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { ip };
+            // On all addresses is on loopback too, of the same family: the other one may have another port.
+            let ip = match ip {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
+            };
             Some(SocketAddr::from((ip, port.public_port?)))
         })
         .collect();
@@ -110,8 +114,9 @@ mod tests {
     #[test]
     fn a_published_port_is_reached_where_it_is_published() {
         let at = |ports: &[PortSummary]| published(ports).map(|place| place.to_string());
-        let all = [port("::", 8000, Some(9234)), port("0.0.0.0", 8000, Some(9234))];
-        assert_eq!(at(&all).as_deref(), Some("127.0.0.1:9234"));
+        let all = [port("::", 8000, Some(9233)), port("0.0.0.0", 8000, Some(9234))];
+        assert_eq!(at(&all).as_deref(), Some("127.0.0.1:9234"), "9233 may be another's on IPv4");
+        assert_eq!(at(&all[..1]).as_deref(), Some("[::1]:9233"));
         assert_eq!(at(&[port("10.0.0.7", 8000, Some(9001))]).as_deref(), Some("10.0.0.7:9001"));
         assert_eq!(at(&[port("0.0.0.0", 8001, Some(9001)), port("", 8000, None)]), None);
     }
