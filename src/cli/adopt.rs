@@ -27,7 +27,7 @@ const STOP: Duration = Duration::from_secs(2 * 3600 + 120);
 /// Arguments of `skep adopt`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Containers of the system before carry the label app=api-builder, and api_id=<id>. skep never removes one, nor its\nimage; a stopped one is started again by `docker start`. With `adopt: true` in skep.yaml they answer callers until\nours do. docs/adopt.md has the whole way.\n\nExit codes:\n  0  listed; with --stop: whatever was to be stopped is\n  1  it could not be listed; with --stop: some were refused, and go on\n\nExamples:\n  skep adopt\n  skep adopt --stop --dry-run\n  skep adopt --stop thumbnails rooms\n  skep adopt --output json | jq -r '.containers[] | select(.ours != \"serving\") | .name'"
+    after_help = "Containers of the system before carry the label app=api-builder, and api_id=<id>. skep never\nremoves one, nor its image; `docker start` starts a stopped one again. With `adopt: true` in\nskep.yaml they answer callers until ours do. docs/adopt.md has the whole way.\n\nExit codes:\n  0  listed; with --stop: whatever was to be stopped is\n  1  it could not be listed; with --stop: some were refused, and go on\n\nExamples:\n  skep adopt\n  skep adopt --stop --dry-run\n  skep adopt --stop thumbnails rooms\n  skep adopt --output json | jq -r '.containers[] | select(.ours != \"serving\") | .name'"
 )]
 pub struct Args {
     /// Only of these APIs.
