@@ -50,6 +50,8 @@ pub struct Settings {
     pub admin_key: Option<String>,
     /// The longest time between two full looks at tree and world.
     pub look_every: Seconds,
+    /// Whether containers of the system before may answer callers while nothing of ours does.
+    pub adopt: bool,
     /// How many requests the keys of each plan may make.
     pub plans: BTreeMap<String, RateLimit>,
     /// Callers' keys that are declared by their hashes.
@@ -221,6 +223,7 @@ impl Settings {
             engine: EngineSettings { host: None, dial: Dial::Auto, ports: (20_000, 29_999) },
             admin_key: None,
             look_every: Seconds::new(30),
+            adopt: false,
             plans: BTreeMap::new(),
             keys: Vec::new(),
             jwt: JwtSettings::default(),

@@ -26,6 +26,8 @@ mod manners;
 mod moving;
 #[path = "gateway/requests.rs"]
 mod requests;
+#[path = "gateway/stand_ins.rs"]
+mod stand_ins;
 #[path = "gateway/times.rs"]
 mod times;
 #[path = "gateway/tokens.rs"]

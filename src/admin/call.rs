@@ -33,6 +33,8 @@ pub(super) enum Call {
     RotateKey(String),
     RevokeKey(String),
     Usage,
+    Adopt,
+    StopPredecessor(ApiId),
 }
 
 /// The methods that anything here knows.
@@ -67,6 +69,8 @@ impl Call {
             ("GET", ["admin", "logs", word]) => Self::Logs(id(word)?),
             ("GET", ["admin", "history", word]) => Self::History(id(word)?),
             ("GET", ["admin", "usage"]) => Self::Usage,
+            ("GET", ["admin", "adopt"]) => Self::Adopt,
+            ("POST", ["admin", "adopt", word, "stop"]) => Self::StopPredecessor(id(word)?),
             ("GET", ["admin", "holds"]) => Self::Holds,
             ("PUT", ["admin", "holds", word]) => Self::Hold(id(word)?),
             ("DELETE", ["admin", "holds", word]) => Self::Release(id(word)?),

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Empty};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -32,9 +33,15 @@ pub enum ClientError {
     /// The connection broke off.
     #[error("the connection to the daemon broke off")]
     Broken(#[from] hyper::Error),
+    /// Its answer broke off, or is longer than any that it gives.
+    #[error("the daemon's answer broke off")]
+    Cut,
     /// It answered with an error.
     #[error("the daemon answers {0}; is SKEP_ADMIN_KEY the key that it was started with?")]
     Refused(StatusCode),
+    /// It does not do what it was asked for, and says why.
+    #[error("{0}")]
+    Declined(String),
     /// It said something that this skep does not understand.
     #[error("the daemon says something that this skep does not understand: is it of another version?")]
     Garbled(#[from] serde_json::Error),
@@ -90,4 +97,42 @@ pub async fn apply(address: SocketAddr, key: &str, mut each: impl FnMut(ApplyLin
     }
     connection.abort();
     Ok(())
+}
+
+/// The most bytes of an answer that is not a stream.
+const MOST: usize = 16 * 1024 * 1024;
+
+/// Asks the daemon one thing, and waits for the whole answer, which is JSON.
+///
+/// # Errors
+/// [`ClientError::Declined`] where it says why not; else where it cannot be asked.
+pub async fn ask<T: DeserializeOwned>(
+    address: SocketAddr,
+    key: &str,
+    (method, path): (Method, &str),
+    patience: Duration,
+) -> Result<T, ClientError> {
+    let socket = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| ClientError::Silent(address))?;
+    let socket = socket.map_err(|source| ClientError::Unreachable { address, source })?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+    let connection = tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", address.to_string())
+        .header("authorization", format!("Bearer {key}"))
+        .body(Empty::<bytes::Bytes>::new());
+    let Ok(request) = request else { return Err(ClientError::Refused(StatusCode::BAD_REQUEST)) };
+    let answer = timeout(patience, sender.send_request(request)).await.map_err(|_| ClientError::Silent(address))??;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), MOST).collect().await.map_err(|_| ClientError::Cut)?.to_bytes();
+    connection.abort();
+    if status.is_success() {
+        return Ok(serde_json::from_slice(&body)?);
+    }
+    let said: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    match said["error"].as_str() {
+        Some(why) if status != StatusCode::UNAUTHORIZED => Err(ClientError::Declined(why.to_owned())),
+        _ => Err(ClientError::Refused(status)),
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
 
+mod adopt;
 mod body;
 mod call;
 pub mod client;

@@ -22,7 +22,7 @@ use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
 use super::streams::{self, Query};
-use super::{deployments, keys, openapi, usage};
+use super::{adopt, deployments, keys, openapi, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
@@ -153,6 +153,8 @@ impl Surface {
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
             Call::Usage => usage::answer(&*self.records, &query).await?,
+            Call::Adopt => adopt::list(&*self.working()?).await?,
+            Call::StopPredecessor(id) => adopt::stop(&self.leading()?.0, &id).await?,
             Call::Holds => holds::list(&*self.working()?).await?,
             Call::Hold(id) => holds::put(&self.leading()?.0, &id, Wish::read(body).await?).await?,
             Call::Release(id) => holds::release(&self.leading()?.0, &id).await?,

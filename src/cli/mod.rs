@@ -1,5 +1,6 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
+pub mod adopt;
 pub mod apply;
 pub mod check;
 pub mod completions;
@@ -69,6 +70,8 @@ pub enum Command {
     Keys(keys::Args),
     /// Show what callers have asked: how often, with what outcome, how much, how long it took
     Usage(usage::Args),
+    /// Take over from the containers of the system that skep replaces
+    Adopt(adopt::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -106,6 +109,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => context::block_on(rollback::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
         Command::Usage(args) => context::block_on(usage::run(&args, root)),
+        Command::Adopt(args) => context::block_on(adopt::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }

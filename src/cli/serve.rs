@@ -25,6 +25,7 @@ use crate::gateway::{Catalog, Keys, RouteState, Routes};
 use crate::installation::{Holder, InstallationError, Lock};
 use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
+use crate::reconcile::stand_in::StandIns;
 use crate::reconcile::{Controller, World};
 use crate::records::sqlite::Sqlite;
 use crate::records::{KeyScope, NewKey, Records};
@@ -130,6 +131,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let _reporter = telling.tell_of(&world, &mut tasks, &stop);
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
+    find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
     serve_what_served(&controller, &open).await?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
@@ -282,6 +284,20 @@ async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
     let made = NewKey::generate(WELCOME_KEY, KeyScope::All, now);
     records.add_key(&made.key).await?;
     Ok(made.secret)
+}
+
+/// Finds who answers for APIs that nothing of ours serves yet, where the settings say that somebody may.
+async fn find_stand_ins(
+    controller: &Arc<Controller>,
+    settings: &Arc<Settings>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
+    if settings.adopt {
+        let mut stand_ins = StandIns::new(Arc::clone(controller), Arc::clone(settings));
+        let _ = tokio::time::timeout(ADOPTION, stand_ins.begin()).await;
+        tasks.spawn(stand_ins.run(stop.clone()));
+    }
 }
 
 /// Routes what served before. A base image that somebody threw away takes minutes to be made again, and callers do not wait.

@@ -15,8 +15,8 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::tree::{ApiId, Digest, Files, Requirements, Revision, spec::RunSpec};
-use crate::world::Instance;
 use crate::world::instance::{ContainerId, InstanceName};
+use crate::world::{Instance, Predecessor};
 
 /// What the reconciler needs of a container engine.
 #[async_trait]
@@ -122,6 +122,19 @@ pub trait Engine: Send + Sync + 'static {
         tail: usize,
         follow: bool,
     ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError>;
+
+    /// The containers of the system that skep takes over from, running or not, in order of name. None of them is ours.
+    ///
+    /// # Errors
+    /// Where the engine cannot be asked; never a short list instead.
+    async fn predecessors(&self) -> Result<Vec<Predecessor>, EngineError>;
+
+    /// Asks one of them to end, and kills it after `grace`. It stays as it is, and stopped. One that does not run, or is
+    /// gone, is a success.
+    ///
+    /// # Errors
+    /// Where the engine cannot, or the container is none of them.
+    async fn stop_predecessor(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError>;
 
     /// Hints that something happened to one of our containers. Never ends; may miss things, may repeat them.
     fn events(&self) -> BoxStream<'static, Hint>;

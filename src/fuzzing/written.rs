@@ -14,7 +14,7 @@ pub(super) fn manifest(spec: &Spec) -> String {
 /// A `skep.yaml` that says all that the settings do, but for what belongs to the host. All fields are named, so that a
 /// new one cannot be forgotten.
 pub(super) fn settings(settings: &Settings) -> String {
-    let Settings { build, policy, engine, look_every, defaults, plans, keys, jwt, .. } = settings;
+    let Settings { build, policy, engine, look_every, adopt, defaults, plans, keys, jwt, .. } = settings;
     let BuildSettings { base_image, ca_bundle, index_url, concurrency, timeout, memory, cpu } = build;
     let Policy {
         max_deletes,
@@ -55,6 +55,7 @@ pub(super) fn settings(settings: &Settings) -> String {
          keep: {{ revisions: {keep_revisions}, events: {keep_events}, usage: {keep_usage} }} }}\n\
          engine: {{ dial: {dial}, ports: {{ first: {first}, last: {last} }} }}\n\
          look_every: {look_every}\n\
+         adopt: {adopt}\n\
          auth: {{ jwt: {{ {jwt} }} }}\n\
          plans: {{ {plans} }}\n\
          keys: [{keys}]\n",

@@ -29,29 +29,33 @@ pub(super) async fn admit(
     let mut looks = 0;
     while looks < LOOKS {
         let limit = u64::from(route.settings.max_in_flight);
-        match &route.state {
+        let stand_in;
+        let upstreams = match &route.state {
             RouteState::Suspended => return Err(Some(Refusal::Suspended(route.settings.maintenance.clone()))),
-            RouteState::Unavailable { reason } => return Err(Some(Refusal::Unavailable(reason.clone()))),
-            RouteState::Serving { upstreams, .. } => {
-                let upstream = choose(upstreams, not).ok_or(None)?;
-                // Those who stand in line come first.
-                let entry = if upstream.line.waiting() == 0 { Upstream::enter(upstream, limit) } else { Entry::Full };
-                match entry {
-                    Entry::In(in_flight) => return Ok(in_flight),
-                    Entry::Sealed => looks += 1,
-                    Entry::Full => {
-                        let shortest = least_loaded(upstreams, not).ok_or(None)?;
-                        let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
-                        if let Some(in_flight) = wait(routes, &route, shortest, until).await? {
-                            return Ok(in_flight);
-                        }
-                        looks += 1;
-                    }
+            RouteState::Unavailable { reason } => {
+                let found = routes.stand_in(route.id.as_str());
+                stand_in = [found.ok_or_else(|| Some(Refusal::Unavailable(reason.clone())))?];
+                &stand_in[..]
+            }
+            RouteState::Serving { upstreams, .. } => upstreams,
+        };
+        let upstream = choose(upstreams, not).ok_or(None)?;
+        // Those who stand in line come first.
+        let entry = if upstream.line.waiting() == 0 { Upstream::enter(upstream, limit) } else { Entry::Full };
+        match entry {
+            Entry::In(in_flight) => return Ok(in_flight),
+            Entry::Sealed => looks += 1,
+            Entry::Full => {
+                let shortest = least_loaded(upstreams, not).ok_or(None)?;
+                let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
+                if let Some(in_flight) = wait(routes, &route, shortest, until).await? {
+                    return Ok(in_flight);
                 }
+                looks += 1;
             }
         }
         // Where it was removed: to one who could just call it, that is a moment like any other when nothing is there.
-        route = routes.get(first.id.as_str()).ok_or_else(|| Some(gone()))?;
+        route = routes.for_caller(first.id.as_str()).ok_or_else(|| Some(gone()))?;
     }
     Err(Some(gone()))
 }
@@ -89,7 +93,7 @@ async fn wait(
             }
         }
         // After the wish to be told: whoever moves the route tells those who wait afterwards.
-        let is_current = routes.get(route.id.as_str()).is_some_and(|now| Arc::ptr_eq(&now, route));
+        let is_current = routes.for_caller(route.id.as_str()).is_some_and(|now| Arc::ptr_eq(&now, route));
         if !is_current || upstream.is_sealed() {
             return Ok(None);
         }

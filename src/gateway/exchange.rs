@@ -174,7 +174,7 @@ impl<'a> Exchange<'a> {
         if let Some(access) = &mut self.access {
             access.upload(upload.progress());
         }
-        let route = gateway.routes.get(id);
+        let route = gateway.routes.for_caller(id);
         if let Some(route) = &route
             && let Some(response) = self.receive(route, &parts, upload.progress().state() != State::Ended)?
         {

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use super::networks;
+use super::stand_in::StandIn;
 use super::upstream::Upstream;
 use crate::tree::spec::{RateLimit, RouteSettings};
 use crate::tree::{ApiId, Auth, Digest, Revision};
@@ -64,6 +65,8 @@ pub struct Routes {
     hosts: ArcSwap<HashMap<String, ApiId>>,
     /// Held while those are made anew.
     naming: Mutex<()>,
+    /// Who answers where a route leads nowhere.
+    pub(super) stand_ins: ArcSwap<HashMap<ApiId, StandIn>>,
     /// Every upstream that was ever in a route and is still held by a route, a request or the reconciler.
     upstreams: Mutex<HashMap<ContainerId, Weak<Upstream>>>,
 }
@@ -75,6 +78,7 @@ impl Default for Routes {
             hasher: RandomState::new(),
             hosts: ArcSwap::default(),
             naming: Mutex::default(),
+            stand_ins: ArcSwap::default(),
             upstreams: Mutex::default(),
         }
     }
@@ -115,11 +119,13 @@ impl Routes {
         if hosts(before.get(id)) != hosts(route.as_ref()) {
             self.name_hosts();
         }
+        // Who waits for a place at one of those before looks where the route leads now.
         if let Some(Route { state: RouteState::Serving { upstreams, .. }, .. }) = before.get(id).map(Arc::as_ref) {
-            // Who waits for a place at one of them looks where the route leads now.
             for upstream in upstreams {
                 upstream.line.dissolve();
             }
+        } else if let Some(upstream) = self.stand_in(id.as_str()) {
+            upstream.line.dissolve();
         }
     }
 
@@ -148,10 +154,12 @@ impl Routes {
     }
 
     /// Finds out anew whose each host is: of several that claim it, the first by id has it.
-    fn name_hosts(&self) {
+    pub(super) fn name_hosts(&self) {
         let _one_at_a_time = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        let table = self.table();
-        let mut routes: Vec<_> = table.values().filter(|route| !route.settings.hosts.is_empty()).collect();
+        let (table, stand_ins) = (self.table(), self.stand_ins.load());
+        let others = stand_ins.values().map(|stand_in| &stand_in.route).filter(|route| !table.contains_key(&route.id));
+        let mut routes: Vec<_> =
+            table.values().chain(others).filter(|route| !route.settings.hosts.is_empty()).collect();
         routes.sort_by(|one, other| other.id.cmp(&one.id));
         let claims = routes
             .into_iter()

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod prober;
 pub mod readings;
 pub mod routing;
+pub mod stand_in;
 pub mod status;
 pub mod step;
 pub mod turn;

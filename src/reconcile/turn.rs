@@ -17,6 +17,7 @@ use super::following::follow;
 use super::found;
 use super::leadership::Role;
 use super::readings::Readings;
+use super::stand_in::Kept;
 use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
@@ -62,6 +63,8 @@ pub struct World {
     pub(super) waiting: Mutex<HashMap<ContainerId, Duration>>,
     /// The containers that this daemon, as a follower, has let go of.
     pub(super) let_go: Mutex<HashSet<ContainerId>>,
+    /// What is kept of containers of the system before.
+    pub(super) stand_ins: Mutex<Kept>,
     /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
     pub min_free_disk: AtomicU64,
     /// Which daemon this is.
@@ -190,6 +193,7 @@ impl World {
             known: Mutex::default(),
             waiting: Mutex::default(),
             let_go: Mutex::default(),
+            stand_ins: Mutex::default(),
             daemon: uuid::Uuid::now_v7().to_string(),
             metrics: OnceLock::new(),
             traces: OnceLock::new(),

@@ -1,5 +1,6 @@
 //! Reports: plans, diagnostics and statuses as text and as JSON. Takes values, gives text.
 
+pub mod adopt;
 pub mod diagnostics;
 pub mod doctor;
 pub mod plan;

@@ -34,6 +34,10 @@ pub struct SettingsFile {
     pub look_every: Option<At<Seconds>>,
     /// Where records are kept.
     pub records: Option<RecordsFile>,
+    /// Whether an API that nothing of ours serves yet is answered by its container of the system before (label
+    /// `app=api-builder`), where one runs and answers. Holds from the next start; see adopt.md.
+    #[schemars(extend("default" = false))]
+    pub adopt: Option<bool>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -213,6 +217,7 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
         }
     }
     settler.within(file.look_every.as_ref(), Seconds::new(1)..=Seconds::new(3600), &mut settings.look_every);
+    settings.adopt = file.adopt.unwrap_or(settings.adopt);
     if let Some(AuthFile { jwt: Some(file) }) = &file.auth {
         jwt::lay_over(&mut settler, file, settings);
     }

@@ -114,6 +114,76 @@ pub fn start_foreign(image: &str, labels: &[(&str, &str)]) -> String {
     })
 }
 
+/// What a container of the system before runs in these tests: it answers `old`, on `/slow` after a second, and ends when it
+/// is asked to with what it has begun.
+const PREDECESSOR: &str = r#"
+import http.server, os, signal, threading, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version, timeout = "HTTP/1.1", 5
+    def do_GET(self):
+        if self.path.endswith("/slow"):
+            time.sleep(1)
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"old")
+    def log_message(self, *_):
+        pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+server = Server(("0.0.0.0", 8000), Handler)
+signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
+server.serve_forever()
+time.sleep(1.5)
+os._exit(0)
+"#;
+
+/// Starts a container as the system before skep did: port 8000 published, restarted unless stopped. Gives its id.
+pub fn start_predecessor(image: &str, name: &str, labels: &[(&str, &str)]) -> String {
+    let binding = bollard::models::PortBinding { host_ip: None, host_port: Some(String::new()) };
+    let policy = bollard::models::RestartPolicy {
+        name: Some(bollard::models::RestartPolicyNameEnum::UNLESS_STOPPED),
+        maximum_retry_count: None,
+    };
+    let body = ContainerCreateBody {
+        image: Some(image.to_owned()),
+        entrypoint: Some(vec!["python3".to_owned()]),
+        cmd: Some(vec!["-c".to_owned(), PREDECESSOR.to_owned()]),
+        labels: Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        exposed_ports: Some(vec!["8000/tcp".to_owned()]),
+        host_config: Some(bollard::models::HostConfig {
+            memory: Some(512 << 20),
+            restart_policy: Some(policy),
+            port_bindings: Some([("8000/tcp".to_owned(), Some(vec![binding]))].into()),
+            ..Default::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    block_on(async {
+        let client = client();
+        let options =
+            bollard::query_parameters::CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
+        let id = client.create_container(Some(options), body).await.unwrap().id;
+        client.start_container(&id, None::<StartContainerOptions>).await.unwrap();
+        id
+    })
+}
+
+/// Where the port 8000 of a container is published.
+pub fn published(id: &str) -> std::net::SocketAddr {
+    let ports = inspect(id).unwrap().network_settings.unwrap().ports.unwrap();
+    // The engine may give a container one port on IPv4 and another on IPv6.
+    let mut bindings = ports["8000/tcp"].iter().flatten();
+    let binding = bindings.find(|binding| binding.host_ip.as_deref() == Some("0.0.0.0")).unwrap();
+    let port = binding.host_port.clone().unwrap();
+    std::net::SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()))
+}
+
+/// As `docker start`.
+pub fn start(id: &str) {
+    block_on(async { client().start_container(id, None::<StartContainerOptions>).await.unwrap() });
+}
+
 /// As `docker pause`.
 pub fn pause(id: &str) {
     block_on(async { client().pause_container(id).await.unwrap() });

@@ -15,6 +15,7 @@ mod websocket;
 mod world;
 
 mod admin;
+mod adopt;
 mod applying;
 mod commands;
 mod daemons;

@@ -14,7 +14,7 @@ use skep::reconcile::Readings;
 use skep::reconcile::turn::Clock;
 use skep::tree::{ApiId, Digest, Health};
 use skep::world::instance::{ContainerId, InstanceName};
-use skep::world::{Answer, Instance, Readiness, Run};
+use skep::world::{Answer, Instance, Predecessor, Readiness, Run};
 
 use super::faults::{Faults, SimClock};
 use super::records::Tables;
@@ -369,6 +369,14 @@ impl Engine for SimEngine {
         _: bool,
     ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {
         self.call(|_| stream::empty().boxed()).await
+    }
+
+    async fn predecessors(&self) -> Result<Vec<Predecessor>, EngineError> {
+        self.call(|_| Vec::new()).await
+    }
+
+    async fn stop_predecessor(&self, _: &ContainerId, _: Duration) -> Result<(), EngineError> {
+        unreachable!("nobody says so")
     }
 
     fn events(&self) -> BoxStream<'static, Hint> {

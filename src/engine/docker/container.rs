@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, EndpointIpamConfig, EndpointSettings, HealthConfig,
     NetworkingConfig, PortBinding,
 };
 use bollard::query_parameters::{
@@ -185,22 +185,30 @@ impl Docker {
         // By its own id from here on: a name may change hands.
         let id = found.id.as_deref().unwrap_or(id);
         let state = found.state.unwrap_or_default();
-        if state.running == Some(true) && !grace.is_zero() {
-            if state.paused == Some(true) {
-                // A frozen process cannot hear the signal.
-                let thaw = |client: bollard::Docker| async move { client.unpause_container(id).await };
-                let _ = self.call("unpause a container", QUICK, thaw).await;
-            }
-            let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
-            let options = StopContainerOptions { t: Some(seconds), signal: None };
-            let stop = |client: bollard::Docker| async move { client.stop_container(id, Some(options)).await };
-            match self.call("stop a container", grace + WORK, stop).await {
+        if !grace.is_zero() {
+            match self.end(id, &state, grace).await {
                 Err(fault) if fault.status().is_none() => return Err(fault.into()),
                 // Whatever it says, removing by force is next, and says it better.
                 _ => {}
             }
         }
         self.force_remove(id).await
+    }
+
+    /// Asks a container that runs to end, and kills it after `grace`.
+    pub(super) async fn end(&self, id: &str, state: &ContainerState, grace: Duration) -> Result<(), Fault> {
+        if state.running != Some(true) {
+            return Ok(());
+        }
+        if state.paused == Some(true) {
+            // A frozen process cannot hear the signal.
+            let thaw = |client: bollard::Docker| async move { client.unpause_container(id).await };
+            let _ = self.call("unpause a container", QUICK, thaw).await;
+        }
+        let seconds = i32::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i32::MAX);
+        let options = StopContainerOptions { t: Some(seconds), signal: None };
+        let stop = |client: bollard::Docker| async move { client.stop_container(id, Some(options)).await };
+        self.call("stop a container", grace + WORK, stop).await
     }
 
     /// Removes a container, running or not, and waits until its name is free.

@@ -35,6 +35,7 @@ mod load;
 mod logs;
 mod network;
 pub mod ports;
+mod predecessors;
 mod repair;
 mod runtime;
 mod seccomp;
@@ -55,8 +56,8 @@ use tokio::sync::Semaphore;
 use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start, Usage};
 use crate::settings::{BuildSettings, EngineSettings, Settings};
 use crate::tree::ApiId;
-use crate::world::Instance;
 use crate::world::instance::{ContainerId, InstanceName};
+use crate::world::{Instance, Predecessor};
 
 /// Where the engine listens unless told otherwise.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
@@ -261,6 +262,14 @@ impl Engine for Docker {
         follow: bool,
     ) -> Result<BoxStream<'static, Result<LogLine, EngineError>>, EngineError> {
         self.read_logs(container, tail, follow).await
+    }
+
+    async fn predecessors(&self) -> Result<Vec<Predecessor>, EngineError> {
+        self.list_predecessors().await
+    }
+
+    async fn stop_predecessor(&self, container: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        self.end_predecessor(container, grace).await
     }
 
     fn events(&self) -> BoxStream<'static, Hint> {
