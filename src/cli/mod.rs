@@ -13,6 +13,7 @@ pub mod keys;
 mod listen;
 mod log;
 pub mod logs;
+mod mirror;
 pub mod plan;
 pub mod rollback;
 pub mod schema;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::{Context, Parts};
 use super::listen::{Listeners, gateway_of};
 use super::log::{self, LogFormat};
+use super::mirror;
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::callers::Callers;
@@ -150,6 +151,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         begun: Arc::clone(&begun),
     };
     tasks.spawn(terms.run(lock, stop.clone()));
+    tasks.spawn(mirror::keep(Arc::clone(&records), settings.records.clone(), Arc::clone(&world), stop.clone()));
 
     let ids = if leads {
         tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }

@@ -171,11 +171,26 @@ pub trait Records: Send + Sync + 'static {
     /// a key was made, a row edited. What this handle itself writes does not change it. Cheap enough to ask each second.
     async fn version(&self) -> Result<u64, RecordsError>;
 
+    /// Keeps a table of the system before as it kept it, where it lies in the same database; how many of its rows changed.
+    async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {
+        let cause = format!("{} lies in a Postgres, and the records do not; set SKEP_DB_URL", mirror.table);
+        Err(RecordsError::Failed { action: "keep the table of the system before", cause })
+    }
+
     /// Returns when it is worth asking for [`Records::version`] again: where the database says so, or after a while. A
     /// hint, as all signals are.
     async fn changed(&self) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// A table of the system before that is kept as that system kept it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Schema and table, both plain names: `public.apis`.
+    pub table: String,
+    /// Where callers reach the gateway, for `endpoint_url`; that column stays as it is where nothing is said.
+    pub url: Option<String>,
 }
 
 /// Something that happened, to be written down.

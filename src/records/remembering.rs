@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
+use super::{Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::reconcile::status::Status;
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
@@ -214,6 +214,10 @@ impl Records for Remembering {
 
     fn fence(&self, epoch: Option<u64>) {
         self.records.fence(epoch);
+    }
+
+    async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {
+        self.records.mirror(mirror).await
     }
 
     async fn changed(&self) {

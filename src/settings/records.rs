@@ -11,8 +11,8 @@ use crate::tree::diagnostic::code;
 use crate::tree::settle::Settler;
 use crate::tree::yaml::At;
 
-/// The longest name of a schema (PostgreSQL's `NAMEDATALEN` less one).
-const MAX_SCHEMA: usize = 63;
+/// The longest name of a schema or table (PostgreSQL's `NAMEDATALEN` less one).
+const MAX_NAME: usize = 63;
 
 /// Where records are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub struct RecordsSettings {
     pub ca: Option<PathBuf>,
     /// What a daemon does that starts while the database is out of reach.
     pub offline: Offline,
+    /// A table of the system before that is kept as that system kept it: schema and table.
+    pub mirror: Option<String>,
+    /// Where callers reach the gateway, for that table.
+    pub mirror_url: Option<String>,
 }
 
 /// The address of a database, which holds a password; its `Debug` leaves it out.
@@ -52,7 +56,15 @@ pub enum Offline {
 
 impl Default for RecordsSettings {
     fn default() -> Self {
-        Self { url: None, schema: "skep".to_owned(), connections: 5, ca: None, offline: Offline::Refuse }
+        Self {
+            url: None,
+            schema: "skep".to_owned(),
+            connections: 5,
+            ca: None,
+            offline: Offline::Refuse,
+            mirror: None,
+            mirror_url: None,
+        }
     }
 }
 
@@ -76,6 +88,13 @@ pub struct RecordsFile {
     /// file in the state folder, and change nothing until the database is back.
     #[schemars(extend("default" = "refuse"))]
     pub offline: Option<Offline>,
+    /// A table of the system before, in the same database, whose `status`, `endpoint_url` and `usage_count` are kept true
+    /// for a dashboard that reads it: schema and table. Holds from the next start.
+    #[schemars(regex(pattern = r"^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$"), length(min = 3, max = 127))]
+    pub mirror: Option<At<String>>,
+    /// Where callers reach the gateway, for the `endpoint_url` of that table, which stays as it is where nothing is said.
+    #[schemars(length(min = 1, max = 2000), regex(pattern = "^https?://"))]
+    pub mirror_url: Option<At<String>>,
 }
 
 /// Lays a file over settings.
@@ -83,11 +102,8 @@ pub(super) fn lay_over(settler: &mut Settler<'_, '_>, file: &RecordsFile, settin
     let root = settings.root.clone();
     let records = &mut settings.records;
     if let Some(schema) = &file.schema {
-        let is_plain = schema.value.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-            && schema.value.starts_with(|c: char| !c.is_ascii_digit())
-            && schema.value.len() <= MAX_SCHEMA;
         // Names that begin with `pg_` are the database's own; `public` is everybody's.
-        if !is_plain || schema.value.starts_with("pg_") {
+        if !is_plain(&schema.value) || schema.value.starts_with("pg_") {
             let hint = "write lower-case letters, digits and _, as in skep_two";
             settler.error(code::BAD_VALUE, schema, "this is no name of a schema", hint);
         } else if matches!(schema.value.as_str(), "public" | "auth" | "storage" | "information_schema") {
@@ -106,6 +122,32 @@ pub(super) fn lay_over(settler: &mut Settler<'_, '_>, file: &RecordsFile, settin
         }
     }
     records.offline = file.offline.unwrap_or(records.offline);
+    if let Some(mirror) = &file.mirror {
+        match mirror.value.split_once('.') {
+            Some((schema, table)) if is_plain(schema) && is_plain(table) => records.mirror = Some(mirror.value.clone()),
+            _ => settler.error(
+                code::BAD_VALUE,
+                mirror,
+                "this is no name of a schema and a table",
+                "write both, in lower-case letters, digits and _, as in public.apis",
+            ),
+        }
+    }
+    if let Some(url) = &file.mirror_url {
+        let is_url = url.value.parse::<http::Uri>().is_ok_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+        if is_url && url.value.len() <= 2000 {
+            records.mirror_url = Some(url.value.clone());
+        } else {
+            settler.error(code::BAD_VALUE, url, "this is no address", "write it as in https://apis.example.com");
+        }
+    }
+}
+
+/// Whether a name needs no quotes in SQL.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+        && name.starts_with(|c: char| !c.is_ascii_digit())
+        && name.len() <= MAX_NAME
 }
 
 /// Whether an address of a database is of a kind that skep speaks to.

@@ -10,6 +10,7 @@ pub mod examine;
 mod keys;
 mod lease;
 mod migrations;
+mod mirror;
 mod nul;
 mod people;
 mod prune;
@@ -30,7 +31,7 @@ use jiff::Timestamp;
 pub use self::address::{Address, Trust};
 use self::signal::Signal;
 use self::worker::{Access, Worker};
-use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
+use super::{Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
@@ -296,6 +297,12 @@ impl Records for Postgres {
 
     async fn version(&self) -> Result<u64, RecordsError> {
         job!(self, Read, "look for changes", [writer = self.worker.writer().to_owned()], |t| prune::version(t, &writer))
+    }
+
+    async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {
+        job!(self, Write, "keep the table of the system before", [mirror = mirror.clone()], |t| mirror::write(
+            t, &mirror
+        ))
     }
 
     async fn changed(&self) {

@@ -40,6 +40,9 @@ pub async fn add(t: &Tx<'_>, batch: &UsageBatch) -> Result<(), Trouble> {
         ON CONFLICT (daemon) DO UPDATE SET number = excluded.number, at = excluded.at WHERE b.number < excluded.number";
     const NAMES: &str = "INSERT INTO usage_keys AS k (id, name) SELECT * FROM unnest($1::text[], $2::text[]) ORDER BY 1
         ON CONFLICT (id) DO UPDATE SET name = excluded.name WHERE k.name <> excluded.name";
+    const TOTALS: &str = "INSERT INTO usage_totals AS u (api, requests)
+        SELECT * FROM unnest($1::text[], $2::bigint[]) ORDER BY 1
+        ON CONFLICT (api) DO UPDATE SET requests = u.requests + excluded.requests";
     let (daemon, now) = (&*batch.daemon, Timestamp::now().as_second());
     let mark = [(&daemon as _, Type::TEXT), (&whole(batch.number) as _, Type::INT8), (&now as _, Type::INT8)];
     if t.execute(MARK, &mark).await? == 0 {
@@ -48,6 +51,14 @@ pub async fn add(t: &Tx<'_>, batch: &UsageBatch) -> Result<(), Trouble> {
     for part in batch.entries.chunks(AT_ONCE) {
         add_part(t, part).await?;
     }
+    let mut totals: BTreeMap<&str, i64> = BTreeMap::new();
+    for (what, tally) in batch.entries.iter() {
+        if let Some(api) = &what.api {
+            *totals.entry(api.as_str()).or_default() += whole(tally.requests);
+        }
+    }
+    let (apis, totals): (Vec<&str>, Vec<i64>) = totals.into_iter().unzip();
+    t.execute(TOTALS, &[(&apis, Type::TEXT_ARRAY), (&totals, Type::INT8_ARRAY)]).await?;
     let names: BTreeMap<&str, &str> = (batch.entries.iter())
         .filter_map(|(what, _)| match &what.by {
             UsedBy::Key(key) => Some((key.id.as_str(), key.name.as_str())),
