@@ -1,0 +1,441 @@
+//! The old system's tables, as far as they are there: APIs, users and callers' keys, read as of one moment and never
+//! written.
+//!
+//! Of a caller's key nothing but its hash leaves this module.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use tokio_postgres::config::Host;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Config, Row};
+
+use super::{KeyHash, RecordsError};
+
+/// For a connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+
+/// The longest key that the gateway looks at, in bytes.
+const LONGEST_KEY: usize = 512;
+
+/// A key of fewer characters can be guessed.
+const SHORT_KEY: usize = 32;
+
+/// A row of `public.apis`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OldApi {
+    /// Its id, as text; a UUID, if all is well.
+    pub id: String,
+    /// The user whose it is.
+    pub user: Option<String>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// What it does.
+    pub description: Option<String>,
+    /// `active`, `paused` or `failed`.
+    pub status: Option<String>,
+    /// The key that opens it.
+    pub key: Option<OldKey>,
+    /// Its source.
+    pub code: OldText,
+    /// Lines for pip.
+    pub requirements: OldText,
+}
+
+/// A text that may be longer than anybody wants to have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum OldText {
+    /// There is none.
+    #[default]
+    None,
+    /// All of it.
+    Whole(String),
+    /// It was not read, since it has so many bytes.
+    TooLong(u64),
+}
+
+/// A caller's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OldKey {
+    /// One that a caller can show.
+    Plain {
+        /// The SHA-256 of all of it.
+        hash: KeyHash,
+        /// It is so short that it can be guessed.
+        is_short: bool,
+    },
+    /// None that anybody could show; a sentence that says why.
+    Unusable(&'static str),
+}
+
+/// A row of `public.users`, as far as limits go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OldUser {
+    /// `free`, `pro` or `enterprise`.
+    pub plan: Option<String>,
+    /// Requests per hour.
+    pub limit: Option<i64>,
+}
+
+/// A row of `public.consumer_api_keys`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldConsumerKey {
+    /// Its id, or its number in the order of the table.
+    pub id: String,
+    /// The API that it opens.
+    pub api: Option<String>,
+    /// The user that it counts for.
+    pub user: Option<String>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// The key; `None` where the row has none, or only a hash of an unknown kind.
+    pub key: Option<OldKey>,
+    /// Whether the row says that it is in force.
+    pub is_active: bool,
+    /// From when on it opens nothing.
+    pub expires: Option<OldTime>,
+}
+
+/// A moment, or what stands there instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OldTime {
+    /// A moment.
+    At(Timestamp),
+    /// Something that is none.
+    Unknown,
+}
+
+/// The tables of an old system, within one transaction that only reads.
+#[derive(Debug)]
+pub struct OldSystem<'a> {
+    client: &'a Client,
+    columns: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Connects to the database of an old system, and says where that is, without secrets.
+///
+/// # Errors
+/// [`RecordsError::Open`], which names no secret of the address.
+pub async fn connect(address: &str) -> Result<(Client, String), RecordsError> {
+    let open = |place: &str, cause: String| RecordsError::Open { place: place.to_owned(), cause };
+    let Ok(mut config) = address.parse::<Config>() else {
+        let cause =
+            "write it as in postgres://user:password@host:5432/postgres; a password's special characters as %40";
+        return Err(open("the address of the old system's database", cause.to_owned()));
+    };
+    config.connect_timeout(CONNECT_WITHIN).application_name("skep import");
+    let place = place(&config);
+    let connecting = tokio::time::timeout(CONNECT_WITHIN, config.connect(tokio_postgres::NoTls));
+    let (client, connection) = connecting
+        .await
+        .map_err(|_| open(&place, format!("no answer within {CONNECT_WITHIN:?}")))?
+        .map_err(|error| open(&place, said(&error)))?;
+    // Ends with the client; what goes wrong with it, the client's calls say.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok((client, place))
+}
+
+impl<'a> OldSystem<'a> {
+    /// Begins to read: all that follows is as of this moment. Ends where the client does, or with [`OldSystem::end`].
+    ///
+    /// # Errors
+    /// Where the database refuses, or has no `public.apis` with ids that this role may read, or hides rows of it.
+    pub async fn begin(client: &'a Client) -> Result<Self, RecordsError> {
+        const COLUMNS: &str = "SELECT table_name::text, column_name::text, data_type::text
+            FROM information_schema.columns WHERE table_schema = 'public'
+            AND table_name IN ('apis', 'users', 'consumer_api_keys')";
+        const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '10s'";
+        client.batch_execute(BEGIN).await.map_err(|error| failed(&error))?;
+        let mut columns: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for row in client.query_typed(COLUMNS, &[]).await.map_err(|error| failed(&error))? {
+            let [table, column, kind] = [text(&row, 0)?, text(&row, 1)?, text(&row, 2)?].map(Option::unwrap_or_default);
+            columns.entry(table).or_default().insert(column, kind);
+        }
+        let system = Self { client, columns };
+        if system.has("apis", &["id"]).is_none() {
+            let cause = "there is no table public.apis with a column `id` that this role may read; name the old \
+                         system's database and a role that has SELECT on it";
+            return Err(RecordsError::Failed { action: ACTION, cause: cause.to_owned() });
+        }
+        Ok(system)
+    }
+
+    /// The tables of which row level security hides rows from this role: what is read of them may be too little.
+    ///
+    /// # Errors
+    /// Where the database refuses.
+    pub async fn hidden(&self) -> Result<Vec<String>, RecordsError> {
+        let mut hidden = Vec::new();
+        for table in self.columns.keys() {
+            let sql = format!("SELECT row_security_active('public.{table}')::text");
+            let rows = self.client.query_typed(&sql, &[]).await.map_err(|error| failed(&error))?;
+            if rows.first().map(|row| text(row, 0)).transpose()?.flatten().as_deref() == Some("true") {
+                hidden.push(table.clone());
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// What the tables lack that is read where it is there, as `public.users` or `public.apis.description`.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        let wanted: [(&str, &[&str]); 3] = [
+            ("apis", &["user_id", "name", "description", "api_key", "status", "code_snapshot", "requirements"]),
+            ("users", &["id", "plan", "custom_rate_limit"]),
+            ("consumer_api_keys", &[]),
+        ];
+        let mut missing = Vec::new();
+        for (table, columns) in wanted {
+            match self.columns.get(table) {
+                None => missing.push(format!("public.{table}")),
+                Some(there) => missing.extend(
+                    columns
+                        .iter()
+                        .filter(|name| !there.contains_key(**name))
+                        .map(|name| format!("public.{table}.{name}")),
+                ),
+            }
+        }
+        missing
+    }
+
+    /// The APIs in order of id, one after the other. Texts of more than `longest` bytes stay where they are.
+    ///
+    /// # Errors
+    /// Where the database refuses.
+    pub async fn apis(
+        &self,
+        longest: u64,
+    ) -> Result<impl Stream<Item = Result<OldApi, RecordsError>> + use<>, RecordsError> {
+        let column = |names| self.text_of("apis", names);
+        let (code, requirements) = (column(&["code_snapshot"]), column(&["requirements"]));
+        let sql = format!(
+            "SELECT id::text, {user}, {name}, {description}, {status}, {key}, octet_length({code})::bigint,
+                CASE WHEN octet_length({code}) <= $1 THEN {code} END, octet_length({requirements})::bigint,
+                CASE WHEN octet_length({requirements}) <= $1 THEN {requirements} END
+                FROM public.apis WHERE id IS NOT NULL ORDER BY id::text COLLATE \"C\"",
+            user = column(&["user_id"]),
+            name = column(&["name"]),
+            description = column(&["description"]),
+            status = column(&["status"]),
+            key = column(&["api_key"]),
+        );
+        let longest = i64::try_from(longest).unwrap_or(i64::MAX);
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&longest, Type::INT8)];
+        let rows = self.client.query_typed_raw(&sql, parameters).await.map_err(|error| failed(&error))?;
+        Ok(rows.map(|row| api(&row.map_err(|error| failed(&error))?)))
+    }
+
+    /// The users by id; none where there is no such table.
+    ///
+    /// # Errors
+    /// Where the database refuses.
+    pub async fn users(&self) -> Result<BTreeMap<String, OldUser>, RecordsError> {
+        if self.has("users", &["id"]).is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let [plan, limit] = [["plan"], ["custom_rate_limit"]].map(|names| self.text_of("users", &names));
+        let sql = format!("SELECT id::text, {plan}, {limit} FROM public.users WHERE id IS NOT NULL");
+        let rows = self.client.query_typed_raw::<&str, _>(&sql, []).await.map_err(|error| failed(&error))?;
+        let user = |row: Row| -> Result<_, RecordsError> {
+            let limit = text(&row, 2)?.and_then(|number| whole(&number));
+            Ok((text(&row, 0)?.unwrap_or_default(), OldUser { plan: text(&row, 1)?, limit }))
+        };
+        rows.map(|row| user(row.map_err(|error| failed(&error))?)).try_collect().await
+    }
+
+    /// The keys of consumers, in order of id; none where there is no such table.
+    ///
+    /// # Errors
+    /// Where the database refuses.
+    pub async fn consumer_keys(&self) -> Result<Vec<OldConsumerKey>, RecordsError> {
+        const TABLE: &str = "consumer_api_keys";
+        if !self.columns.contains_key(TABLE) {
+            return Ok(Vec::new());
+        }
+        let columns: [&[&str]; 10] = [
+            &["id"],
+            &["api_id"],
+            &["user_id", "consumer_id", "owner_id"],
+            &["name", "label", "consumer_name", "description"],
+            &["api_key", "key", "key_value", "token"],
+            &["is_active", "active", "enabled"],
+            &["status"],
+            &["revoked_at", "deleted_at"],
+            &["is_revoked", "revoked"],
+            &["expires_at", "expires", "expiry", "valid_until"],
+        ];
+        let columns = columns.map(|names| self.text_of(TABLE, names)).join(", ");
+        // The id alone would do, but there may be none.
+        let sql = format!("SELECT {columns} FROM public.{TABLE} ORDER BY 1 NULLS LAST, 2, 3, 4");
+        let rows = self.client.query_typed_raw::<&str, _>(&sql, []).await.map_err(|error| failed(&error))?;
+        let mut keys = Vec::new();
+        futures_util::pin_mut!(rows);
+        while let Some(row) = rows.try_next().await.map_err(|error| failed(&error))? {
+            keys.push(consumer_key(&row, keys.len() + 1)?);
+        }
+        Ok(keys)
+    }
+
+    /// Ends the transaction.
+    ///
+    /// # Errors
+    /// Where the connection is gone.
+    pub async fn end(self) -> Result<(), RecordsError> {
+        self.client.batch_execute("ROLLBACK").await.map_err(|error| failed(&error))
+    }
+
+    /// The first of these columns that is there, and its type.
+    fn has<'n>(&self, table: &str, names: &[&'n str]) -> Option<(&'n str, &str)> {
+        let there = self.columns.get(table)?;
+        names.iter().find_map(|name| there.get(*name).map(|kind| (*name, kind.as_str())))
+    }
+
+    /// The expression for the first of these columns that is there, as text, whatever type it has.
+    fn text_of(&self, table: &str, names: &[&str]) -> String {
+        match self.has(table, names) {
+            None => "NULL::text".to_owned(),
+            Some((name, "ARRAY")) => format!("array_to_string(\"{name}\", E'\\n')"),
+            Some((name, kind)) if kind.starts_with("timestamp") || kind == "date" => {
+                format!("(extract(epoch FROM \"{name}\")::bigint)::text")
+            }
+            Some((name, _)) => format!("\"{name}\"::text"),
+        }
+    }
+}
+
+fn api(row: &Row) -> Result<OldApi, RecordsError> {
+    Ok(OldApi {
+        id: text(row, 0)?.unwrap_or_default(),
+        user: text(row, 1)?,
+        name: text(row, 2)?,
+        description: text(row, 3)?,
+        status: text(row, 4)?,
+        key: text(row, 5)?.filter(|key| !key.is_empty()).map(|key| OldKey::of(&key)),
+        code: bounded(row, 6)?,
+        requirements: bounded(row, 8)?,
+    })
+}
+
+fn consumer_key(row: &Row, number: usize) -> Result<OldConsumerKey, RecordsError> {
+    let is = |at: usize, words: &[&str]| -> Result<Option<bool>, RecordsError> {
+        Ok(text(row, at)?.map(|said| words.contains(&said.to_lowercase().as_str())))
+    };
+    let active = is(5, &["true", "t", "1", "yes"])?.unwrap_or(true) && is(6, &["active", "enabled"])?.unwrap_or(true);
+    let is_revoked = text(row, 7)?.is_some() || is(8, &["true", "t", "1", "yes"])?.unwrap_or(false);
+    let expires = text(row, 9)?.map(|at| match at.parse().ok().and_then(|at| Timestamp::from_second(at).ok()) {
+        Some(at) => OldTime::At(at),
+        None => at.parse().map_or(OldTime::Unknown, OldTime::At),
+    });
+    Ok(OldConsumerKey {
+        id: text(row, 0)?.unwrap_or_else(|| format!("row {number}")),
+        api: text(row, 1)?,
+        user: text(row, 2)?,
+        name: text(row, 3)?,
+        key: text(row, 4)?.filter(|key| !key.is_empty()).map(|key| OldKey::of(&key)),
+        is_active: active && !is_revoked,
+        expires,
+    })
+}
+
+impl OldKey {
+    /// What is kept of a key.
+    fn of(key: &str) -> Self {
+        if key.len() > LONGEST_KEY {
+            return Self::Unusable("it is longer than any key that callers can show");
+        }
+        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Self::Unusable("it holds spaces or other characters that callers cannot send in a header");
+        }
+        Self::Plain { hash: KeyHash::of(key.as_bytes()), is_short: key.len() < SHORT_KEY }
+    }
+}
+
+/// A length, and in the column after it the text, where it was not too long.
+fn bounded(row: &Row, at: usize) -> Result<OldText, RecordsError> {
+    let length: Option<i64> = row.try_get(at).map_err(|error| failed(&error))?;
+    Ok(match (length, text(row, at + 1)?) {
+        (_, Some(text)) => OldText::Whole(text),
+        (Some(length), None) => OldText::TooLong(u64::try_from(length).unwrap_or_default()),
+        (None, None) => OldText::None,
+    })
+}
+
+fn text(row: &Row, at: usize) -> Result<Option<String>, RecordsError> {
+    row.try_get(at).map_err(|error| failed(&error))
+}
+
+/// A whole number, also one that is written as `500.0`.
+fn whole(number: &str) -> Option<i64> {
+    let (whole, rest) = number.split_once('.').unwrap_or((number, ""));
+    if rest.bytes().all(|digit| digit == b'0') { whole.parse().ok() } else { None }
+}
+
+/// Host, port and database of an address.
+fn place(config: &Config) -> String {
+    let hosts: BTreeSet<String> = config
+        .get_hosts()
+        .iter()
+        .map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        })
+        .collect();
+    let hosts = hosts.into_iter().collect::<Vec<_>>().join(",");
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("{hosts}:{port}/{}", config.get_dbname().unwrap_or_default())
+}
+
+const ACTION: &str = "read the old system's tables";
+
+fn failed(error: &tokio_postgres::Error) -> RecordsError {
+    RecordsError::Failed { action: ACTION, cause: said(error) }
+}
+
+/// What the database said, with what lies below.
+fn said(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => said.message().to_owned(),
+        None => crate::report::with_causes(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_names_no_secret() {
+        let config: Config = "postgres://me:hunter2@db.example.com:6543/postgres?sslmode=require".parse().unwrap();
+        assert_eq!(place(&config), "db.example.com:6543/postgres");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_none_is_not_repeated() {
+        for address in ["https://me:hunter2@x", "postgres://me:hunter2@x:port/y", "hunter2"] {
+            let error = connect(address).await.unwrap_err().to_string();
+            assert!(!error.contains("hunter2") && error.contains("postgres://user:password@host"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_a_caller_can_send_is_a_key() {
+        assert!(
+            matches!(OldKey::of("sk_abc"), OldKey::Plain { is_short: true, hash } if hash == KeyHash::of(b"sk_abc"))
+        );
+        assert!(matches!(OldKey::of(&"a".repeat(32)), OldKey::Plain { is_short: false, .. }));
+        for key in ["a b", " a", "a\n", "\u{e4}", &"a".repeat(513)] {
+            assert!(matches!(OldKey::of(key), OldKey::Unusable(_)), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_read_in_any_spelling() {
+        assert_eq!((whole("500"), whole("500.00"), whole("0.5"), whole("x")), (Some(500), Some(500), None, None));
+        assert_eq!(whole("-1"), Some(-1));
+    }
+}
