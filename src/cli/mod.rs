@@ -7,6 +7,7 @@ pub mod context;
 pub mod doctor;
 pub mod events;
 pub mod hold;
+pub mod import;
 pub mod keys;
 mod listen;
 mod log;
@@ -66,6 +67,8 @@ pub enum Command {
     Keys(keys::Args),
     /// Show what callers have asked: how often, with what outcome, how much, how long it took
     Usage(usage::Args),
+    /// Bring another system's APIs, keys and plans along
+    Import(import::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -102,6 +105,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Rollback(args) => context::block_on(rollback::run(&args, root)),
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
         Command::Usage(args) => context::block_on(usage::run(&args, root)),
+        Command::Import(args) => context::block_on(import::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }

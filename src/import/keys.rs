@@ -224,7 +224,8 @@ fn terms(user: Option<&str>, users: &BTreeMap<String, OldUser>, mut notes: Vec<S
         Some(limit) => notes.push(format!("its user's limit of {limit} an hour says nothing: the plan holds")),
         None => {}
     }
-    let plan = row.and_then(|row| row.plan.as_deref()).map(|plan| one_line(plan, 100).0).filter(|plan| !plan.is_empty());
+    let plan =
+        row.and_then(|row| row.plan.as_deref()).map(|plan| one_line(plan, 100).0).filter(|plan| !plan.is_empty());
     if plan.is_none() {
         let whose = if row.is_some() { "its user has no plan" } else { "its user is not known" };
         notes.push(format!("{whose}: it gets the plan {LEAST}"));

@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn what_skep_installs_is_kept_as_it_is() {
-        let (file, left_out) = clean("\u{feff}# ours\r\nPillow==10.0  # pinned\r\n\r\nrequests>=2\r\nfastapi\r\nminio\r\n");
+        let (file, left_out) =
+            clean("\u{feff}# ours\r\nPillow==10.0  # pinned\r\n\r\nrequests>=2\r\nfastapi\r\nminio\r\n");
         assert_eq!(file, "# ours\nPillow==10.0  # pinned\n\nrequests>=2\nfastapi\nminio\n");
         assert_eq!(left_out, []);
         let (file, _) = clean("");

@@ -2,6 +2,7 @@
 
 pub mod diagnostics;
 pub mod doctor;
+pub mod import;
 pub mod plan;
 pub mod progress;
 pub mod status;
