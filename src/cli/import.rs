@@ -96,6 +96,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if !args.yes && !is_text {
+        bail!(
+            "nothing was written: JSON is for programs, whom nobody asks; say --yes, or --dry-run to see the plan alone"
+        );
+    }
     if !args.yes && !confirm()? {
         bail!("nothing was written");
     }

@@ -120,7 +120,6 @@ fn api_text(out: &mut String, api: &ApiImport) {
 fn key_text(out: &mut String, key: &KeyImport) {
     let where_from = format!("{} {}", key.table, plain(&key.row));
     match key.verdict {
-        KeyVerdict::Known if key.notes.is_empty() => return,
         KeyVerdict::Known => return,
         KeyVerdict::Skipped => {
             let _ = writeln!(out, "{} key of {where_from}: {}", paint("!", BAD), plain(&key.reason));

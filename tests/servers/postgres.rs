@@ -133,7 +133,8 @@ impl Postgres {
     /// What the server has said.
     pub fn log(&self) -> String {
         let mut text = String::new();
-        let read = std::fs::File::open(self.folder.path().join("log")).and_then(|mut log| log.read_to_string(&mut text));
+        let read =
+            std::fs::File::open(self.folder.path().join("log")).and_then(|mut log| log.read_to_string(&mut text));
         read.map_or_else(|error| error.to_string(), |_| text)
     }
 
@@ -162,7 +163,8 @@ pub fn free_port() -> u16 {
 /// A program of the newest Postgres that is installed.
 pub fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut found: Vec<_> = versions.map(|entry| entry.path().join("bin").join(name)).filter(|path| path.exists()).collect();
+    let mut found: Vec<_> =
+        versions.map(|entry| entry.path().join("bin").join(name)).filter(|path| path.exists()).collect();
     found.sort();
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
