@@ -33,6 +33,7 @@ enum Command {
 #[command(
     after_help = "Shows a plan first, and asks. Can be run again: what is as it should be stays, and folders that somebody has\nedited are left alone. Rows that cannot be taken are listed with the reason; the rest goes through.\n\nExit codes:\n  0  done, or nothing to do\n  1  not done\n\nExamples:\n  skep import supabase --dry-run\n  SUPABASE_DB_URL=postgres://… skep import supabase --plan free=100/1h --plan pro=2000/1h\n  skep import supabase --only 0b2f6f0e-54b1-4d0c-9a86-0c7b1b1f2d3e --overwrite --yes"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Supabase {
     /// The old system's database. Better in the environment: other users of the host can see arguments.
     #[arg(long, value_name = "URL", env = "SUPABASE_DB_URL", hide_env_values = true)]

@@ -114,7 +114,7 @@ pub fn keys(sources: &Sources<'_>) -> (Vec<KeyImport>, Vec<Key>) {
             import.reason = is_known(there, &api, sources.now);
         } else if sources.declared.contains(&hash) {
             import.verdict = KeyVerdict::Known;
-            import.reason = "skep.yaml declares it; what stands there holds".to_owned();
+            "skep.yaml declares it; what stands there holds".clone_into(&mut import.reason);
         } else if let Some(twin) = new.get_mut(&hash) {
             import.id.clone_from(&twin.id);
             import.notes.push("the same key stands in another row: it is one key, which opens all of them".to_owned());

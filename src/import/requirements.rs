@@ -77,7 +77,9 @@ fn file(lines: &[Line]) -> String {
     let missing: Vec<&str> = BASE.into_iter().filter(|base| !named.iter().any(|name| name == base)).collect();
     if !missing.is_empty() {
         file.push_str("# What every API of the old system had, besides what every API of skep has.\n");
-        missing.iter().for_each(|base| file.extend([base, "\n"]));
+        for base in missing {
+            file.extend([base, "\n"]);
+        }
         if !lines.is_empty() {
             file.push('\n');
         }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 #[path = "../servers/postgres.rs"]
-#[allow(dead_code, reason = "other tests use the rest of it")]
+#[allow(dead_code, clippy::unused_self, reason = "other tests use the rest of it")]
 mod postgres;
 
 use std::fs;
