@@ -112,8 +112,11 @@ fn api_text(out: &mut String, api: &ApiImport) {
             plain(&line.why)
         );
     }
-    for finding in &api.findings {
-        let _ = writeln!(out, "    {}", plain(&finding.to_string()));
+    for finding in api.findings.iter().map(ToString::to_string) {
+        // The first may be the reason.
+        if !api.reason.starts_with(&finding) {
+            let _ = writeln!(out, "    {}", plain(&finding));
+        }
     }
 }
 

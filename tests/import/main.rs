@@ -137,6 +137,18 @@ fn all_that_can_be_taken_is_and_a_second_run_has_nothing_to_do() {
     let unasked = skep(root, &["import", "supabase"], &from);
     assert_eq!((unasked.status.code(), files(root).len()), (Some(1), 1));
     assert!(String::from_utf8_lossy(&unasked.stderr).contains("--yes"));
+    let text = String::from_utf8_lossy(&unasked.stdout).into_owned();
+    for line in [
+        &format!("+ {B}  create  ../../etc\n    it was paused: it is suspended\n"),
+        "    requirements, line 3: --index-url https://…@x.example.com is left out: ",
+        &format!("! {NO_CODE}  skip  Empty\n    it has no code\n"),
+        &format!("for {C}: 42/1h, shared by all keys of user {RICH}\n"),
+        "+ plan \"pro\": 1000/1h (assumed: the old system's figures do not stand in its tables) is added to skep.yaml\n",
+        "Import: APIs: 3 to create, 3 skipped. Keys: 4 to add, 3 skipped.\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    assert_eq!(text.matches("main.py:2:7").count(), 1, "{text}");
 
     let done = import(root, &from, &["--yes"]);
     assert_eq!(done["written"], serde_json::json!({ "folders": 3, "keys": 4, "plans": true, "changed": [] }));
