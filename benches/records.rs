@@ -26,7 +26,7 @@ const KEYS: u32 = 100_000;
 const TIMES: usize = 200;
 
 fn main() {
-    let rows = std::env::args().filter_map(|word| word.parse::<u64>().ok()).next().unwrap_or(10_000_000);
+    let rows = std::env::args().find_map(|word| word.parse::<u64>().ok()).unwrap_or(10_000_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(run(rows));
 }

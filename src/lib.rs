@@ -38,6 +38,8 @@ pub mod gateway;
 
 pub mod callers;
 
+pub mod import;
+
 pub mod admin;
 pub mod report;
 

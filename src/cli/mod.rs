@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod events;
 pub mod history;
 pub mod hold;
+pub mod import;
 pub mod keys;
 mod listen;
 mod log;
@@ -73,6 +74,8 @@ pub enum Command {
     Usage(usage::Args),
     /// Take over from the containers of the system that skep replaces
     Adopt(adopt::Args),
+    /// Bring another system's APIs, keys and plans along
+    Import(import::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -111,6 +114,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Keys(args) => context::block_on(keys::run(&args, root)),
         Command::Usage(args) => context::block_on(usage::run(&args, root)),
         Command::Adopt(args) => context::block_on(adopt::run(&args, root)),
+        Command::Import(args) => context::block_on(import::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }

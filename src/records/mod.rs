@@ -4,6 +4,7 @@
 
 pub mod key;
 pub mod lease;
+pub mod old_system;
 pub mod postgres;
 pub mod remembering;
 pub mod sqlite;
@@ -75,8 +76,15 @@ pub trait Records: Send + Sync + 'static {
     /// All keys that may still be used, for the gateway's snapshot.
     async fn keys(&self) -> Result<Vec<Key>, RecordsError>;
 
+    /// All keys that ever were added, in order of id: also those that open nothing any more.
+    async fn every_key(&self) -> Result<Vec<Key>, RecordsError>;
+
     /// Adds a key.
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError>;
+
+    /// Adds those of these keys whose hashes were never added before, in one go, and says how many those were. One that
+    /// is there already stays as it is, revoked or not.
+    async fn add_missing_keys(&self, keys: &[Key]) -> Result<usize, RecordsError>;
 
     /// Revokes a key by its public id; `false` where there is none.
     async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError>;

@@ -257,6 +257,14 @@ impl Records for Remembering {
         self.records.events(api, after, limit).await
     }
 
+    async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {
+        self.records.every_key().await
+    }
+
+    async fn add_missing_keys(&self, keys: &[Key]) -> Result<usize, RecordsError> {
+        self.records.add_missing_keys(keys).await
+    }
+
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {
         self.records.add_key(key).await
     }

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod diagnostics;
 pub mod doctor;
+pub mod import;
 pub mod plan;
 pub mod progress;
 pub mod status;

@@ -163,8 +163,8 @@ mod tests {
         assert_eq!(settings.state, Path::new("/var/lib/skep"));
         assert_eq!(settings.admin_key.as_deref(), Some("0123456789abcdef"));
         assert_eq!(settings.build.index_url.as_deref(), Some("https://user:secret@index.test/simple"));
-        assert!(settings.jwt.secret.is_some_and(|secret| secret.0.starts_with("0123")));
         assert!(!format!("{settings:?}").contains("me:secret"));
+        assert!(settings.jwt.secret.is_some_and(|secret| secret.0.starts_with("0123")));
         assert!(settings.records.url.is_some_and(|url| url.0.starts_with("postgres://")));
         assert_eq!(settings.engine.dial, Dial::Loopback);
         assert_eq!(settings.engine.host.as_deref(), Some("unix:///run/docker.sock"));

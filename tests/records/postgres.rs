@@ -171,7 +171,7 @@ async fn postgres_refuses_a_newer_schema_another_installation_and_what_is_not_ou
 
     for (url, cause) in [
         (server.url("nowhere"), "does not exist; name a database"),
-        (server.url_at(server::free_port(), "refused"), "Connection refused"),
+        (server::Postgres::url_at(server::free_port(), "refused"), "Connection refused"),
     ] {
         let error = Postgres::open(&place(&url)).await.map(drop).unwrap_err().to_string();
         assert!(error.contains(cause) && error.contains("127.0.0.1"), "{error}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use skep::reconcile::status::{Health, Status, Sync};
-use skep::records::{Keep, KeyHash, KeyScope, NewEvent, NewKey, Records, RecordsError};
+use skep::records::{Keep, Key, KeyHash, KeyScope, NewEvent, NewKey, Records, RecordsError};
 use skep::tree::{ApiId, Digest, File, KeyTerms, Requirement, Requirements, Revision, Spec};
 use skep::world::{Failure, FailureKind, Hold, Record, Served};
 
@@ -206,7 +206,21 @@ async fn keys(records: &dyn Records) {
     assert_eq!(records.keys().await.unwrap().len(), 2, "it may be used until then");
     assert!(records.revoke_key(&one.id, at(5)).await.unwrap());
     assert!(records.revoke_key(&one.id, future).await.unwrap());
-    assert_eq!(records.keys().await.unwrap(), [two], "the earlier of two revocations holds");
+    assert_eq!(records.keys().await.unwrap(), std::slice::from_ref(&two), "the earlier of two revocations holds");
+
+    let three = NewKey::generate("three", KeyScope::All, at(2)).key;
+    let again = [Key { name: "renamed".to_owned(), ..two.clone() }, one.clone(), three.clone()];
+    assert_eq!(records.add_missing_keys(&again).await.unwrap(), 1);
+    assert_eq!(records.add_missing_keys(&again).await.unwrap(), 0);
+    let mut expected = vec![Key { revoked: Some(at(5)), ..one }, two, three.clone()];
+    expected.sort_by(|a, b| a.id.cmp(&b.id));
+    assert_eq!(records.every_key().await.unwrap(), expected, "one that is there stays as it is");
+    assert_eq!(records.keys().await.unwrap().len(), 2, "one that was revoked does not come back");
+    let twin = Key { id: three.id.clone(), ..NewKey::generate("twin", KeyScope::All, at(3)).key };
+    let four = NewKey::generate("four", KeyScope::All, at(3)).key;
+    assert!(records.add_missing_keys(&[four, twin]).await.is_err(), "two keys are never of one id");
+    assert_eq!(records.every_key().await.unwrap().len(), 3, "all or none");
+    records.revoke_key(&three.id, at(5)).await.unwrap();
 }
 
 async fn terms_of_keys(records: &dyn Records) {

@@ -62,14 +62,14 @@ async fn records_work_behind_pools_by_transaction_and_by_session() {
         for (name, connections) in [("suite", 4), ("one", 1)] {
             let database = format!("{name}_{mode}");
             server.database(&database);
-            let url = server.url_at(pool.port, &database);
+            let url = server::Postgres::url_at(pool.port, &database);
             let records = Postgres::open(&place(&url, connections)).await.unwrap();
             suite(&records).await;
         }
         for (name, part) in [("leading", 0), ("pruning", 1), ("usage", 2)] {
             let database = format!("{name}_{mode}");
             server.database(&database);
-            let url = server.url_at(pool.port, &database);
+            let url = server::Postgres::url_at(pool.port, &database);
             let records = Postgres::open(&place(&url, 3)).await.unwrap();
             match part {
                 0 => leading(&records).await,
@@ -85,7 +85,7 @@ async fn what_others_write_is_heard_of_soon_also_where_a_pool_keeps_notification
     let server = server::Postgres::start();
     let pool = Pool::start(&server, "transaction");
     server.database("pooled");
-    let records = Postgres::open(&place(&server.url_at(pool.port, "pooled"), 4)).await.unwrap();
+    let records = Postgres::open(&place(&server::Postgres::url_at(pool.port, "pooled"), 4)).await.unwrap();
     let before = records.version().await.unwrap();
     server.sql("pooled", "INSERT INTO skep.removals VALUES ('x')");
     let deadline = Instant::now() + Duration::from_secs(60);

@@ -58,11 +58,11 @@ impl Postgres {
 
     /// The address of a database.
     pub fn url(&self, database: &str) -> String {
-        self.url_at(self.port, database)
+        Self::url_at(self.port, database)
     }
 
     /// The address of a database behind another port, as of a proxy.
-    pub fn url_at(&self, port: u16, database: &str) -> String {
+    pub fn url_at(port: u16, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{port}/{database}")
     }
 

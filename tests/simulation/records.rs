@@ -142,8 +142,14 @@ impl Records for SimRecords {
     async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
         self.call(|_| Vec::new()).await
     }
+    async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {
+        self.call(|_| Vec::new()).await
+    }
     async fn add_key(&self, _: &Key) -> Result<(), RecordsError> {
         self.call(|_| ()).await
+    }
+    async fn add_missing_keys(&self, _: &[Key]) -> Result<usize, RecordsError> {
+        self.call(|_| 0).await
     }
     async fn revoke_key(&self, _: &str, _: Timestamp) -> Result<bool, RecordsError> {
         self.call(|_| false).await

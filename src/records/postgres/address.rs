@@ -16,6 +16,17 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// What other clients put into connection strings, and what says nothing to this one.
 const OTHERS: [&str; 5] = ["pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "prepareThreshold"];
 
+/// Options whose names are worth repeating where their values cannot be.
+const OPTIONS: [&str; 7] = [
+    "port",
+    "connect_timeout",
+    "target_session_attrs",
+    "channel_binding",
+    "keepalives",
+    "load_balance_hosts",
+    "sslnegotiation",
+];
+
 /// Where a Postgres is, and how far it is trusted. Its `Debug` and its place leave the password out.
 #[derive(Clone)]
 pub struct Address {
@@ -179,10 +190,17 @@ fn place(config: &Config) -> String {
     format!("{}/{}", hosts.join(","), config.get_dbname().or(config.get_user()).unwrap_or_default())
 }
 
-/// What is wrong with a connection string; the client's own words quote options, never values.
+/// What is wrong with a connection string, in words of ours: the client's quote what may be a password that is out of place.
 fn without_secrets(error: &tokio_postgres::Error) -> String {
     let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    format!("the connection string cannot be read: {cause}")
+    let known = ["invalid port", "invalid value for option", "unterminated quoted", "unexpected EOF"];
+    let what = known.into_iter().find(|known| cause.contains(known)).unwrap_or("it is not of that form");
+    let option = OPTIONS.into_iter().find(|option| cause.contains(&format!("`{option}`")));
+    let option = option.map(|option| format!(" {option}")).unwrap_or_default();
+    format!(
+        "the connection string cannot be read ({what}{option}); write it as in \
+         postgres://user:password@host:5432/postgres, and a password's special characters as in %40"
+    )
 }
 
 #[cfg(test)]

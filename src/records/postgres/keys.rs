@@ -24,7 +24,31 @@ pub async fn in_force(t: &Tx<'_>, now: Timestamp) -> Result<Vec<Key>, Trouble> {
     Ok(keys)
 }
 
+/// All keys that ever were added, in order of id.
+pub async fn every(t: &Tx<'_>) -> Result<Vec<Key>, Trouble> {
+    let sql = format!("SELECT {} FROM keys LEFT JOIN key_uses USING (hash)", row::KEY);
+    let mut keys = t.query(&sql, &[]).await?.iter().map(row::key).collect::<Result<Vec<_>, _>>()?;
+    keys.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(keys)
+}
+
+/// Adds a key.
 pub async fn add(t: &Tx<'_>, key: &Key) -> Result<(), Trouble> {
+    insert(t, key, "").await?;
+    Ok(())
+}
+
+/// Adds those whose hashes were never added before; how many those were.
+pub async fn add_missing(t: &Tx<'_>, keys: &[Key]) -> Result<usize, Trouble> {
+    let mut added = 0;
+    for key in keys {
+        added += insert(t, key, " ON CONFLICT (hash) DO NOTHING").await?;
+    }
+    Ok(usize::try_from(added).unwrap_or(usize::MAX))
+}
+
+/// Inserts a key; how many rows that made.
+async fn insert(t: &Tx<'_>, key: &Key, otherwise: &str) -> Result<u64, Trouble> {
     const SQL: &str = "INSERT INTO keys (id, hash, name, scope, created_at, revoked_at, terms, follows)
         VALUES ($1, $2, $3, $4::text::jsonb, $5, $6, $7::text::jsonb, $8)";
     let values = [
@@ -37,8 +61,7 @@ pub async fn add(t: &Tx<'_>, key: &Key) -> Result<(), Trouble> {
         (&row::json(&key.terms)? as _, Type::TEXT),
         (&key.follows.map(|hash| hash.to_string()) as _, Type::TEXT),
     ];
-    t.execute(SQL, &values).await?;
-    Ok(())
+    t.execute(&format!("{SQL}{otherwise}"), &values).await
 }
 
 /// Says from when on a key opens nothing; of two such words the earlier holds. `false` where there is no such key.

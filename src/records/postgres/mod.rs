@@ -24,6 +24,7 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -35,6 +36,9 @@ use super::{Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records,
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
+
+/// How long a connection outside the pool may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What to know of a Postgres before records can be kept there.
 #[derive(Debug, Clone)]
@@ -111,6 +115,22 @@ impl Postgres {
     }
 }
 
+/// A connection of one's own, for what is no record of ours. What goes wrong with it, its calls say.
+///
+/// # Errors
+/// [`RecordsError::Open`] where the server cannot be reached or is not trusted.
+pub(super) async fn connect(address: &Address) -> Result<tokio_postgres::Client, RecordsError> {
+    let failed = |cause: String| RecordsError::Open { place: address.place().to_owned(), cause };
+    let connecting = address.config.connect(tls::connector(address).map_err(failed)?);
+    let (client, connection) = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+        Ok(connected) => connected.map_err(|error| failed(trouble::explain(&error)))?,
+        Err(_) => return Err(failed(format!("no answer within {CONNECT_WITHIN:?}"))),
+    };
+    // Ends with the client.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
 /// Begins a job: what it takes is cloned, since it outlives whoever asks.
 macro_rules! job {
     ($self:ident, $access:ident, $action:literal, [$($taken:ident = $value:expr),*], |$t:ident| $call:expr) => {{
@@ -173,6 +193,14 @@ impl Records for Postgres {
 
     async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
         job!(self, Read, "read the keys", [], |t| keys::in_force(t, Timestamp::now()))
+    }
+
+    async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {
+        job!(self, Read, "read the keys", [], |t| keys::every(t))
+    }
+
+    async fn add_missing_keys(&self, keys: &[Key]) -> Result<usize, RecordsError> {
+        job!(self, Word, "add keys", [keys = keys.to_vec()], |t| keys::add_missing(t, &keys))
     }
 
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {

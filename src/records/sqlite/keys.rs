@@ -20,8 +20,25 @@ pub fn in_force(transaction: &Transaction<'_>, now: Timestamp) -> Result<Vec<Key
     Ok(keys)
 }
 
+/// All keys, in order of id.
+pub fn every(transaction: &Transaction<'_>) -> Result<Vec<Key>, Trouble> {
+    let sql = format!("SELECT {} FROM keys LEFT JOIN key_uses USING (hash) ORDER BY id", row::KEY);
+    list(transaction, &sql, &[], row::key)
+}
+
 /// Adds a key.
 pub fn add(transaction: &Transaction<'_>, key: &Key) -> Result<(), Trouble> {
+    insert(transaction, key, "")?;
+    Ok(())
+}
+
+/// Adds those whose hashes are not there; how many those were.
+pub fn add_missing(transaction: &Transaction<'_>, keys: &[Key]) -> Result<usize, Trouble> {
+    keys.iter().try_fold(0, |added, key| Ok(added + insert(transaction, key, " ON CONFLICT (hash) DO NOTHING")?))
+}
+
+/// Inserts a key; how many rows that made.
+fn insert(transaction: &Transaction<'_>, key: &Key, otherwise: &str) -> Result<usize, Trouble> {
     const SQL: &str = "INSERT INTO keys (id, hash, name, scope, created_at, revoked_at, terms, follows)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
     let values = params![
@@ -34,8 +51,7 @@ pub fn add(transaction: &Transaction<'_>, key: &Key) -> Result<(), Trouble> {
         row::json(&key.terms)?,
         key.follows.map(|hash| hash.to_string()),
     ];
-    transaction.execute(SQL, values)?;
-    Ok(())
+    Ok(transaction.prepare_cached(&format!("{SQL}{otherwise}"))?.execute(values)?)
 }
 
 /// Says from when on a key opens nothing; of two such words the earlier holds. `false` where there is no such key.

@@ -186,9 +186,18 @@ impl Records for Sqlite {
         self.worker.run(Access::Read, "read the keys", |t| keys::in_force(t, Timestamp::now())).await
     }
 
+    async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {
+        self.worker.run(Access::Read, "read the keys", keys::every).await
+    }
+
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {
         let key = key.clone();
         self.worker.run(Access::WriteThrough, "add a key", move |t| keys::add(t, &key)).await
+    }
+
+    async fn add_missing_keys(&self, keys: &[Key]) -> Result<usize, RecordsError> {
+        let keys = keys.to_vec();
+        self.worker.run(Access::WriteThrough, "add keys", move |t| keys::add_missing(t, &keys)).await
     }
 
     async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError> {
