@@ -31,13 +31,14 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Shows a plan first, and asks. Can be run again: what is as it should be stays, and folders that somebody has\nedited are left alone. Rows that cannot be taken are listed with the reason; the rest goes through.\n\nExit codes:\n  0  done, or nothing to do\n  1  not done\n\nExamples:\n  skep import supabase --dry-run\n  SUPABASE_DB_URL=postgres://… skep import supabase --plan free=100/1h --plan pro=2000/1h\n  skep import supabase --only 0b2f6f0e-54b1-4d0c-9a86-0c7b1b1f2d3e --overwrite --yes"
+    after_help = "Shows a plan first, and asks. Can be run again: what is as it should be stays, and folders that somebody has\nedited are left alone. Rows that cannot be taken are listed with the reason; the rest goes through.\n\nExit codes:\n  0  done, or nothing to do\n  1  not done\n\nExamples:\n  skep import supabase --dry-run\n  SKEP_IMPORT_FROM=postgres://… skep import supabase --plan free=100/1h --plan pro=2000/1h\n  skep import supabase --only 0b2f6f0e-54b1-4d0c-9a86-0c7b1b1f2d3e --overwrite --yes"
 )]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 struct Supabase {
-    /// The old system's database. Better in the environment: other users of the host can see arguments.
-    #[arg(long, value_name = "URL", env = "SUPABASE_DB_URL", hide_env_values = true)]
-    from: String,
+    /// The old system's database; where nothing is said, the one that keeps the records (`SUPABASE_DB_URL`). Better in the
+    /// environment: other users of the host can see arguments.
+    #[arg(long, value_name = "URL", env = "SKEP_IMPORT_FROM", hide_env_values = true)]
+    from: Option<String>,
 
     /// Show the plan and write nothing.
     #[arg(long)]
@@ -83,7 +84,14 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         keep_broken: args.keep_broken,
         plans: args.plans.iter().cloned().collect::<BTreeMap<_, _>>(),
     };
-    let (client, place) = old_system::connect(&args.from, settings.records.ca.as_ref()).await?;
+    let from = match (&args.from, &settings.records.url) {
+        (Some(from), _) => from,
+        (None, Some(url)) => &url.0,
+        (None, None) => {
+            bail!("name the old system's database: SKEP_IMPORT_FROM=postgres://user:password@host:5432/postgres")
+        }
+    };
+    let (client, place) = old_system::connect(from, settings.records.ca.as_ref()).await?;
     let import = look(OldSystem::begin(&client).await?, place, &*records, settings, &wish, &drafts).await?;
     drop(client);
 

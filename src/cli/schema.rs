@@ -129,6 +129,7 @@ What belongs to one host, or is secret. A variable that is empty counts as not s
 | `SKEP_STATE_DIR` | `.skep` below the root | Where skep keeps its records, keys of this host and lock. |
 | `SKEP_ADMIN_KEY`, `ADMIN_API_KEY` | made, and kept in the state folder | The admin key, 16 characters at least. Set one of the two. |
 | `SKEP_DB_URL`, `SUPABASE_DB_URL` | a file in the state folder | The PostgreSQL that keeps the records, as in `postgres://user:password@host:5432/postgres`; see docs/postgres.md. Set one of the two. |
+| `SKEP_IMPORT_FROM` | the database of the records | The database that `skep import supabase` reads. |
 | `SKEP_TLS_CERTIFICATE`, `SKEP_TLS_KEY` | `gateway.tls` | The PEM files that TLS is spoken with. Set both or neither. |
 | `SKEP_JWT_SECRET` | | The secret that signs callers' tokens by HS256, 32 characters at least; see `auth.jwt`. |
 | `SKEP_INDEX_URL` | `build.index_url` | The package index, where its address holds a secret. |

@@ -71,7 +71,9 @@ fn skep(root: &Path, arguments: &[&str], from: &str) -> Output {
         .args(arguments)
         .env_remove("SKEP_ROOT")
         .env_remove("SKEP_STATE_DIR")
-        .env("SUPABASE_DB_URL", from)
+        .env_remove("SKEP_DB_URL")
+        .env_remove("SUPABASE_DB_URL")
+        .env("SKEP_IMPORT_FROM", from)
         .stdin(Stdio::null())
         .output()
         .unwrap()
@@ -261,4 +263,35 @@ fn tables_that_lack_things_or_hide_rows_are_said_to() {
     assert!(requirements.ends_with("\nrich\nflask>=3\n"), "{requirements}");
     postgres.sql("old", "ALTER TABLE apis ENABLE ROW LEVEL SECURITY");
     refused("row level security");
+}
+
+#[test]
+fn the_records_may_lie_in_the_database_that_is_imported_from() {
+    let postgres = Postgres::start();
+    old_system(&postgres);
+    let (folder, before) = (tempfile::tempdir().unwrap(), dump(&postgres));
+    let run = || {
+        let arguments = ["import", "supabase", "--yes", "--output", "json"];
+        let output = Command::new(env!("CARGO_BIN_EXE_skep"))
+            .args(["--root", folder.path().to_str().unwrap()])
+            .args(arguments)
+            .env_remove("SKEP_STATE_DIR")
+            .env_remove("SKEP_IMPORT_FROM")
+            .env_remove("SKEP_DB_URL")
+            .env("SUPABASE_DB_URL", postgres.url("old"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(run()["written"]["keys"], 4);
+    let hash = KeyHash::of(key("a").as_bytes());
+    assert_eq!(postgres.sql("old", &format!("SELECT count(*) FROM skep.keys WHERE hash = '{hash}'")), "1");
+    assert!(!folder.path().join(".skep/records.db").exists());
+    // A key that was revoked since stays revoked, and what is there is not written again.
+    postgres.sql("old", "UPDATE skep.keys SET revoked_at = now()");
+    assert_eq!(run()["written"], Value::Null, "there is nothing to do");
+    assert_eq!(postgres.sql("old", "SELECT count(*) FROM skep.keys WHERE revoked_at IS NULL"), "0");
+    assert_eq!(dump(&postgres), before, "the old tables are as they were");
 }
