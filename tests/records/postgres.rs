@@ -217,3 +217,16 @@ async fn postgres_may_go_and_come_back_and_nothing_is_half_done() {
     }
     assert!(written > 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_tables_that_are_lost_are_made_again_by_the_handle_that_misses_them() {
+    let server = server::Postgres::start();
+    let records = open(&server.database("restored")).await;
+    records.put(&record("a")).await.unwrap();
+    // As after a restore from a backup that is older than skep.
+    server.sql("restored", "DROP SCHEMA skep CASCADE");
+    assert!(records.get(&id("a")).await.is_err());
+    assert_eq!(records.get(&id("a")).await.unwrap(), None);
+    records.put(&record("a")).await.unwrap();
+    assert!(records.get(&id("a")).await.unwrap().is_some());
+}

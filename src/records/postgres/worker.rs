@@ -31,6 +31,9 @@ const IDLE: Duration = Duration::from_secs(3);
 /// How long a whole job may take; then its connection is thrown away.
 const JOB: Duration = Duration::from_secs(60);
 
+/// No such schema, table, column or function (PostgreSQL, appendix A).
+const LOST: [&str; 4] = ["3F000", "42P01", "42703", "42883"];
+
 /// How many jobs may wait for their turn. Those beyond wait before that.
 const QUEUE: usize = 1024;
 
@@ -214,6 +217,12 @@ impl Shared {
                 JOB.as_secs()
             )))
         });
+        if let Err(Trouble::Sql(error)) = &outcome
+            && error.code().is_some_and(|code| LOST.contains(&code.code()))
+        {
+            // The tables are gone or older, as after a restore from a backup: the next job sees to them first.
+            self.is_ready.store(false, Ordering::Release);
+        }
         if outcome.is_err() {
             // What a connection is in the middle of must not be in the way of the next job.
             let undone = tokio::time::timeout(WAIT, tx.batch("ROLLBACK")).await;
