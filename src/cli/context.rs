@@ -115,7 +115,9 @@ impl Context {
             return self.records().await;
         }
         let postgres = Arc::new(Postgres::lazy(&place)?);
-        let remembering = Arc::new(Remembering::new(postgres.clone(), &self.settings.state.join("remembered.json"))?);
+        let (path, name) =
+            (self.settings.state.join("remembered.json"), format!("{} {}", place.address.place(), place.schema));
+        let remembering = Arc::new(Remembering::new(postgres.clone(), &name, &path));
         match postgres.prepare().await {
             Err(error @ RecordsError::Open { .. }) if remembering.is_filled() => {
                 tracing::warn!("{error}; serving as last known, and changing nothing until the database is back");

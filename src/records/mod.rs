@@ -237,6 +237,14 @@ pub enum RecordsError {
         /// What the database said.
         cause: String,
     },
+    /// The database is there, and what lies in it is somebody else's.
+    #[error("cannot keep records at {place}: {cause}")]
+    Foreign {
+        /// Address, without secrets.
+        place: String,
+        /// Whose it is, and what to do.
+        cause: String,
+    },
     /// They were written by a later version of skep.
     #[error("the records are of schema {found}, this skep knows up to {known}; use a newer skep")]
     TooNew {

@@ -47,6 +47,8 @@ struct Memory {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Known {
     version: u32,
+    /// Where the records are that it is of.
+    place: String,
     rows: Vec<Row>,
     keys: Vec<Key>,
 }
@@ -63,20 +65,21 @@ struct Row {
 }
 
 impl Remembering {
-    /// Records with this file beside them. What is in it counts only while the records have not answered yet.
-    ///
-    /// # Errors
-    /// [`RecordsError::Open`] where there is a file that cannot be read.
-    pub fn new(records: Arc<dyn Records>, path: &Path) -> Result<Self, RecordsError> {
-        let failed = |cause: String| RecordsError::Open { place: path.display().to_string(), cause };
-        let known = match std::fs::read(path) {
-            Ok(bytes) => serde_json::from_slice::<Known>(&bytes).map_err(|error| failed(error.to_string()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Known::default(),
-            Err(error) => return Err(failed(error.to_string())),
-        };
-        let known = if known.version == VERSION { known } else { Known { version: VERSION, ..Known::default() } };
-        let memory = Arc::new(Mutex::new(Memory { known, is_changed: false }));
-        Ok(Self { records, path: path.to_owned(), memory, has_answered: AtomicBool::new(false) })
+    /// Records at that place, with this file beside them. What is in it counts only while the records have not answered yet;
+    /// one that is damaged, of another version or of other records counts as none.
+    #[must_use]
+    pub fn new(records: Arc<dyn Records>, place: &str, path: &Path) -> Self {
+        let known = std::fs::read(path).ok().and_then(|bytes| match serde_json::from_slice::<Known>(&bytes) {
+            Ok(known) => Some(known),
+            Err(error) => {
+                tracing::warn!("{} is passed over: {error}", path.display());
+                None
+            }
+        });
+        let known = known.filter(|known| known.version == VERSION && known.place == place);
+        let empty = || Known { version: VERSION, place: place.to_owned(), ..Known::default() };
+        let memory = Arc::new(Mutex::new(Memory { known: known.unwrap_or_else(empty), is_changed: false }));
+        Self { records, path: path.to_owned(), memory, has_answered: AtomicBool::new(false) }
     }
 
     /// Whether there is something to serve from.
@@ -213,6 +216,10 @@ impl Records for Remembering {
     }
 
     fn fence(&self, epoch: Option<u64>) {
+        if epoch.is_some() {
+            // Whoever reconciles goes by the records alone.
+            self.has_answered.store(true, Ordering::SeqCst);
+        }
         self.records.fence(epoch);
     }
 

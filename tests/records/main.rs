@@ -14,9 +14,12 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use skep::records::postgres::{Place, Postgres};
+use skep::records::remembering::Remembering;
 use skep::records::sqlite::Sqlite;
 use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
@@ -55,6 +58,44 @@ async fn sqlite_in_a_file_does_what_records_must_and_still_holds_it_when_opened_
         BTreeMap::from([(id("b"), records.get(&id("b")).await.unwrap().unwrap())])
     );
     assert_eq!(records.events(None, 0, 10).await.unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn what_is_remembered_stands_in_until_the_records_have_answered_and_never_for_other_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("remembered.json");
+    let there = || Arc::new(Sqlite::in_memory().unwrap());
+    let away = || {
+        let place = Place::parse("postgres://127.0.0.1:1/nowhere", None, "skep", "0123456789ab", 1).unwrap();
+        Arc::new(Postgres::lazy(&place).unwrap())
+    };
+    let records = Arc::new(Remembering::new(there(), "here", &path));
+    records.put(&record("a")).await.unwrap();
+    let key = NewKey::generate("web", KeyScope::All, at(0)).key;
+    records.add_key(&key).await.unwrap();
+    records.each().await.unwrap();
+    records.keys().await.unwrap();
+    let keeping = tokio::spawn(Arc::clone(&records).keep());
+    while !path.exists() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    keeping.abort();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let without = Remembering::new(away(), "here", &path);
+    assert_eq!(without.get(&id("a")).await.unwrap(), Some(record("a")));
+    assert_eq!(without.keys().await.unwrap(), [key]);
+    assert!(without.put(&record("b")).await.is_err() && without.lease().await.is_err());
+    // Whoever reconciles goes by the records alone.
+    without.fence(Some(1));
+    assert!(without.get(&id("a")).await.is_err());
+    // Once they have answered, what they say counts.
+    let with = Remembering::new(there(), "here", &path);
+    assert_eq!(with.get(&id("a")).await.unwrap(), None);
+    assert!(Remembering::new(away(), "here", &path).is_filled());
+    assert!(!Remembering::new(away(), "elsewhere", &path).is_filled());
+    std::fs::write(&path, "{\"version\": 1, \"rows\": [{").unwrap();
+    assert!(!Remembering::new(away(), "here", &path).is_filled());
 }
 
 #[tokio::test]

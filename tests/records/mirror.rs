@@ -65,6 +65,30 @@ async fn status_address_and_count_follow_and_nothing_else_of_the_table_is_touche
     assert_eq!(row(OTHER), "failed||", "an API that is not ours");
     assert_eq!(sql("SELECT name, api_key FROM public.apis ORDER BY name"), "mine|secret\nother|secret too");
 
+    // Somebody who holds a lock on the table holds up nothing but the mirror.
+    let lock = std::thread::spawn({
+        let url = (server.port(), "BEGIN; LOCK TABLE public.apis; SELECT pg_sleep(4); COMMIT");
+        move || {
+            let mut psql = std::process::Command::new(server::program("psql"));
+            psql.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-d", "mirrored", "-p", &url.0.to_string()]);
+            assert!(psql.args(["-c", url.1]).status().unwrap().success());
+        }
+    });
+    let locked =
+        "SELECT count(*) FROM pg_locks WHERE relation = 'public.apis'::regclass AND mode = 'AccessExclusiveLock'";
+    while sql(locked) == "0" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    records.add_usage(&asked(3, 2)).await.unwrap();
+    let mut refused = records.mirror(&mirror);
+    assert!(futures_util::poll!(&mut refused).is_pending());
+    records.put(&record("beside")).await.unwrap();
+    assert!(futures_util::poll!(&mut refused).is_pending(), "a write has waited for the mirror");
+    assert!(refused.await.unwrap_err().to_string().contains("lock timeout"));
+    lock.join().unwrap();
+    records.mirror(&mirror).await.unwrap();
+    assert!(row(MINE).ends_with("|50"), "{}", row(MINE));
+
     // A table that is not there is named; so is a file that cannot hold one.
     let nowhere = Mirror { table: "public.nowhere".to_owned(), url: None };
     assert!(records.mirror(&nowhere).await.unwrap_err().to_string().contains("public.nowhere"));

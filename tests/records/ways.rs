@@ -203,6 +203,7 @@ async fn owners_see_what_is_theirs_and_nobody_sees_anything_else() {
         assert_eq!(ask("authenticated", Some(me), sql).unwrap(), mine, "{sql}");
         assert_eq!(ask("authenticated", None, sql).unwrap(), "", "{sql}: whoever has not signed in sees nothing");
         assert_eq!(ask("authenticated", Some("7a1f9b8e-0000-4000-8000-000000000003"), sql).unwrap(), "", "{sql}");
+        assert_eq!(ask("authenticated", Some("auth0|no-uuid"), sql).unwrap(), "", "{sql}");
         assert!(ask("anon", Some(me), sql).unwrap_err().contains("permission denied"), "{sql}");
     }
     // Secrets of the installation, keys and blobs are nobody's to read, and nothing is anybody's to write.

@@ -36,6 +36,8 @@ pub struct Address {
     pub trust: Trust,
     /// The file of the authority that signs its certificate; the host's own authorities where none is named.
     pub ca: Option<PathBuf>,
+    /// Whether the string asks for the host's own authorities.
+    is_system: bool,
     place: String,
 }
 
@@ -76,11 +78,15 @@ impl Address {
             return Err("it names no host, as in postgres://user:password@host:5432/postgres".to_owned());
         }
         let is_here = hosts.iter().all(is_here) && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
-        let ca = ours.remove("sslrootcert").filter(|path| path != "system").map(PathBuf::from);
+        let root = ours.remove("sslrootcert");
+        let is_system = root.as_deref() == Some("system");
+        let ca = root.filter(|_| !is_system).map(PathBuf::from);
         let trust = match ours.remove("sslmode").as_deref() {
             None if is_here => Trust::Prefer,
             None | Some("verify-full") => Trust::Full,
             Some("disable") => Trust::Plain,
+            // As in libpq: whoever trusts the host's authorities wants the name checked too.
+            Some("allow" | "prefer" | "require" | "verify-ca") if is_system => Trust::Full,
             Some("allow" | "prefer") => Trust::Prefer,
             // As libpq does: whoever names an authority wants it asked.
             Some("require") if ca.is_some() => Trust::Authority,
@@ -101,13 +107,13 @@ impl Address {
             config.application_name("skep");
         }
         let place = place(&config);
-        Ok(Self { config, trust, ca, place })
+        Ok(Self { config, trust, ca, is_system, place })
     }
 
     /// The same, with this file of the authority where the string names none.
     #[must_use]
     pub fn or_ca(mut self, ca: Option<&PathBuf>) -> Self {
-        if self.ca.is_none() && ca.is_some() {
+        if self.ca.is_none() && !self.is_system && ca.is_some() {
             self.ca = ca.cloned();
             if self.trust == Trust::Encrypted {
                 self.trust = Trust::Authority;
@@ -220,6 +226,7 @@ mod tests {
             ("?sslmode=prefer", Trust::Prefer),
             ("?sslmode=require", Trust::Encrypted),
             ("?pgbouncer=true&sslmode=verify-ca&connection_limit=1", Trust::Authority),
+            ("?sslmode=require&sslrootcert=system", Trust::Full),
             ("?sslmode=require&sslrootcert=%2Fetc%2Fca.crt", Trust::Authority),
             ("?sslmode=verify-full&application_name=mine", Trust::Full),
         ] {

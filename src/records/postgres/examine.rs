@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::trouble::{Trouble, explain};
-use super::{Place, migrations, tls};
+use super::{Place, Trust, migrations, tls};
 use crate::records::RecordsError;
 
 /// How long all of it may take.
@@ -62,7 +62,7 @@ async fn ask(client: &tokio_postgres::Client, place: &Place) -> Result<Condition
     const ASK: &str = "SELECT current_setting('server_version'),
         coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false),
         NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off',
-        current_setting('max_connections')::bigint, (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')";
+        current_setting('max_connections')::bigint, (SELECT sum(numbackends)::bigint FROM pg_stat_database)";
     let begun = Instant::now();
     client.batch_execute("").await?;
     let trip = begun.elapsed();
@@ -80,7 +80,12 @@ async fn ask(client: &tokio_postgres::Client, place: &Place) -> Result<Condition
     Ok(Condition {
         place: place.address.place().to_owned(),
         version: row.try_get(0)?,
-        is_encrypted: row.try_get(1)?,
+        // A pool before the server would speak of its own way to it.
+        is_encrypted: match place.address.trust {
+            Trust::Plain => false,
+            Trust::Prefer => row.try_get(1)?,
+            Trust::Encrypted | Trust::Authority | Trust::Full => true,
+        },
         is_writable,
         schema: found.schema,
         known: i64::try_from(migrations::KNOWN).unwrap_or(i64::MAX),

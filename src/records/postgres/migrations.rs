@@ -50,7 +50,11 @@ pub async fn migrate(client: &Client, place: &str, schema: &str, owner: &str) ->
     }
     // The lock comes first: of two daemons at once, the second waits here and then finds the work done. It goes with the
     // transaction, so that a pool before the server cannot lose it.
-    client.batch_execute("BEGIN; SET LOCAL statement_timeout = 30000").await?;
+    client
+        .batch_execute(
+            "BEGIN; SET LOCAL statement_timeout = 30000; SET LOCAL idle_in_transaction_session_timeout = 3000",
+        )
+        .await?;
     client
         .query_typed("SELECT pg_advisory_xact_lock(hashtextextended('skep ' || $1, 0))", &[(&schema, Type::TEXT)])
         .await?;
@@ -88,7 +92,7 @@ pub async fn try_out(client: &Client, found: &Found, place: &Place) -> Option<St
         // What cannot be tried has a finding of its own.
         Ok(true) | Err(Trouble::Schema(RecordsError::TooNew { .. })) => return None,
         Err(_) if found.owner.is_some() => return None,
-        Err(Trouble::Schema(RecordsError::Open { cause, .. })) => return Some(cause),
+        Err(Trouble::Schema(RecordsError::Foreign { cause, .. })) => return Some(cause),
         Err(trouble) => return Some(trouble.to_string()),
         Ok(false) => {}
     }
@@ -105,7 +109,7 @@ pub async fn try_out(client: &Client, found: &Found, place: &Place) -> Option<St
 
 /// Whether nothing is left to do.
 fn is_done(found: &Found, place: &str, schema: &str, owner: &str) -> Result<bool, Trouble> {
-    let refuse = |cause: String| Err(Trouble::Schema(RecordsError::Open { place: place.to_owned(), cause }));
+    let refuse = |cause: String| Err(Trouble::Schema(RecordsError::Foreign { place: place.to_owned(), cause }));
     let known = i64::try_from(KNOWN).unwrap_or(i64::MAX);
     match (found.schema, &found.owner) {
         (Some(found), _) if found > known => Err(Trouble::Schema(RecordsError::TooNew { found, known })),

@@ -9,11 +9,14 @@ use super::worker::Tx;
 use crate::records::Mirror;
 
 /// Brings the table up to date; how many of its rows that changed.
-pub async fn write(t: &Tx<'_>, mirror: &Mirror) -> Result<u64, Trouble> {
+pub async fn write(t: &Tx<'_>, schema: &str, mirror: &Mirror) -> Result<u64, Trouble> {
     // The type of a status may be one of the team's own.
     const KIND: &str = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute
         WHERE attrelid = to_regclass($1) AND attname = 'status' AND NOT attisdropped";
     let table = &mirror.table;
+    // Whoever holds a lock there is not waited for: the next time will do. And triggers of the team's find their own names.
+    let theirs = table.split_once('.').map_or("public", |(theirs, _)| theirs);
+    t.batch(&format!("SET LOCAL lock_timeout = '1s'; SET LOCAL search_path = {theirs}, public, pg_temp")).await?;
     let kinds = t.query(KIND, &[(table, Type::TEXT)]).await?;
     let kind: String = match kinds.first() {
         Some(row) => row.try_get(0)?,
@@ -26,7 +29,7 @@ pub async fn write(t: &Tx<'_>, mirror: &Mirror) -> Result<u64, Trouble> {
         "WITH now AS (
             SELECT id, (CASE health WHEN 'stopped' THEN 'paused' WHEN 'missing' THEN 'failed' ELSE 'active' END)::{kind}
                 AS status, $1 || id AS url
-            FROM apis)
+            FROM {schema}.apis)
         UPDATE {table} AS old SET status = now.status, endpoint_url = coalesce(now.url, old.endpoint_url)
         FROM now WHERE old.id::text = now.id AND (old.status IS DISTINCT FROM now.status
             OR (now.url IS NOT NULL AND old.endpoint_url IS DISTINCT FROM now.url))"
@@ -34,9 +37,9 @@ pub async fn write(t: &Tx<'_>, mirror: &Mirror) -> Result<u64, Trouble> {
     let changed = t.execute(&status, &[(&url, Type::TEXT)]).await?;
     // Both sides in one transaction: each request is added once, whatever number stood there.
     let counts = format!(
-        "WITH due AS (SELECT api, requests, requests - mirrored AS more FROM usage_totals WHERE requests <> mirrored
+        "WITH due AS (SELECT api, requests, requests - mirrored AS more FROM {schema}.usage_totals WHERE requests <> mirrored
                 ORDER BY api FOR UPDATE),
-            told AS (UPDATE usage_totals AS u SET mirrored = due.requests FROM due WHERE u.api = due.api)
+            told AS (UPDATE {schema}.usage_totals AS u SET mirrored = due.requests FROM due WHERE u.api = due.api)
         UPDATE {table} AS old SET usage_count = coalesce(old.usage_count, 0) + due.more
         FROM due WHERE old.id::text = due.api"
     );

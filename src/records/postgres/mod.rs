@@ -49,7 +49,8 @@ pub struct Place {
     pub schema: String,
     /// The mark of the installation that they are of.
     pub owner: String,
-    /// How many connections there may be at most, one for signals included where there are two or more.
+    /// How many connections there may be at most, one for signals included where there are two or more. Below four, slow
+    /// reads may keep signs of life waiting, which one daemon alone does not mind.
     pub connections: usize,
 }
 
@@ -106,11 +107,8 @@ impl Postgres {
         let failed = |cause| RecordsError::Open { place: place.address.place().to_owned(), cause };
         let pooled = if place.connections > 1 { place.connections - 1 } else { 1 };
         let worker = Worker::new(&place.address, &place.schema, &place.owner, pooled).map_err(failed)?;
-        let signal = if place.connections > 1 {
-            Signal::listen(place, worker.writer()).map_err(failed)?
-        } else {
-            Signal::none()
-        };
+        let signal =
+            if place.connections > 1 { Signal::listen(place, worker.clone()).map_err(failed)? } else { Signal::none() };
         Ok(Self { worker, signal })
     }
 }
@@ -328,9 +326,10 @@ impl Records for Postgres {
     }
 
     async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {
-        job!(self, Write, "keep the table of the system before", [mirror = mirror.clone()], |t| mirror::write(
-            t, &mirror
-        ))
+        let schema = self.worker.schema().to_owned();
+        job!(self, Aside, "keep the table of the system before", [mirror = mirror.clone()], |t| {
+            mirror::write(t, &schema, &mirror)
+        })
     }
 
     async fn changed(&self) {

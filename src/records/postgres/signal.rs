@@ -15,6 +15,8 @@ use tokio_postgres::{AsyncMessage, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::address::Address;
+use super::trouble::Trouble;
+use super::worker::{Access, Worker};
 use super::{Place, tls};
 
 /// What the tables' triggers name.
@@ -63,10 +65,10 @@ impl Signal {
         Self { state: Arc::default(), _listener: None }
     }
 
-    /// Listens from now on to what others than `writer` change.
-    pub fn listen(place: &Place, writer: &str) -> Result<Self, String> {
+    /// Listens from now on to what others than that worker change.
+    pub fn listen(place: &Place, worker: Worker) -> Result<Self, String> {
         let (tls, state) = (tls::connector(&place.address)?, Arc::<State>::default());
-        let ear = Ear { address: place.address.clone(), tls, writer: writer.to_owned(), state: Arc::clone(&state) };
+        let ear = Ear { address: place.address.clone(), tls, worker, state: Arc::clone(&state) };
         let listener = Arc::new(Listener(tokio::spawn(ear.run())));
         Ok(Self { state, _listener: Some(listener) })
     }
@@ -81,7 +83,7 @@ impl Signal {
 struct Ear {
     address: Address,
     tls: MakeRustlsConnect,
-    writer: String,
+    worker: Worker,
     state: Arc<State>,
 }
 
@@ -98,17 +100,19 @@ impl Ear {
                     sleep(AGAIN.1).await;
                 }
                 Ok(()) => {}
-                Err(error) => tracing::debug!("cannot listen for changes: {}", super::trouble::explain(&error)),
+                Err(error) => tracing::debug!("cannot listen for changes: {error}"),
             }
             sleep(AGAIN.0).await;
         }
     }
 
     /// Listens until messages stop coming.
-    async fn listen(&self) -> Result<(), tokio_postgres::Error> {
-        let (client, mut connection) = self.address.config.connect(self.tls.clone()).await?;
+    async fn listen(&self) -> Result<(), Trouble> {
+        let silent = |_| Trouble::Unreachable("the server did not answer in time".to_owned());
+        let (client, mut connection) =
+            timeout(ECHO * 2, self.address.config.connect(self.tls.clone())).await.map_err(silent)??;
         let (changed, echoes) = (Arc::clone(&self.state), Arc::new(Notify::new()));
-        let (echoed, writer) = (Arc::clone(&echoes), self.writer.clone());
+        let (echoed, writer) = (Arc::clone(&echoes), self.worker.writer().to_owned());
         let echo = format!("{writer} listens");
         let ears = async move {
             let mut messages = stream::poll_fn(move |cx| connection.poll_message(cx));
@@ -129,12 +133,19 @@ impl Ear {
         }
     }
 
-    async fn keep_trying(&self, client: &Client, echoes: &Notify) -> Result<(), tokio_postgres::Error> {
-        client.batch_execute(&format!("LISTEN {CHANNEL}")).await?;
+    async fn keep_trying(&self, client: &Client, echoes: &Notify) -> Result<(), Trouble> {
+        let silent = |_| Trouble::Unreachable("the server did not answer in time".to_owned());
+        timeout(ECHO * 2, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await.map_err(silent)??;
         loop {
             let since = Instant::now();
-            let tell = "SELECT pg_notify($1, $2 || ' listens')";
-            client.query_typed(tell, &[(&CHANNEL, Type::TEXT), (&self.writer, Type::TEXT)]).await?;
+            // From another connection: a pool may hand one's own messages to oneself alone.
+            let echo = format!("{} listens", self.worker.writer());
+            let told = self.worker.run(Access::Beat, "try whether notifications come", move |t| {
+                Box::pin(async move {
+                    t.query("SELECT pg_notify($1, $2)", &[(&CHANNEL, Type::TEXT), (&echo, Type::TEXT)]).await.map(drop)
+                })
+            });
+            told.await.map_err(|error| Trouble::Unreachable(error.to_string()))?;
             if timeout(ECHO, echoes.notified()).await.is_err() {
                 return Ok(());
             }

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime, TimeoutType};
 use futures_util::future::BoxFuture;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 
@@ -20,6 +20,9 @@ use crate::records::RecordsError;
 
 /// How long a job waits for a connection where all are busy, and for one to be made.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// After how long a server that could not be reached is tried again.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How long one statement may take. Ours take milliseconds; a batch of files or of usage takes longer.
 const STATEMENT: Duration = Duration::from_secs(20);
@@ -58,8 +61,10 @@ struct Shared {
     fence: AtomicU64,
     /// Whether the tables are known to be there, and as this binary wants them.
     is_ready: AtomicBool,
-    /// One at a time sees to that.
-    preparing: Mutex<()>,
+    /// One at a time sees to that; and why the last try failed, a moment ago.
+    preparing: Mutex<Option<(Instant, String)>>,
+    /// Leaves connections to signs of life, however many and slow the reads are.
+    reading: Semaphore,
 }
 
 /// What a job does to the database, and how sure a caller must be of it.
@@ -69,6 +74,8 @@ pub enum Access {
     Read,
     /// A write of the daemon that reconciles, in its turn; refused where another has taken over.
     Write,
+    /// A write of the daemon that reconciles to what others hold locks on: waits for nobody's turn, and nobody for it.
+    Aside,
     /// A write of a person's, in its turn.
     Word,
     /// A sign of life, or a count: waits for no other, and a crash of the server's host may undo it.
@@ -129,7 +136,8 @@ impl Worker {
             writer: uuid::Uuid::now_v7().to_string(),
             fence: AtomicU64::new(0),
             is_ready: AtomicBool::new(false),
-            preparing: Mutex::new(()),
+            preparing: Mutex::default(),
+            reading: Semaphore::new(connections.saturating_sub(2).max(1)),
         });
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
         tokio::spawn(async move {
@@ -143,6 +151,11 @@ impl Worker {
     /// Whose changes are ours.
     pub fn writer(&self) -> &str {
         &self.shared.writer
+    }
+
+    /// The schema that our tables lie in.
+    pub fn schema(&self) -> &str {
+        &self.shared.schema
     }
 
     /// See [`crate::records::Records::fence`].
@@ -173,8 +186,10 @@ impl Worker {
         let gone = || RecordsError::Failed { action, cause: "skep is about to end".to_owned() };
         let (reply, answer) = oneshot::channel();
         let shared = Arc::clone(&self.shared);
-        let fence = if access == Access::Write { shared.fence.load(Ordering::SeqCst) } else { 0 };
+        let fence =
+            if matches!(access, Access::Write | Access::Aside) { shared.fence.load(Ordering::SeqCst) } else { 0 };
         let work = async move {
+            let _permit = if access == Access::Read { shared.reading.acquire().await.ok() } else { None };
             let outcome = shared.transact(access, fence, job).await;
             // Nobody may be waiting any more; what was asked is done all the same.
             let _ = reply.send(outcome.map_err(|trouble| trouble.while_trying(action)));
@@ -183,7 +198,7 @@ impl Worker {
             Access::Write | Access::Word => Box::pin(work),
             // Begins when it is its turn, and holds up nobody behind it.
             Access::Read => Box::pin(async move { drop(tokio::spawn(work)) }),
-            Access::Beat | Access::Count => {
+            Access::Beat | Access::Count | Access::Aside => {
                 tokio::spawn(work);
                 return answer.await.map_err(|_| gone())?;
             }
@@ -285,10 +300,25 @@ impl Shared {
         if self.is_ready.load(Ordering::Acquire) {
             return Ok(());
         }
-        let _one_at_a_time = self.preparing.lock().await;
+        let mut failed = self.preparing.lock().await;
         if self.is_ready.load(Ordering::Acquire) {
             return Ok(());
         }
+        // Those who have waited meanwhile need not find out for themselves.
+        if let Some((at, cause)) = &*failed
+            && at.elapsed() < AGAIN
+        {
+            return Err(Trouble::Unreachable(cause.clone()));
+        }
+        let outcome = self.migrate().await;
+        *failed = match &outcome {
+            Err(Trouble::Unreachable(cause)) => Some((Instant::now(), cause.clone())),
+            _ => None,
+        };
+        outcome
+    }
+
+    async fn migrate(&self) -> Result<(), Trouble> {
         let connection = self.connection().await?;
         let migrated =
             tokio::time::timeout(JOB, migrations::migrate(&connection, &self.place, &self.schema, &self.owner));

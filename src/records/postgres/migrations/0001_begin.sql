@@ -197,9 +197,10 @@ END
 $$;
 
 -- Who asks, as Supabase's API and PostgREST say it; NULL for everybody else. As `auth.uid()` there, and here also without
--- that schema.
+-- that schema; and of an issuer whose subjects are no UUIDs, nobody.
 CREATE FUNCTION caller() RETURNS uuid LANGUAGE sql STABLE AS $$
-    SELECT (nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub')::uuid
+    SELECT CASE WHEN sub ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN sub::uuid END
+    FROM (SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub' AS sub) AS claims
 $$;
 
 -- Whether an API is of whoever asks.
