@@ -4,6 +4,7 @@
 
 mod mirror;
 mod postgres;
+mod rows;
 #[path = "../servers/postgres.rs"]
 mod server;
 mod suite;
@@ -136,37 +137,8 @@ async fn a_person_with_a_sql_shell_reads_the_state_of_an_api_in_plain_columns() 
 async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.db");
-    let records = Sqlite::open(&path).unwrap();
-    records.put(&record("good")).await.unwrap();
-    let cases = [
-        ("sync", "'sideways'"),
-        ("health", "'fine'"),
-        ("created_at", "'yesterday'"),
-        ("updated_at", "''"),
-        ("served", "'{\"revision\": 1}'"),
-        ("failures", "'{}'"),
-    ];
-    for (column, value) in cases {
-        records.forget(&id("bad")).await.unwrap();
-        records.put(&record("bad")).await.unwrap();
-        Connection::open(&path)
-            .unwrap()
-            .execute(&format!("UPDATE apis SET {column} = {value} WHERE id = 'bad'"), [])
-            .unwrap();
-        let place = format!("table `apis`, row `bad`, column `{column}`");
-        for error in [records.get(&id("bad")).await.unwrap_err(), records.all().await.unwrap_err()] {
-            assert!(matches!(&error, RecordsError::Corrupt(what) if what.contains(&place)), "{error}");
-        }
-        let each = records.each().await.unwrap();
-        assert!(each[&id("bad")].is_err() && each[&id("good")].is_ok());
-        records.put(&record("bad")).await.unwrap();
-        assert_eq!(records.get(&id("bad")).await.unwrap(), Some(record("bad")), "writing mends it");
-    }
-
-    let digest = Digest::of(b"kept");
-    records.put_blobs(&[(digest, b"kept"[..].into())]).await.unwrap();
-    Connection::open(&path).unwrap().execute("UPDATE blobs SET bytes = x'00'", []).unwrap();
-    assert!(matches!(records.blob(&digest).await, Err(RecordsError::Corrupt(_))));
+    let shell = |sql: &str| assert_eq!(Connection::open(&path).unwrap().execute(sql, []).unwrap(), 1, "{sql}");
+    rows::edited(&Sqlite::open(&path).unwrap(), "", ["'yesterday'", "''"], "x'00'", shell).await;
 }
 
 #[tokio::test]
@@ -212,14 +184,7 @@ async fn two_handles_write_at_once_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_call_that_nobody_waits_for_is_done_whole_and_in_order() {
-    let records = Sqlite::in_memory().unwrap();
-    for n in 0..50 {
-        let change = Record { status: saying(n), ..record("a") };
-        let mut call = records.put(&change);
-        // Begin it, then stop waiting.
-        let _ = futures_util::poll!(&mut call);
-    }
-    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().status.message, "49");
+    rows::unwaited(&Sqlite::in_memory().unwrap()).await;
 }
 
 #[test]

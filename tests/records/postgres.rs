@@ -7,9 +7,9 @@ use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
 
-use crate::server;
 use crate::suite::{at, event, id, leading, pruning, record, saying, suite};
 use crate::usage;
+use crate::{rows, server};
 
 /// The mark of the installation of these tests.
 const OWNER: &str = "0123456789ab";
@@ -39,14 +39,7 @@ async fn postgres_does_what_records_must() {
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_calls_that_nobody_waits_for_are_done_whole_and_in_order() {
     let server = server::Postgres::start();
-    let records = open(&server.database("order")).await;
-    for n in 0..50 {
-        let change = Record { status: saying(n), ..record("a") };
-        let mut call = records.put(&change);
-        // Begin it, then stop waiting.
-        let _ = futures_util::poll!(&mut call);
-    }
-    assert_eq!(records.get(&id("a")).await.unwrap().unwrap().status.message, "49");
+    rows::unwaited(&open(&server.database("order")).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,32 +110,8 @@ async fn postgres_tells_what_others_have_written_and_only_that() {
 async fn postgres_names_a_row_that_skep_did_not_write_and_it_holds_up_no_other() {
     let server = server::Postgres::start();
     let records = open(&server.database("edited")).await;
-    records.put(&record("good")).await.unwrap();
-    let cases = [
-        ("sync", "'sideways'"),
-        ("health", "'fine'"),
-        ("created_at", "'infinity'"),
-        ("updated_at", "'-infinity'"),
-        ("served", "'{\"revision\": 1}'"),
-        ("failures", "'{}'"),
-    ];
-    for (column, value) in cases {
-        records.forget(&id("bad")).await.unwrap();
-        records.put(&record("bad")).await.unwrap();
-        server.sql("edited", &format!("UPDATE skep.apis SET {column} = {value} WHERE id = 'bad'"));
-        let place = format!("table `apis`, row `bad`, column `{column}`");
-        for error in [records.get(&id("bad")).await.unwrap_err(), records.all().await.unwrap_err()] {
-            assert!(matches!(&error, RecordsError::Corrupt(what) if what.contains(&place)), "{error}");
-        }
-        let each = records.each().await.unwrap();
-        assert!(each[&id("bad")].is_err() && each[&id("good")].is_ok());
-        records.put(&record("bad")).await.unwrap();
-        assert_eq!(records.get(&id("bad")).await.unwrap(), Some(record("bad")), "writing mends it");
-    }
-    let digest = Digest::of(b"kept");
-    records.put_blobs(&[(digest, b"kept"[..].into())]).await.unwrap();
-    server.sql("edited", "UPDATE skep.blobs SET bytes = '\\x00'");
-    assert!(matches!(records.blob(&digest).await, Err(RecordsError::Corrupt(_))));
+    let shell = |sql: &str| drop(server.sql("edited", sql));
+    rows::edited(&records, "skep.", ["'infinity'", "'-infinity'"], "'\\x00'", shell).await;
     // What people look at, in plain columns.
     let row =
         server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
