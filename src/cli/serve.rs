@@ -31,7 +31,7 @@ use crate::reconcile::{Controller, World};
 use crate::records::sqlite::Sqlite;
 use crate::records::{KeyScope, NewKey, Records};
 use crate::report::style::{BOLD, NAME, paint};
-use crate::settings::Settings;
+use crate::settings::{Offline, Settings};
 use crate::tree::ApiId;
 use crate::usage::Writer;
 
@@ -133,7 +133,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
-    serve_what_served(&controller, &open).await?;
+    serve_what_served(&controller, settings.records.offline, &open).await?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
@@ -303,9 +303,13 @@ async fn find_stand_ins(
 }
 
 /// Routes what served before. A base image that somebody threw away takes minutes to be made again, and callers do not wait.
-async fn serve_what_served(controller: &Arc<Controller>, open: &Notify) -> anyhow::Result<()> {
+async fn serve_what_served(controller: &Arc<Controller>, offline: Offline, open: &Notify) -> anyhow::Result<()> {
     if let Err(error) = controller.world().records.follow(&controller.world().daemon).await {
-        // Whoever reconciles does not wait for one that it does not know of; and without records nobody reconciles.
+        // Whoever reconciles does not wait for one that it does not know of, so this is no way to begin; save where the
+        // records may be away, since without them nobody reconciles.
+        if offline == Offline::Refuse {
+            return Err(error.into());
+        }
         tracing::warn!("{error}; it is tried again");
     }
     if let Ok(ids) = controller.look().await {
