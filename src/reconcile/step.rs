@@ -95,8 +95,8 @@ fn uphold(target: &Target, served: &Target, observed: &Observed) -> Option<Next>
 /// Towards a target that should serve, making nothing new while there is a `pause`.
 fn serve(target: &Target, observed: &Observed, pause: Option<Next>) -> Next {
     // What can be put right in place is, before callers are turned away from it: they wait a moment, and notice nothing.
-    let next = repair(target, observed).or_else(|| route(target, observed)).or_else(|| record_served(target, observed));
-    if let Some(next) = next {
+    let routed = || route(target, observed).map(|next| record_what_it_serves(target, observed, &next).unwrap_or(next));
+    if let Some(next) = repair(target, observed).or_else(routed).or_else(|| record_served(target, observed)) {
         return next;
     }
     let made = make(target, observed, pause);
@@ -219,9 +219,24 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
     }
 }
 
-/// Writes down what callers get, once they get it.
+/// Writes down what callers are about to get, before the first of them gets it: whoever has had an answer from a revision
+/// has one from it after a crash of this daemon too, since the next daemon routes what the records say.
+fn record_what_it_serves(target: &Target, observed: &Observed, next: &Next) -> Option<Next> {
+    match next {
+        Next::Act(Step { action: Action::Route { answer: answer @ Answer::Forward { .. }, .. }, .. }) => {
+            record_answer(target, observed, answer)
+        }
+        _ => None,
+    }
+}
+
+/// Writes down what callers get, where the records have lost it or another daemon has routed it.
 fn record_served(target: &Target, observed: &Observed) -> Option<Next> {
-    let is_in_force = match &observed.route.as_ref()?.answer {
+    record_answer(target, observed, &observed.route.as_ref()?.answer)
+}
+
+fn record_answer(target: &Target, observed: &Observed, answer: &Answer) -> Option<Next> {
+    let is_in_force = match answer {
         Answer::Forward { revision, .. } => *revision == target.revision,
         Answer::Suspended => target.spec.suspend,
         Answer::Unavailable => false,

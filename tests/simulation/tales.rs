@@ -118,7 +118,36 @@ fn there_and_back(seed: u64) -> Verdict<()> {
     if before == after { Ok(()) } else { Err(format!("{bad}: {before}\nbecame\n{after}")) }
 }
 
+/// Whatever a caller can get, the records say already: a daemon that is killed at any moment after an answer is followed by
+/// one that knows whose answer it was.
+fn nothing_answers_before_it_is_recorded(seed: u64) -> Verdict<()> {
+    let mut history = History::new();
+    for event in Maker::new(seed).wishes() {
+        history.happen(&event)?;
+        for id in history.ids() {
+            for _ in 0..30 {
+                let _ = history.take_turn(0, &id)?;
+                let Some(daemon) = &history.daemons[0] else { break };
+                let route = daemon.world.routes.seen(&id).map(|route| route.answer);
+                let known = now_or_never(daemon.world.records.revisions(&id)).expect("no waiting");
+                let known = known.map_err(|error| error.to_string())?;
+                if let Some(Answer::Forward { revision, .. }) = route
+                    && !known.iter().any(|served| served.revision == revision)
+                {
+                    return Err(format!("{id}: callers get {revision}, and no record says so"));
+                }
+                history.pass(std::time::Duration::from_millis(20));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl History {
+    fn pass(&mut self, time: std::time::Duration) {
+        self.clock.advance(time);
+    }
+
     fn now(&self) -> jiff::Timestamp {
         use skep::reconcile::turn::Clock;
         self.clock.now()
@@ -148,6 +177,15 @@ fn a_then_bad_then_a_again_is_a() {
     with_timers(|| {
         for seed in 0..500 {
             there_and_back(seed).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        }
+    });
+}
+
+#[test]
+fn what_callers_get_is_in_the_records_before_they_get_it() {
+    with_timers(|| {
+        for seed in 0..30 {
+            nothing_answers_before_it_is_recorded(seed).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
         }
     });
 }
