@@ -120,6 +120,7 @@ pub(super) async fn history(controller: &Controller, id: &ApiId) -> Result<Value
             "revision": served.revision,
             "since": served.since,
             "serves_now": Some(&served.revision) == now.as_ref(),
+            "origin": served.origin,
             "requirements": requirements,
             "files": served.files.len(),
         })

@@ -170,6 +170,7 @@ impl Context {
         let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
         // Whose a lease is can be seen from another host.
         world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
+        world.asks_git = true;
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);

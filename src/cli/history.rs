@@ -13,7 +13,7 @@ use super::context::Context;
 use crate::records::Event;
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
 use crate::tree::{ApiId, Revision};
-use crate::world::Served;
+use crate::world::{Origin, Served};
 
 /// More events than an API has in the time for which they are kept.
 const EVENTS: usize = 100_000;
@@ -43,6 +43,8 @@ struct Line<'a> {
     revision: &'a Revision,
     since: Timestamp,
     serves_now: bool,
+    /// Which commit it was, who asked for it, and why; `null` for one of before this was kept.
+    origin: Option<&'a Origin>,
     /// What happened to it, the first first.
     events: Vec<&'a Event>,
     requirements: Vec<&'a str>,
@@ -83,6 +85,7 @@ fn line<'a>(served: &'a Served, now: Option<&Revision>, of: &BTreeMap<&str, Vec<
         revision: &served.revision,
         since: served.since,
         serves_now: Some(&served.revision) == now,
+        origin: served.origin.as_ref(),
         events: of.get(served.revision.as_str()).cloned().unwrap_or_default(),
         requirements: served.requirements.0.iter().map(|requirement| requirement.0.as_str()).collect(),
         files: served.files.len(),
@@ -94,10 +97,22 @@ fn print(shown: &Shown<'_>) {
         let mark = if line.serves_now { "  serves now" } else { "" };
         let since = paint(format!("since {:.0}", line.since), FAINT);
         anstream::println!("{}  {since}{}", paint(line.revision.as_str(), NAME), paint(mark, BOLD));
+        if let Some(origin) = line.origin {
+            print_origin(origin);
+        }
         for event in &line.events {
             let Event { event, .. } = event;
             let (at, kind) = (paint(format!("{:.0}", event.at), FAINT), plain(&event.kind));
             anstream::println!("  {at}  {kind:<10}  {}", plain(&event.message));
         }
     }
+}
+
+fn print_origin(origin: &Origin) {
+    if let Some(commit) = &origin.commit {
+        let (at, id) = (paint(format!("{:.0}", commit.at), FAINT), paint(commit.short(), NAME));
+        anstream::println!("  {at}  commit      {id}  {}  {}", plain(&commit.author), plain(&commit.subject));
+    }
+    let by = origin.by.as_deref().map(|by| format!(" by {}", plain(by))).unwrap_or_default();
+    anstream::println!("  {:20}  why         {}{by}; {}", "", plain(&origin.why), plain(&origin.step));
 }

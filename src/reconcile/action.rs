@@ -7,7 +7,7 @@ use super::status::Status;
 use crate::engine::ImageTag;
 use crate::tree::{Revision, Spec};
 use crate::world::instance::{ContainerId, InstanceName};
-use crate::world::{Answer, FailureKind};
+use crate::world::{Answer, Edit, FailureKind};
 
 /// What to do next for one API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +80,11 @@ pub enum Action {
     },
     /// Write the API's row.
     RecordStatus(Status),
+    /// Write the API's row again as skep wrote it last.
+    RestoreRecord {
+        /// What somebody's hand has changed.
+        edits: Vec<Edit>,
+    },
     /// Wait, for a short while, until an instance that is out of the route has finished what it was doing.
     Drain {
         /// Which one.

@@ -64,6 +64,7 @@ fn name(action: &Action) -> &'static str {
         Action::LetGo { .. } => "let-go",
         Action::RecordServed { .. } => "record-served",
         Action::RecordStatus(_) => "record-status",
+        Action::RestoreRecord { .. } => "restore-record",
         Action::Release { .. } => "release",
         Action::Forget => "forget",
     }

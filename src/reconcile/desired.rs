@@ -129,6 +129,7 @@ impl Target {
             requirements: self.requirements.clone(),
             files: self.files.clone(),
             since,
+            origin: None,
         }
     }
 }

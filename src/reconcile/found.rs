@@ -5,10 +5,13 @@
 
 use super::desired::Desired;
 use super::step::{Action, Step};
-use crate::world::{Observed, Record, Run};
+use crate::world::{Observed, Run};
 
 /// The event of something that somebody's hand, or bad luck, has changed.
 pub const FOUND: &str = "found";
+
+/// What is found where a row that was there is not there any more.
+pub const ROW_GONE: &str = "its row in the records is gone";
 
 /// What a step puts right, in words; `None` where it is on its way to what the tree newly says.
 ///
@@ -19,6 +22,7 @@ pub fn found(step: &Step, desired: &Desired, observed: &Observed, is_expected: b
     let served = observed.record.as_ref().and_then(|record| record.served.as_ref());
     let served = served.filter(|served| !served.spec.suspend);
     match &step.action {
+        Action::RestoreRecord { .. } => Some(step.reason.clone()),
         Action::Repair { instance, .. } => Some(format!("{instance}: {}", step.reason)),
         Action::Remove { instance, container, trouble } => {
             // One whose removal had begun was ended by skep itself.
@@ -37,46 +41,5 @@ pub fn found(step: &Step, desired: &Desired, observed: &Observed, is_expected: b
             is_lost.then(|| format!("image {image} is gone"))
         }
         _ => None,
-    }
-}
-
-/// Which columns of an API's row are others than skep last wrote or read.
-#[must_use]
-pub fn edited(known: &Record, now: Option<&Record>) -> Option<String> {
-    let Some(now) = now else { return Some("its row in the records is gone".to_owned()) };
-    let mut columns = Vec::new();
-    let mut compare = |column: &str, is_same: bool| {
-        if !is_same {
-            columns.push(column.to_owned());
-        }
-    };
-    compare("name", known.status.name == now.status.name);
-    compare("sync", known.status.sync == now.status.sync);
-    compare("health", known.status.health == now.status.health);
-    compare("message", known.status.message == now.status.message);
-    compare("served", known.served == now.served);
-    compare("failures", known.failures == now.failures);
-    (!columns.is_empty()).then(|| format!("somebody edited its row in the records: {}", columns.join(", ")))
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::reconcile::status::{Health, Status, Sync};
-    use crate::tree::ApiId;
-
-    #[test]
-    fn an_edited_row_is_named_by_its_columns() {
-        let status =
-            Status { name: "a".to_owned(), sync: Sync::Synced, health: Health::Healthy, message: String::new() };
-        let known = Record::new(ApiId::new("a").unwrap(), status, Timestamp::UNIX_EPOCH);
-        assert_eq!(edited(&known, Some(&known)), None);
-        let mut other = known.clone();
-        other.status.health = Health::Missing;
-        other.status.name = "b".to_owned();
-        assert_eq!(edited(&known, Some(&other)).unwrap(), "somebody edited its row in the records: name, health");
-        assert_eq!(edited(&known, None).unwrap(), "its row in the records is gone");
     }
 }

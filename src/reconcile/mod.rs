@@ -18,6 +18,7 @@ pub mod goals;
 pub mod leadership;
 pub mod look;
 pub mod model;
+mod origin;
 pub mod perform;
 pub mod plan;
 pub mod prober;

@@ -31,6 +31,11 @@ pub fn perform(action: &Action, desired: &Desired, observed: &mut Observed) {
             let record = observed.record.get_or_insert_with(|| Record::new(desired.id.clone(), status.clone(), at));
             record.status = status.clone();
         }
+        Action::RestoreRecord { .. } => {
+            if let Some(record) = &mut observed.record {
+                record.edits.clear();
+            }
+        }
         Action::Drain { container, .. } => {
             if let Some(instance) = observed.instances.iter_mut().find(|i| i.container == *container) {
                 instance.in_flight = 0;

@@ -58,13 +58,17 @@ impl World {
                 self.replace_route(id, None);
                 self.write_down(id, None, "unrouted", &step.reason).await
             }
-            Action::RecordServed { revision } => self.record_served(desired, observed, revision).await,
+            Action::RecordServed { revision } => self.record_served(desired, observed, revision, step).await,
             Action::RecordStatus(status) => {
                 let record = self.records.get(id).await?;
                 let mut record = record.unwrap_or_else(|| Record::new(id.clone(), status.clone(), self.clock.now()));
                 record.status = status.clone();
                 self.put(record).await
             }
+            Action::RestoreRecord { .. } => match self.records.get(id).await? {
+                Some(record) => self.put(record).await,
+                None => Ok(()),
+            },
             Action::Drain { container, .. } => {
                 self.drain(container).await;
                 Ok(())
@@ -263,13 +267,15 @@ impl World {
         desired: &Desired,
         observed: &Observed,
         revision: &Revision,
+        step: &Step,
     ) -> Result<(), TurnError> {
         let (Some(target), Some(mut record)) = (desired.target_of(revision), self.records.get(&desired.id).await?)
         else {
             return Ok(());
         };
         let since = record.served.as_ref().filter(|served| served.revision == *revision).map(|served| served.since);
-        let served = target.served(since.unwrap_or_else(|| self.clock.now()));
+        let mut served = target.served(since.unwrap_or_else(|| self.clock.now()));
+        served.origin = Some(self.origin(target, desired, observed, step).await);
         if !target.spec.suspend {
             self.records.put_revision(&desired.id, &served).await?;
         }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::desired::{Basis, Desired, Goal, Target};
+use super::found::ROW_GONE;
 use super::model;
 use super::step::{Action, Next, Step, step};
 use crate::tree::{ApiId, Auth, Digest, Revision};
-use crate::world::{Observed, Served};
+use crate::world::{Observed, Served, edit};
 
 /// What would happen to all APIs.
 #[derive(Debug, Clone, Serialize)]
@@ -255,7 +256,12 @@ pub fn unfold(desired: &Desired, observed: &Observed) -> (Vec<Step>, Option<Stri
 
 /// What it would take to get back to what skep last made: that, and nothing else, is drift.
 fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
-    let Some(served) = &desired.served else { return Vec::new() };
+    let mut drift: Vec<String> = match &observed.record {
+        Some(record) => record.edits.iter().map(|edit| format!("row in the records: {edit}")).collect(),
+        None if has_lost_its_row(observed) => vec![ROW_GONE.to_owned()],
+        None => Vec::new(),
+    };
+    let Some(served) = &desired.served else { return drift };
     let goal = if served.spec.suspend { Goal::Suspend(served.clone()) } else { Goal::Run(served.clone()) };
     let back = Desired { id: desired.id.clone(), goal, basis: Basis::Tree, served: None, spent_hold: None };
     // An instance of the revision that is on its way in is no drift, though what served last does not need it.
@@ -273,7 +279,13 @@ fn drift(desired: &Desired, observed: &Observed) -> Vec<String> {
         }
         _ => None,
     };
-    steps.into_iter().filter_map(sentence).collect()
+    drift.extend(steps.into_iter().filter_map(sentence));
+    drift
+}
+
+/// Whether a row was there: a new API gets its row first of all.
+fn has_lost_its_row(observed: &Observed) -> bool {
+    observed.record.is_none() && observed.instances.iter().any(|instance| !instance.leaving)
 }
 
 fn verdict(desired: &Desired, observed: &Observed, steps: &[Step], changes: &[Change]) -> Verdict {
@@ -284,6 +296,7 @@ fn verdict(desired: &Desired, observed: &Observed, steps: &[Step], changes: &[Ch
     match (&desired.goal, served) {
         (Goal::Remove, _) => Verdict::Remove,
         (Goal::Suspend(_), served) if served.is_none_or(|served| !served.spec.suspend) => Verdict::Suspend,
+        (_, None) if has_lost_its_row(observed) => Verdict::Heal,
         (_, None) => Verdict::Create,
         (_, Some(_)) if changes.is_empty() => Verdict::Heal,
         (_, Some(_)) => Verdict::Update,
@@ -333,22 +346,8 @@ fn keys<V>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>) -> Vec<String> 
 
 /// Every setting by its dotted key.
 fn settings(spec: &crate::tree::Spec) -> BTreeMap<String, serde_json::Value> {
-    fn walk(prefix: &str, value: serde_json::Value, into: &mut BTreeMap<String, serde_json::Value>) {
-        match value {
-            serde_json::Value::Object(map) => {
-                for (key, value) in map {
-                    let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-                    walk(&key, value, into);
-                }
-            }
-            value => {
-                into.insert(prefix.to_owned(), value);
-            }
-        }
-    }
-    let mut flat = BTreeMap::new();
-    walk("", serde_json::to_value(spec).unwrap_or_default(), &mut flat);
-    flat.retain(|_, value| !value.is_null());
+    let mut flat = edit::flat(&serde_json::to_value(spec).unwrap_or_default());
+    flat.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty()));
     flat
 }
 

@@ -110,6 +110,7 @@ pub fn doing(action: &Action) -> &'static str {
         Action::Repair { .. } => "putting an instance right",
         Action::Remove { .. } => "removing an instance",
         Action::LetGo { .. } => "letting go of an instance",
+        Action::RestoreRecord { .. } => "putting its row right",
         Action::RecordServed { .. } | Action::RecordStatus(_) | Action::Release { .. } | Action::Forget => {
             "writing the records"
         }

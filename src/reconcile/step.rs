@@ -10,6 +10,7 @@ use super::backoff;
 use super::desired::{Basis, Desired, Goal, Target};
 use super::status;
 use crate::tree::{Revision, Spec};
+use crate::world::edit;
 use crate::world::{Answer, FailureKind, Instance, Observed, Readiness, RouteSeen, Run, Served};
 
 /// Names the next step towards `desired`.
@@ -26,6 +27,11 @@ pub fn step(desired: &Desired, observed: &Observed) -> Next {
             Goal::Remove | Goal::Leave => None,
         };
         return routed.unwrap_or(Next::Settled);
+    }
+    if let Some(record) = observed.record.as_ref().filter(|record| !record.edits.is_empty())
+        && !matches!(desired.goal, Goal::Remove)
+    {
+        return act(Action::RestoreRecord { edits: record.edits.clone() }, edit::sentence(&record.edits));
     }
     let is_held = observed.record.as_ref().is_some_and(|record| record.hold.is_some());
     if let Some(why) = desired.spent_hold.filter(|_| is_held) {
@@ -223,8 +229,8 @@ fn best_route<'a>(target: &'a Target, observed: &'a Observed) -> (Answer, &'a Sp
 /// has one from it after a crash of this daemon too, since the next daemon routes what the records say.
 fn record_what_it_serves(target: &Target, observed: &Observed, next: &Next) -> Option<Next> {
     match next {
-        Next::Act(Step { action: Action::Route { answer: answer @ Answer::Forward { .. }, .. }, .. }) => {
-            record_answer(target, observed, answer)
+        Next::Act(Step { action: Action::Route { answer: answer @ Answer::Forward { .. }, .. }, reason }) => {
+            record_answer(target, observed, answer, reason)
         }
         _ => None,
     }
@@ -232,10 +238,11 @@ fn record_what_it_serves(target: &Target, observed: &Observed, next: &Next) -> O
 
 /// Writes down what callers get, where the records have lost it or another daemon has routed it.
 fn record_served(target: &Target, observed: &Observed) -> Option<Next> {
-    record_answer(target, observed, &observed.route.as_ref()?.answer)
+    let what = if target.spec.suspend { "suspended" } else { "what serves now" };
+    record_answer(target, observed, &observed.route.as_ref()?.answer, &format!("the records must say {what}"))
 }
 
-fn record_answer(target: &Target, observed: &Observed, answer: &Answer) -> Option<Next> {
+fn record_answer(target: &Target, observed: &Observed, answer: &Answer, reason: &str) -> Option<Next> {
     let is_in_force = match answer {
         Answer::Forward { revision, .. } => *revision == target.revision,
         Answer::Suspended => target.spec.suspend,
@@ -248,10 +255,7 @@ fn record_answer(target: &Target, observed: &Observed, answer: &Answer) -> Optio
             && served.requirements == target.requirements
             && served.files == target.files
     });
-    let what = if target.spec.suspend { "suspended" } else { "what serves now" };
-    (is_in_force && !is_written).then(|| {
-        act(Action::RecordServed { revision: target.revision.clone() }, format!("the records must say {what}"))
-    })
+    (is_in_force && !is_written).then(|| act(Action::RecordServed { revision: target.revision.clone() }, reason))
 }
 
 /// Makes what the target lacks: images first, then instances, then their readiness.

@@ -57,8 +57,8 @@ pub struct World {
     pub(super) beyond_repair: Mutex<HashSet<ContainerId>>,
     /// Instances that this process itself removed, and that are not there again yet.
     pub(super) gaps: Mutex<HashSet<InstanceName>>,
-    /// Each API's row as this process last wrote or read it.
-    pub(super) known: Mutex<HashMap<ApiId, Record>>,
+    /// The APIs whose row was there when this process last wrote or read it.
+    pub(super) known: Mutex<HashSet<ApiId>>,
     /// Since when other daemons are waited for to let go of a container, of [`Clock::elapsed`].
     pub(super) waiting: Mutex<HashMap<ContainerId, Duration>>,
     /// The containers that this daemon, as a follower, has let go of.
@@ -67,6 +67,8 @@ pub struct World {
     pub(super) stand_ins: Mutex<Kept>,
     /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
     pub min_free_disk: AtomicU64,
+    /// Whether git is asked which commit a folder is.
+    pub asks_git: bool,
     /// Which daemon this is.
     pub daemon: String,
     /// Where it is counted what is done, where anybody wants to know.
@@ -194,6 +196,7 @@ impl World {
             waiting: Mutex::default(),
             let_go: Mutex::default(),
             stand_ins: Mutex::default(),
+            asks_git: false,
             daemon: uuid::Uuid::now_v7().to_string(),
             metrics: OnceLock::new(),
             traces: OnceLock::new(),
@@ -218,7 +221,7 @@ impl World {
     ) -> Result<Outcome, TurnError> {
         let record = self.records.get(id).await?;
         if self.role.leads() {
-            self.notice_edits(id, record.as_ref()).await?;
+            self.notice_loss(id, record.as_ref()).await?;
         }
         let wanted = desired(record.as_ref());
         let observed = self.observe(&wanted, record.clone()).await?;
@@ -279,15 +282,15 @@ impl World {
         lock(&self.waiting).clear();
     }
 
-    /// Writes down that somebody edited the API's row: nobody else but this process writes it.
-    async fn notice_edits(&self, id: &ApiId, now: Option<&Record>) -> Result<(), TurnError> {
-        let known = lock(&self.known).get(id).cloned();
-        if let Some(edit) = known.and_then(|known| found::edited(&known, now)) {
-            self.write_down(id, None, found::FOUND, &edit).await?;
-        }
+    /// Writes down that somebody deleted the API's row: nobody else but this process writes it.
+    async fn notice_loss(&self, id: &ApiId, now: Option<&Record>) -> Result<(), TurnError> {
+        let was_known = lock(&self.known).contains(id);
         match now {
-            Some(now) => drop(lock(&self.known).insert(id.clone(), now.clone())),
+            Some(_) => drop(lock(&self.known).insert(id.clone())),
             None => drop(lock(&self.known).remove(id)),
+        }
+        if was_known && now.is_none() {
+            self.write_down(id, None, found::FOUND, found::ROW_GONE).await?;
         }
         Ok(())
     }

@@ -21,10 +21,11 @@ impl World {
 
     pub(super) async fn put(&self, mut record: Record) -> Result<(), TurnError> {
         record.updated = self.clock.now();
+        record.edits.clear();
         // Until it is known to be written it may be so, or not: also where nobody waits for the answer.
         lock(&self.known).remove(&record.id);
         self.records.put(&record).await?;
-        lock(&self.known).insert(record.id.clone(), record);
+        lock(&self.known).insert(record.id);
         Ok(())
     }
 

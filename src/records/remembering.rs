@@ -151,7 +151,7 @@ fn write(path: &Path, known: &Known) -> std::io::Result<()> {
 
 impl From<&Record> for Row {
     fn from(record: &Record) -> Self {
-        let Record { id, status, served, failures, hold, created, updated } = record.clone();
+        let Record { id, status, served, failures, hold, created, updated, edits: _ } = record.clone();
         Self { id, status, served, failures, hold, created, updated }
     }
 }
@@ -159,7 +159,7 @@ impl From<&Record> for Row {
 impl From<&Row> for Record {
     fn from(row: &Row) -> Self {
         let Row { id, status, served, failures, hold, created, updated } = row.clone();
-        Self { id, status, served, failures, hold, created, updated }
+        Self { id, status, served, failures, hold, created, updated, edits: Vec::new() }
     }
 }
 

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::edit::Edit;
 use super::hold::Hold;
+use crate::git::Commit;
 use crate::reconcile::status::Status;
 use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Spec};
 
@@ -24,13 +26,15 @@ pub struct Record {
     pub created: Timestamp,
     /// When the row last changed.
     pub updated: Timestamp,
+    /// What somebody's hand has changed of the row. The rest of this value is as skep wrote it.
+    pub edits: Vec<Edit>,
 }
 
 impl Record {
     /// A row for an API that had none.
     #[must_use]
     pub fn new(id: ApiId, status: Status, at: Timestamp) -> Self {
-        Self { id, status, served: None, failures: Vec::new(), hold: None, created: at, updated: at }
+        Self { id, status, served: None, failures: Vec::new(), hold: None, created: at, updated: at, edits: Vec::new() }
     }
 
     /// The last trouble with that revision.
@@ -55,6 +59,22 @@ pub struct Served {
     pub files: Files,
     /// Since when this revision has served.
     pub since: Timestamp,
+    /// How it came to serve; `None` in records of before this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// How a revision came to serve.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The last commit of its folder; `None` where the tree is in no git, or was not as any commit says.
+    pub commit: Option<Commit>,
+    /// Who asked for it otherwise, as with a rollback.
+    pub by: Option<String>,
+    /// What for: why it serves, and no other revision.
+    pub why: String,
+    /// Why the last step on the way was taken: the one by which callers got it.
+    pub step: String,
 }
 
 /// Trouble with one revision. Kept in the records, so that a restart forgets no pause.

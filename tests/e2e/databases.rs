@@ -1,5 +1,7 @@
 //! Records in a Postgres: the whole loop on it, and callers who see nothing of its troubles.
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +26,16 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     let world = begin(&server, "");
     let sql = |sql: &str| server.sql("postgres_of_a_team", sql);
     world.code("hello", &saying("one"));
+    let git = |folder: &Path, arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(arguments);
+        let done = git.output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    };
+    let (root, clone) = (world.root(), world.aside().join("clone"));
+    git(&root, &["init", "-q", "-b", "main"]);
+    git(&root, &["add", "apis"]);
+    git(&root, &["commit", "-q", "-m", "Say one"]);
     world.serve();
     world.expect_rest("hello", "synced", "healthy");
     assert!(!world.state().join("records.db").exists(), "nothing is kept beside it");
@@ -34,9 +46,12 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     assert!(!sql("SELECT * FROM skep.keys").contains(&key), "only the hash is kept");
 
     // Another revision, and back.
-    world.code("hello", &saying("two"));
+    git(&root, &["clone", "-q", ".", clone.to_str().unwrap()]);
+    std::fs::write(clone.join("apis/hello/main.py"), saying("two")).unwrap();
+    git(&clone, &["commit", "-q", "-a", "-m", "Say two"]);
+    git(&root, &["pull", "-q", clone.to_str().unwrap(), "main"]);
     world.until("the new code answers", || ask().text() == "two");
-    world.run(&["rollback", "hello"]).expect(0);
+    world.run(&["rollback", "hello", "--why", "two is too many"]).expect(0);
     world.until("the old code answers", || ask().text() == "one");
     world.run(&["release", "hello"]).expect(0);
     world.until("the new code answers again", || ask().text() == "two");
@@ -45,6 +60,11 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     let history = world.run(&["history", "hello", "--output", "json"]).expect(0).json();
     assert_eq!(history["revisions"].as_array().unwrap().len(), 2);
     assert_eq!(history["revisions"][0]["serves_now"], true);
+    let commit = |place: usize| history["revisions"][place]["origin"]["commit"].clone();
+    assert_eq!((&commit(0)["subject"], &commit(0)["author"]), (&"Say two".into(), &"Ada".into()), "{history}");
+    assert_eq!(commit(1)["subject"], "Say one", "also after it was gone back to");
+    let text = world.run(&["history", "hello"]).expect(0).out;
+    assert!(text.contains("gone back to: two is too many by "), "{text}");
     let first = history["revisions"][1]["events"].to_string();
     assert!(first.contains("\"built\"") && first.contains("\"serving\""), "{first}");
     assert!(world.run(&["events", "--since", "1h"]).expect(0).out.contains("rolled back"), "what happened lately");
@@ -55,7 +75,8 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     sql("UPDATE skep.apis SET health = 'missing', name = 'mine'");
     world.until("the row is put right", || sql("SELECT health FROM skep.apis") == "healthy");
     let events = || world.run(&["events", "-n", "200"]).expect(0).out;
-    world.until("the event names the columns", || events().contains("edited its row in the records: name, health"));
+    let named = "edited its row in the records: health: \"healthy\" → \"missing\", name: ";
+    world.until("the event names the fields", || events().contains(named));
     sql("DELETE FROM skep.apis");
     world.until("the row is there again", || sql("SELECT health FROM skep.apis WHERE id = 'hello'") == "healthy");
     assert!(events().contains("its row in the records is gone"), "{}", events());
@@ -68,6 +89,23 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     // Another daemon takes over from one that was killed; nothing is started anew.
     let before = world.containers("hello");
     world.crash();
+
+    // With nobody at work, the plan names what hands have done, field by field.
+    sql("UPDATE skep.apis SET served = jsonb_set(served, '{spec,replicas}', '5'), message = 'all mine'");
+    sql("INSERT INTO skep.apis (id, name, sync, health, message, failures, created_at, updated_at)
+         VALUES ('ghost', 'Ghost', 'synced', 'healthy', '', '[]', now(), now())");
+    let plan = world.run(&["plan"]).expect(0).out;
+    for said in [
+        "row in the records: message: \"\" → \"all mine\"",
+        "row in the records: served.spec.replicas: 1 → 5",
+        "the row was added by hand",
+        "1 to heal, 1 to remove",
+    ] {
+        assert!(plan.contains(said), "{said:?} is not in {plan}");
+    }
+    sql("DELETE FROM skep.apis");
+    let plan = world.run(&["plan"]).expect(0).out;
+    assert!(plan.contains("its row in the records is gone") && plan.contains("1 to heal"), "{plan}");
     world.serve();
     world.expect_rest("hello", "synced", "healthy");
     assert_eq!(world.containers("hello"), before);

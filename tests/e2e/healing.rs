@@ -128,7 +128,11 @@ fn an_image_or_a_row_that_somebody_deletes_or_edits_comes_back() {
     world.expect_rest("hello", "synced", "healthy");
     assert_eq!(world.containers("hello"), before);
     let found = events(&world, "found");
-    for what in ["is gone", "edited its row in the records: name, health", "its row in the records is gone"] {
+    for what in [
+        "is gone",
+        "edited its row in the records: health: \"healthy\" → \"stopped\", name: ",
+        "its row in the records is gone",
+    ] {
         assert!(found.iter().any(|message| message.contains(what)), "{what} is not among {found:#?}");
     }
 }

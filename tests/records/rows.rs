@@ -3,24 +3,51 @@
 
 use skep::records::{Records, RecordsError};
 use skep::tree::Digest;
-use skep::world::Record;
+use skep::world::{Record, edit};
 
 use crate::suite::{id, record, saying};
 
-/// A row that skep did not write is named by its column, holds up no other, and is mended by writing it. `shell` runs SQL,
+/// What a hand has changed of a row is named field by field, and what skep wrote holds. A moment that skep cannot read is
+/// named by its column, holds up no other row, and is mended by writing it. `shell` runs SQL,
 /// `schema` is what stands before a table's name there; `moments` and `no_bytes` are values that the backend takes and skep
 /// did not write.
 pub async fn edited(records: &dyn Records, schema: &str, moments: [&str; 2], no_bytes: &str, shell: impl Fn(&str)) {
     records.put(&record("good")).await.unwrap();
-    let cases = [
-        ("sync", "'sideways'"),
-        ("health", "'fine'"),
-        ("created_at", moments[0]),
-        ("updated_at", moments[1]),
-        ("served", "'{\"revision\": 1}'"),
-        ("failures", "'{}'"),
+    let edits = [
+        ("name", "'Mine'", "name: \"A name\" → \"Mine\""),
+        ("sync", "'sideways'", "sync: \"out-of-sync\" → \"sideways\""),
+        ("health", "'fine'", "health: \"progressing\" → \"fine\""),
+        ("message", "'all is well'", "message: \"\" → \"all is well\""),
+        ("served", "'{\"revision\": 1}'", "served.revision: \"0123456789ab\" → 1"),
+        ("served", "NULL", "served.revision: \"0123456789ab\" → nothing"),
+        ("failures", "'{}'", "→ {}"),
     ];
-    for (column, value) in cases {
+    for (column, value, said) in edits {
+        records.put(&record("bad")).await.unwrap();
+        shell(&format!("UPDATE {schema}apis SET {column} = {value} WHERE id = 'bad'"));
+        let found = records.get(&id("bad")).await.unwrap().unwrap();
+        let all = records.each().await.unwrap();
+        assert_eq!(*all[&id("bad")].as_ref().unwrap(), found);
+        assert_eq!(all[&id("good")].as_ref().unwrap().edits, []);
+        let words = edit::sentence(&found.edits);
+        assert!(words.contains(said), "{words}");
+        assert_eq!(Record { edits: Vec::new(), ..found }, record("bad"), "what skep wrote holds");
+        records.put(&record("bad")).await.unwrap();
+        assert_eq!(records.get(&id("bad")).await.unwrap(), Some(record("bad")), "writing mends it");
+    }
+    let (columns, moment) =
+        ("id, name, sync, health, message, failures, created_at, updated_at", "2026-01-01T00:00:00Z");
+    shell(&format!(
+        "INSERT INTO {schema}apis ({columns}) VALUES ('added', 'n', 'synced', 'fine', '', '[]', '{moment}', '{moment}')"
+    ));
+    let added = records.get(&id("added")).await.unwrap().unwrap();
+    assert_eq!(
+        (added.served, edit::sentence(&added.edits)),
+        (None, "somebody added its row to the records".to_owned())
+    );
+    records.forget(&id("added")).await.unwrap();
+
+    for (column, value) in [("created_at", moments[0]), ("updated_at", moments[1])] {
         records.forget(&id("bad")).await.unwrap();
         records.put(&record("bad")).await.unwrap();
         shell(&format!("UPDATE {schema}apis SET {column} = {value} WHERE id = 'bad'"));

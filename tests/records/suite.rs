@@ -32,6 +32,7 @@ fn served(revision: &str, since: Timestamp) -> Served {
         requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
         files: BTreeMap::from([("main.py".to_owned(), file)]),
         since,
+        origin: None,
     }
 }
 
@@ -62,6 +63,7 @@ pub fn record(name: &str) -> Record {
         hold: None,
         created: at(0),
         updated: at(2),
+        edits: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use skep::records::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use skep::tree::{ApiId, Digest};
 use skep::usage::{Counted, Fold, Group, Tally, UsageBatch, UsageQuery, UsageRow};
-use skep::world::{Hold, Record, Served};
+use skep::world::{Hold, Record, Served, edit};
 
 use skep::reconcile::turn::Clock;
 
@@ -19,6 +19,8 @@ use super::faults::Faults;
 #[derive(Default)]
 pub struct Tables {
     pub rows: BTreeMap<ApiId, Record>,
+    /// The rows as skep wrote them; people edit only the others.
+    pub written: BTreeMap<ApiId, Record>,
     pub holds: BTreeMap<ApiId, Hold>,
     pub revisions: BTreeMap<ApiId, Vec<Served>>,
     pub leaving: BTreeMap<String, BTreeSet<String>>,
@@ -50,8 +52,13 @@ impl Tables {
     }
 
     pub fn row(&self, id: &ApiId) -> Option<Record> {
-        let row = self.rows.get(id)?;
-        Some(Record { hold: self.holds.get(id).cloned(), ..row.clone() })
+        let (row, written) = (self.rows.get(id)?, self.written.get(id)?);
+        let json = |row: &Record| {
+            let (status, served, failures) = (row.status.clone(), row.served.clone(), row.failures.clone());
+            serde_json::to_value(edit::Written::new(status, served, failures)).unwrap()
+        };
+        let edits = if row == written { Vec::new() } else { edit::edits(&json(written), &json(row)) };
+        Some(Record { hold: self.holds.get(id).cloned(), edits, ..written.clone() })
     }
 }
 
@@ -99,7 +106,11 @@ impl Records for SimRecords {
         self.call(|_| 0).await
     }
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
-        self.write(|tables| drop(tables.rows.insert(record.id.clone(), record.clone()))).await
+        self.write(|tables| {
+            tables.rows.insert(record.id.clone(), record.clone());
+            tables.written.insert(record.id.clone(), record.clone());
+        })
+        .await
     }
     async fn forget(&self, id: &ApiId) -> Result<(), RecordsError> {
         self.write(|tables| {

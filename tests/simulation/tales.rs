@@ -86,6 +86,7 @@ fn essence(action: &Action) -> String {
         Action::Unroute => "unroute".to_owned(),
         Action::Release { .. } => "release".to_owned(),
         Action::LetGo { instance, .. } => format!("let go {instance}"),
+        Action::RestoreRecord { .. } => "restore the row".to_owned(),
         Action::Forget => "forget".to_owned(),
     }
 }

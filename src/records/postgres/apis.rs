@@ -27,11 +27,13 @@ pub async fn each(t: &Tx<'_>) -> Result<Vec<(ApiId, Result<Record, Trouble>)>, T
 }
 
 pub async fn put(t: &Tx<'_>, record: &Record) -> Result<(), Trouble> {
-    const SQL: &str = "INSERT INTO apis (id, name, sync, health, message, served, failures, created_at, updated_at)
-        VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9)
+    const SQL: &str = "INSERT INTO apis
+            (id, name, sync, health, message, served, failures, created_at, updated_at, written)
+        VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, jsonb_build_object('name', $2,
+            'sync', $3, 'health', $4, 'message', $5, 'served', $6::text::jsonb, 'failures', $7::text::jsonb))
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
             message = excluded.message, served = excluded.served, failures = excluded.failures,
-            created_at = excluded.created_at, updated_at = excluded.updated_at";
+            created_at = excluded.created_at, updated_at = excluded.updated_at, written = excluded.written";
     // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.
     let (created, updated) = (row::time(record.created), row::time(record.updated));
     if let Ok(Some(there)) = find(t, &record.id).await

@@ -9,7 +9,11 @@ use super::trouble::{Trouble, explain};
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/0001_begin.sql"), include_str!("migrations/0002_mirror.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_begin.sql"),
+    include_str!("migrations/0002_mirror.sql"),
+    include_str!("migrations/0003_written.sql"),
+];
 
 /// The schema that this binary knows.
 pub const KNOWN: usize = MIGRATIONS.len();

@@ -12,11 +12,18 @@ use super::trouble::Trouble;
 use crate::reconcile::status::Status;
 use crate::records::{Event, Key, KeyHash, NewEvent};
 use crate::tree::{ApiId, Revision};
+use crate::world::edit::Written;
 use crate::world::{Record, Served};
 
-/// The columns that [`record`] reads.
+/// The columns that [`record`] reads: the last two are what skep wrote and what is there, where these are not the same.
 pub const RECORD: &str = "id, name, sync, health, message, served::text, failures::text, created_at, updated_at,
-    (SELECT hold::text FROM holds WHERE holds.api = apis.id)";
+    (SELECT hold::text FROM holds WHERE holds.api = apis.id),
+    CASE WHEN written IS DISTINCT FROM jsonb_build_object('name', name, 'sync', sync, 'health', health,
+        'message', message, 'served', served, 'failures', failures) THEN coalesce(written::text, 'null') END,
+    CASE WHEN written IS DISTINCT FROM jsonb_build_object('name', name, 'sync', sync, 'health', health,
+        'message', message, 'served', served, 'failures', failures) THEN
+        jsonb_build_object('name', name, 'sync', sync, 'health', health, 'message', message, 'served', served,
+            'failures', failures)::text END";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -65,18 +72,31 @@ impl At<'_> {
 pub fn record(row: &Row) -> Result<Record, Trouble> {
     let id: String = row.try_get(0)?;
     let at = At { table: "apis", name: &id, row };
-    let served: Option<String> = at.get(5)?;
+    let api = at.api("id", &id)?;
     let hold: Option<String> = at.get(9)?;
+    let (written, edits) = match (at.get::<Option<String>>(10)?, at.get::<Option<String>>(11)?) {
+        (Some(wrote), Some(is)) => {
+            let restored = Written::restore(&api, &nul::decode_json(wrote), &nul::decode_json(is));
+            restored.map_err(|e| at.corrupt("written", e))?
+        }
+        _ => {
+            let status = Status {
+                name: at.text(1)?,
+                sync: at.word("sync", 2)?,
+                health: at.word("health", 3)?,
+                message: at.text(4)?,
+            };
+            let served: Option<String> = at.get(5)?;
+            let served = served.map(|text| at.json("served", text)).transpose()?;
+            (Written::new(status, served, at.json("failures", at.get(6)?)?), Vec::new())
+        }
+    };
     Ok(Record {
-        id: at.api("id", &id)?,
-        status: Status {
-            name: at.text(1)?,
-            sync: at.word("sync", 2)?,
-            health: at.word("health", 3)?,
-            message: at.text(4)?,
-        },
-        served: served.map(|text| at.json("served", text)).transpose()?,
-        failures: at.json("failures", at.get(6)?)?,
+        id: api,
+        status: written.status(),
+        served: written.served,
+        failures: written.failures,
+        edits,
         hold: hold.map(|text| At { table: "holds", name: &id, row }.json("hold", text)).transpose()?,
         created: at.get(7)?,
         updated: at.get(8)?,

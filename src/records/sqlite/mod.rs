@@ -73,11 +73,13 @@ impl Records for Sqlite {
     }
 
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
-        const SQL: &str = "INSERT INTO apis (id, name, sync, health, message, served, failures, created_at, updated_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+        const SQL: &str = "INSERT INTO apis
+                (id, name, sync, health, message, served, failures, created_at, updated_at, written)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, json_object('name', ?2, 'sync', ?3, 'health', ?4,
+                'message', ?5, 'served', json(?6), 'failures', json(?7)))
             ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
                 message = excluded.message, served = excluded.served, failures = excluded.failures,
-                created_at = excluded.created_at, updated_at = excluded.updated_at";
+                created_at = excluded.created_at, updated_at = excluded.updated_at, written = excluded.written";
         let record = record.clone();
         let job = move |t: &Transaction<'_>| {
             // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.

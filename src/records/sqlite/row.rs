@@ -10,11 +10,16 @@ use super::trouble::Trouble;
 use crate::reconcile::status::Status;
 use crate::records::{Event, Key, KeyHash, NewEvent};
 use crate::tree::{ApiId, Revision};
+use crate::world::edit::Written;
 use crate::world::{Record, Served};
 
-/// The columns that [`record`] reads.
+/// The columns that [`record`] reads: the last two are what skep wrote and what is there, where these are not the same.
 pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at,
-    (SELECT hold FROM holds WHERE holds.api = apis.id)";
+    (SELECT hold FROM holds WHERE holds.api = apis.id),
+    CASE WHEN written IS NOT json_object('name', name, 'sync', sync, 'health', health, 'message', message,
+        'served', json(served), 'failures', json(failures)) THEN coalesce(written, 'null') END,
+    json_object('name', name, 'sync', sync, 'health', health, 'message', message, 'served', json(served),
+        'failures', json(failures))";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -54,18 +59,31 @@ impl At<'_> {
 pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
     let id: String = row.get(0)?;
     let at = At { table: "apis", row: &id };
-    let served: Option<String> = row.get(5)?;
+    let api = at.api("id", &id)?;
     let hold: Option<String> = row.get(9)?;
+    let (written, edits) = match row.get::<_, Option<String>>(10)? {
+        Some(wrote) => {
+            let restored = Written::restore(&api, &wrote, &row.get::<_, String>(11)?);
+            restored.map_err(|e| at.corrupt("written", e))?
+        }
+        None => {
+            let status = Status {
+                name: row.get(1)?,
+                sync: at.word("sync", row.get(2)?)?,
+                health: at.word("health", row.get(3)?)?,
+                message: row.get(4)?,
+            };
+            let served: Option<String> = row.get(5)?;
+            let served = served.map(|text| at.json("served", &text)).transpose()?;
+            (Written::new(status, served, at.json("failures", &row.get::<_, String>(6)?)?), Vec::new())
+        }
+    };
     Ok(Record {
-        id: at.api("id", &id)?,
-        status: Status {
-            name: row.get(1)?,
-            sync: at.word("sync", row.get(2)?)?,
-            health: at.word("health", row.get(3)?)?,
-            message: row.get(4)?,
-        },
-        served: served.map(|text| at.json("served", &text)).transpose()?,
-        failures: at.json("failures", &row.get::<_, String>(6)?)?,
+        id: api,
+        status: written.status(),
+        served: written.served,
+        failures: written.failures,
+        edits,
         hold: hold.map(|text| At { table: "holds", row: &id }.json("hold", &text)).transpose()?,
         created: at.time("created_at", &row.get::<_, String>(7)?)?,
         updated: at.time("updated_at", &row.get::<_, String>(8)?)?,

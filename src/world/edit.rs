@@ -1,0 +1,157 @@
+//! An edit is a field of an API's row that is another than skep wrote: the row keeps both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::record::{Failure, Served};
+use crate::reconcile::status::{Health, Status, Sync};
+use crate::tree::ApiId;
+
+/// How many characters of a value are shown.
+const SHOWN: usize = 60;
+
+/// One field of a row that somebody's hand has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Edit {
+    /// Dotted, as in `served.spec.replicas`; empty for a row that skep never wrote.
+    pub field: String,
+    /// What skep wrote; `null` where it wrote nothing.
+    pub wrote: Value,
+    /// What is there; `null` where nothing is.
+    pub is: Value,
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            return f.write_str("the row was added by hand");
+        }
+        let value = |value: &Value| match value {
+            Value::Null => "nothing".to_owned(),
+            value => {
+                let text = value.to_string();
+                if text.chars().count() <= SHOWN {
+                    text
+                } else {
+                    text.chars().take(SHOWN).chain("…".chars()).collect()
+                }
+            }
+        };
+        write!(f, "{}: {} → {}", self.field, value(&self.wrote), value(&self.is))
+    }
+}
+
+/// What people may edit of a row, as skep wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    name: String,
+    sync: Sync,
+    health: Health,
+    message: String,
+    /// What serves, or served last.
+    pub served: Option<Served>,
+    /// The last trouble with each revision that matters still.
+    pub failures: Vec<Failure>,
+}
+
+impl Written {
+    /// Of these parts.
+    #[must_use]
+    pub fn new(status: Status, served: Option<Served>, failures: Vec<Failure>) -> Self {
+        let Status { name, sync, health, message } = status;
+        Self { name, sync, health, message, served, failures }
+    }
+
+    /// What skep wrote, and every field that is another by now. `wrote` and `is` are JSON of this form; `wrote` is `null`
+    /// for a row that skep never wrote: nothing in it is believed.
+    ///
+    /// # Errors
+    /// Where `wrote` is neither.
+    pub fn restore(id: &ApiId, wrote: &str, is: &str) -> Result<(Self, Vec<Edit>), serde_json::Error> {
+        let (wrote, is): (Value, Value) = (serde_json::from_str(wrote)?, serde_json::from_str(is)?);
+        if wrote.is_null() {
+            let status =
+                Status { name: id.to_string(), sync: Sync::OutOfSync, health: Health::Missing, message: String::new() };
+            let added = Edit { field: String::new(), wrote, is };
+            return Ok((Self::new(status, None, Vec::new()), vec![added]));
+        }
+        let edits = edits(&wrote, &is);
+        Ok((serde_json::from_value(wrote)?, edits))
+    }
+
+    /// What people see of it in lists.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status { name: self.name.clone(), sync: self.sync, health: self.health, message: self.message.clone() }
+    }
+}
+
+/// Every field in which two JSON values differ, in order.
+#[must_use]
+pub fn edits(wrote: &Value, is: &Value) -> Vec<Edit> {
+    let (wrote, is) = (flat(wrote), flat(is));
+    let fields: BTreeSet<&String> = wrote.keys().chain(is.keys()).collect();
+    let value = |side: &BTreeMap<String, Value>, field: &String| side.get(field).cloned().unwrap_or_default();
+    let edit = |field: &String| Edit { field: field.clone(), wrote: value(&wrote, field), is: value(&is, field) };
+    fields.into_iter().map(edit).filter(|edit| edit.wrote != edit.is).collect()
+}
+
+/// Every value that is no object, by its dotted path.
+#[must_use]
+pub fn flat(value: &Value) -> BTreeMap<String, Value> {
+    fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(map) if !map.is_empty() => {
+                for (key, value) in map {
+                    walk(&if path.is_empty() { key.clone() } else { format!("{path}.{key}") }, value, into);
+                }
+            }
+            value => drop(into.insert(path.to_owned(), value.clone())),
+        }
+    }
+    let mut into = BTreeMap::new();
+    walk("", value, &mut into);
+    into
+}
+
+/// Edits in one sentence.
+#[must_use]
+pub fn sentence(edits: &[Edit]) -> String {
+    match edits {
+        [edit] if edit.field.is_empty() => "somebody added its row to the records".to_owned(),
+        edits => {
+            let each: Vec<String> = edits.iter().map(ToString::to_string).collect();
+            format!("somebody edited its row in the records: {}", each.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_field_is_named_with_both_values_and_what_skep_wrote_holds() {
+        let wrote = json!({ "name": "a", "sync": "synced", "health": "healthy", "message": "", "served": null, "failures": [] });
+        let mut is = wrote.clone();
+        is["health"] = json!("missing");
+        is["served"] = json!({ "spec": { "replicas": 5 } });
+        let id = ApiId::new("a").unwrap();
+        let (restored, edits) = Written::restore(&id, &wrote.to_string(), &is.to_string()).unwrap();
+        assert_eq!(restored.status().health, Health::Healthy);
+        assert_eq!(restored.served, None);
+        assert_eq!(
+            sentence(&edits),
+            "somebody edited its row in the records: health: \"healthy\" → \"missing\", \
+             served.spec.replicas: nothing → 5"
+        );
+        let (restored, edits) = Written::restore(&id, "null", &is.to_string()).unwrap();
+        assert_eq!((restored.served, sentence(&edits)), (None, "somebody added its row to the records".to_owned()));
+        assert!(Written::restore(&id, "{}", &is.to_string()).is_err());
+    }
+}
