@@ -7,6 +7,8 @@ mod bench;
 mod paced;
 mod parts;
 mod peers;
+#[path = "../../tests/servers/postgres.rs"]
+mod postgres;
 mod side;
 mod siege;
 
@@ -17,6 +19,7 @@ use anyhow::Context as _;
 use bench::child::Running;
 use bench::process::resident_megabytes;
 use parts::API;
+use postgres::Postgres;
 use side::{Load, Side};
 
 /// Runs of each, in turn; the median is printed.
@@ -40,7 +43,8 @@ fn main() -> anyhow::Result<()> {
             parts::run(1, siege::attack(name.to_owned(), address.parse()?, key.to_owned(), count.parse()?))
         }
         [_, "siege", ..] => siege::run(arguments.get(2).map(String::as_str).filter(|what| !what.starts_with("--"))),
-        _ => compare().and_then(|()| siege::run(None)),
+        [_, "usage", ..] => usage(),
+        _ => compare().and_then(|()| usage()).and_then(|()| siege::run(None)),
     }
 }
 
@@ -104,6 +108,48 @@ fn compare() -> anyhow::Result<()> {
         println!();
     }
     idle(&sides)
+}
+
+/// What it costs to write down who has asked what, each half second, beside counting it alone.
+fn usage() -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new().prefix("skep-bench-").tempdir()?;
+    let (backend, address) = Running::part(&["part", "backend"])?;
+    side::elsewhere(backend.pid())?;
+    let server = Postgres::start_with(&["fsync=on"]);
+    let sizes = [
+        ("counted, written nowhere", "small".to_owned()),
+        ("written to SQLite", format!("sqlite={}", folder.path().join("records.db").display())),
+        ("written to PostgreSQL", format!("postgres={}", server.database("usage"))),
+    ];
+    let run = format!("/run/{API}");
+    let mut processes = Vec::new();
+    let mut sides = Vec::new();
+    for (name, size) in sizes {
+        let (process, line) = Running::part(&["part", "gateway", &address, &size])?;
+        let (address, key) = line.split_once(' ').context("the gateway did not start")?;
+        sides.push(Side::new(name, address.parse()?, &run, Some(key), &process));
+        side::on_its_core(process.pid())?;
+        processes.push(process);
+    }
+    for side in &sides {
+        side.wait()?;
+        side.load(Load::Small, 1)?;
+    }
+    for _ in 0..ROUNDS {
+        for side in &mut sides {
+            side.measure(Load::Small)?;
+        }
+    }
+    println!("{}; usage of each request", Load::Small.heading());
+    println!("{:<34} {:>10} {:>12} {:>10} {:>8}", "", "requests/s", "CPU µs each", "to counted", "p99 ms");
+    let cpu = sides[0].cpu.median();
+    for side in &mut sides {
+        let own = side.cpu.median();
+        print!("{:<34} {:>10.0} {own:>12.1} ", side.name, side.rate.median());
+        println!("{:>9.2}x {:>8.2}", own / cpu, side.late.median());
+    }
+    println!();
+    Ok(())
 }
 
 /// Latency at half of what the slower of skep and nginx can do, from the moment at which each request was due.

@@ -15,9 +15,12 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use skep::gateway::{Gateway, Keys, Limits, Route, RouteState, Routes, Upstream, not_found};
 use skep::metrics::Metrics;
-use skep::records::{KeyScope, NewKey};
+use skep::records::postgres::{Place, Postgres};
+use skep::records::sqlite::Sqlite;
+use skep::records::{KeyScope, NewKey, Records};
 use skep::tree::spec::RateLimit;
 use skep::tree::{ApiId, Revision, Seconds, Spec};
+use skep::usage::Writer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +33,12 @@ pub const BESIEGED: &str = "besieged";
 
 /// A large answer.
 static BIG: [u8; 1 << 20] = [b'x'; 1 << 20];
+
+/// Whose the records are.
+const OWNER: &str = "0123456789ab";
+
+/// For how long usage is kept.
+const KEEP_USAGE: Duration = Duration::from_secs(90 * 86400);
 
 /// A limit that nobody here reaches, and that is counted all the same.
 const HIGH: RateLimit = RateLimit { requests: 1_000_000_000, per: Seconds::new(1), burst: 1_000_000_000 };
@@ -111,7 +120,7 @@ async fn connect(upstream: SocketAddr) -> anyhow::Result<SendRequest<Incoming>> 
 }
 
 /// The gateway as the daemon has it: key, limits of the key, the API and the address, usage and metrics. `large` has
-/// many routes and keys besides, and `swapping` never stops changing its route.
+/// many routes and keys besides, `swapping` never stops changing its route, `sqlite=PATH` and `postgres=URL` write usage there.
 pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
     let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
     let mut key = NewKey::generate("bench", KeyScope::All, Timestamp::now());
@@ -151,8 +160,19 @@ pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
         });
     }
     let limits = Limits { connections: 20_000, connections_per_address: 20_000, ..Limits::default() };
-    let gateway = Arc::new(Gateway::new(routes, keys, limits).counting(Metrics::new()?).tallying(Arc::default()));
+    let records: Option<Arc<dyn Records>> = match size.split_once('=') {
+        Some(("sqlite", path)) => Some(Arc::new(Sqlite::open(path.as_ref())?)),
+        Some(("postgres", url)) => Some(Arc::new(Postgres::open(&Place::parse(url, None, "skep", OWNER, 5)?).await?)),
+        _ => None,
+    };
+    let writer = records.map(|records| Writer::new(Arc::default(), records, None, KEEP_USAGE));
+    let counter = writer.as_ref().map_or_else(Arc::default, Writer::counter);
+    let gateway = Arc::new(Gateway::new(routes, keys, limits).counting(Metrics::new()?).tallying(counter));
     let nothing_else = Arc::new(async |_: Request<Incoming>| not_found("-"));
-    tokio::spawn(gateway.serve(listener, nothing_else, CancellationToken::new()));
+    let serving = gateway.serve(listener, nothing_else, CancellationToken::new());
+    match writer {
+        Some(writer) => drop(tokio::spawn(writer.run_while(serving))),
+        None => drop(tokio::spawn(serving)),
+    }
     Ok(tokio::task::spawn_blocking(wait_for_parent).await?)
 }
