@@ -4,6 +4,7 @@ mod callers;
 mod environment;
 mod file;
 mod jwt;
+mod push;
 mod records;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ pub use callers::DeclaredKey;
 pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
+pub use push::PushSettings;
 pub use records::{DatabaseUrl, Offline, RecordsSettings};
 
 use crate::tree::diagnostic::code;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub jwt: JwtSettings,
     /// Where records are kept.
     pub records: RecordsSettings,
+    /// Which pushes are taken; `None` takes none.
+    pub push: Option<PushSettings>,
 }
 
 /// How images are built.
@@ -224,6 +228,7 @@ impl Settings {
             admin_key: None,
             look_every: Seconds::new(30),
             adopt: false,
+            push: None,
             plans: BTreeMap::new(),
             keys: Vec::new(),
             jwt: JwtSettings::default(),

@@ -11,6 +11,7 @@ mod fault;
 mod holds;
 mod keys;
 mod openapi;
+pub mod push;
 mod streams;
 pub mod surface;
 mod usage;

@@ -21,6 +21,7 @@ use super::ApplyLine;
 use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
+use super::push::{self, Pushes};
 use super::streams::{self, Query};
 use super::{adopt, deployments, keys, openapi, usage};
 use crate::callers::Callers;
@@ -51,6 +52,8 @@ pub struct Surface {
     metrics: Arc<Metrics>,
     /// Whether errors are told to Sentry.
     tells_sentry: bool,
+    /// What takes pushes, where they are taken.
+    pushes: Option<Arc<Pushes>>,
 }
 
 impl Surface {
@@ -64,6 +67,7 @@ impl Surface {
         admin_key: &str,
         metrics: Arc<Metrics>,
         tells_sentry: bool,
+        pushes: Option<Arc<Pushes>>,
     ) -> Arc<Self> {
         let admin_key = Digest::of(admin_key.as_bytes());
         Arc::new(Self {
@@ -75,6 +79,7 @@ impl Surface {
             admin_key,
             metrics,
             tells_sentry,
+            pushes,
         })
     }
 
@@ -107,6 +112,9 @@ impl Surface {
 
     async fn called(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let path = request.uri().path().to_owned();
+        if push::is_git(&path) {
+            return self.git(request).await;
+        }
         let call = Call::of(request.method(), &path);
         if !is_open(call.as_ref(), &path) && !self.is_admin(&request) {
             return Ok(unauthorized(&request));
@@ -166,6 +174,19 @@ impl Surface {
         Ok(json_answer(StatusCode::OK, &shown))
     }
 
+    /// Git speaks its own protocol, and shows who comes in its own way.
+    async fn git(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+        let shown = push::shown(request.headers());
+        let Some(shown) = shown.filter(|shown| self.is_admin_key(&shown.secret)) else {
+            return Ok(push::unauthorized());
+        };
+        let Some(pushes) = &self.pushes else {
+            return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
+        };
+        let name = if shown.name.is_empty() { "admin" } else { shown.name.as_str() };
+        pushes.answer(request, name).await
+    }
+
     /// What is at work, whether or not it reconciles.
     fn working(&self) -> Result<Arc<Controller>, Fault> {
         let begun = || {
@@ -187,7 +208,11 @@ impl Surface {
         let token = shown.and_then(|value| value.split_once(' '));
         let token =
             token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim());
-        bool::from(Digest::of(token.as_bytes()).as_bytes().ct_eq(self.admin_key.as_bytes()))
+        self.is_admin_key(token)
+    }
+
+    fn is_admin_key(&self, secret: &str) -> bool {
+        bool::from(Digest::of(secret.as_bytes()).as_bytes().ct_eq(self.admin_key.as_bytes()))
     }
 
     fn deployed(&self) -> usize {
@@ -251,7 +276,8 @@ impl Surface {
 /// Whether anybody may ask that. What is done is guarded by what it is, however its path is written; a path that is none
 /// by how it looks, so that nobody learns which ones there are.
 fn is_open(call: Option<&Call>, path: &str) -> bool {
-    let looks_guarded = || path == "/metrics" || path.starts_with("/admin/") || path.starts_with("/api/");
+    let looks_guarded =
+        || path == "/metrics" || push::is_git(path) || path.starts_with("/admin/") || path.starts_with("/api/");
     call.map_or_else(|| !looks_guarded(), Call::is_open)
 }
 

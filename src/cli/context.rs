@@ -8,9 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::push::Pushes;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, Progress};
 use crate::gateway::Routes;
+use crate::git::commit::Commits;
+use crate::git::place::Placing;
+use crate::git::store::{PLACED, Store, branch_ref};
 use crate::installation::{Holder, Installation};
 use crate::reconcile::look::Look;
 use crate::reconcile::prober::Prober;
@@ -146,6 +150,27 @@ impl Context {
         Holder { pid: std::process::id(), command, address, root, base: None }
     }
 
+    /// What takes pushes, where the settings say that they are taken; what a daemon before this one took in and did not place
+    /// is placed.
+    ///
+    /// # Errors
+    /// Where git is not there, or the repository cannot be set up.
+    pub async fn pushes(&self) -> anyhow::Result<Option<Arc<Pushes>>> {
+        let Some(push) = &self.settings.push else { return Ok(None) };
+        let store = Store::of(&self.settings.state);
+        let program = std::env::current_exe().context("cannot find this program")?;
+        store.prepare(push, &self.settings.root, &program).await.context("pushes cannot be taken; see `push`")?;
+        if let Some(commit) = store.resolve(&branch_ref(push)).await?
+            && store.resolve(PLACED).await?.as_ref() != Some(&commit)
+        {
+            let place = Placing { store: &store, apis: &self.settings.apis, policy: &self.settings.policy };
+            if let Err(error) = place.put(&commit, false).await {
+                tracing::warn!("what was pushed last is not in the tree: {error}; the next push tries again");
+            }
+        }
+        Ok(Some(Pushes::new(store, self.settings.gateway.tls.is_some())))
+    }
+
     /// An engine, not yet asked anything.
     ///
     /// # Errors
@@ -170,7 +195,8 @@ impl Context {
         let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
         // Whose a lease is can be seen from another host.
         world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
-        world.asks_git = true;
+        let pushed = self.settings.push.as_ref().map(|_| Store::of(&self.settings.state));
+        world.commits = Some(Commits { pushed });
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);

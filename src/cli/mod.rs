@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod apply;
+mod between;
 pub mod check;
 pub mod completions;
 pub mod context;
@@ -9,6 +10,7 @@ pub mod doctor;
 pub mod events;
 pub mod history;
 pub mod hold;
+pub mod hook;
 pub mod import;
 pub mod keys;
 mod listen;
@@ -16,6 +18,7 @@ mod log;
 pub mod logs;
 mod mirror;
 pub mod plan;
+pub mod receive;
 pub mod rollback;
 pub mod schema;
 pub mod serve;
@@ -78,6 +81,11 @@ pub enum Command {
     Import(import::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
+    /// Take a push that comes over SSH, as the forced command of a key
+    Receive(receive::Args),
+    /// What git runs while a push comes in
+    #[command(hide = true)]
+    Hook(hook::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -116,6 +124,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Adopt(args) => context::block_on(adopt::run(&args, root)),
         Command::Import(args) => context::block_on(import::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
+        Command::Receive(args) => context::block_on(receive::run(&args, root)),
+        Command::Hook(args) => context::block_on(hook::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
     }
 }

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 
-use super::Output;
+use super::between::Between;
 use super::context::{Comparison, Context, Parts};
+use crate::git::Commit;
 use crate::reconcile::plan::{ApiPlan, Change, Plan, plan};
 use crate::report;
 use crate::report::plan::{PlanJson, Summary};
@@ -16,12 +18,20 @@ use crate::tree::Digest;
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made\n  2  with --detailed-exitcode: something would change, or is blocked\n\nExamples:\n  skep plan\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
+    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
 )]
 pub struct Args {
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
-    output: Output,
+    output: Format,
+
+    /// Compare with the tree of a commit, with no engine and no daemon in reach: as for a pull request.
+    #[arg(long, value_name = "COMMIT", conflicts_with_all = ["out", "apis"])]
+    base: Option<String>,
+
+    /// With --base: the commit to compare it with, rather than what lies in the folder now.
+    #[arg(long, value_name = "COMMIT", requires = "base")]
+    head: Option<String>,
 
     /// Exit with 2 where something would change.
     #[arg(long)]
@@ -31,9 +41,27 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
+    /// Take the API folders from there, as those of a push that is only tried.
+    #[arg(long, value_name = "DIR", hide = true)]
+    apis: Option<PathBuf>,
+
     /// Show every step, and why it is done.
     #[arg(long)]
     steps: bool,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// For people; coloured on a terminal.
+    #[default]
+    Text,
+    /// For machines; versioned and documented.
+    Json,
+    /// For a comment on a pull request; the first line is always the same.
+    Markdown,
+    /// Annotations of a GitHub workflow.
+    Github,
 }
 
 /// Runs `skep plan`.
@@ -41,23 +69,57 @@ pub struct Args {
 /// # Errors
 /// Where the tree cannot be read or the world cannot be looked at.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open(root)?;
+    if let Some(base) = &args.base {
+        return compare(args, &Between::of(root, base, args.head.as_deref()).await?);
+    }
+    let mut context = Context::open(root)?;
+    if let Some(apis) = &args.apis {
+        context.settings.apis.clone_from(apis);
+    }
     let tree = context.read_tree()?;
     let parts = context.assemble_for_command().await?;
     let comparison = parts.compare(tree).await?;
     let plan = make(&parts, &comparison).await;
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings };
-    match args.output {
-        Output::Json => anstream::println!("{}", serde_json::to_string_pretty(&json)?),
-        Output::Text => anstream::print!("{}", report::plan::text(&plan, args.steps)),
-    }
+    print(args, &json, None)?;
     if let Some(file) = &args.out {
         let text = serde_json::to_vec_pretty(&json)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         anstream::eprintln!("Written to {}; carry it out with: skep apply {0}", file.display());
     }
     Ok(if args.detailed_exitcode && !plan.apis.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// Prints what one tree changes of the other. One that is broken is an error: that is what people want to hear of a pull
+/// request.
+fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
+    let findings = between.findings();
+    let all = between.settings.iter().chain(between.head.all_findings()).collect();
+    let json = PlanJson { plan: &between.plan, summary: Summary::of(&between.plan), findings: all };
+    match args.output {
+        Format::Text if findings.summary().errors + findings.summary().warnings > 0 => {
+            anstream::eprint!("{}", findings.text(true));
+        }
+        Format::Github => anstream::print!("{}", findings.github()),
+        _ => {}
+    }
+    print(args, &json, Some(&between.base))?;
+    Ok(match (findings.summary().errors, args.detailed_exitcode) {
+        (0, true) if !between.plan.apis.is_empty() => ExitCode::from(2),
+        (0, _) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    })
+}
+
+fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Result<()> {
+    match args.output {
+        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(json)?),
+        Format::Text => anstream::print!("{}", report::plan::text(json.plan, args.steps)),
+        Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, base)),
+        Format::Github => anstream::print!("{}", report::markdown::github(json.plan)),
+    }
+    Ok(())
 }
 
 /// The plan of a comparison, with the diffs of files.

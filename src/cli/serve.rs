@@ -102,6 +102,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         &admin_key,
         Arc::clone(&metrics),
         telling.reporter.is_some(),
+        context.pushes().await?,
     );
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::store::{PLACED, Store};
 use super::{GitError, Repository};
 
 /// How long git may take to find the last commit of a folder: in a long history it walks far.
@@ -50,6 +51,32 @@ impl Commit {
 }
 
 impl Repository {
+    /// The commit of that name; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where git is not there, or does not answer within a second.
+    pub async fn commit(&self, name: &str) -> Result<Option<Commit>, GitError> {
+        match self.ask(&["log", "-1", "--no-show-signature", FORMAT, "--end-of-options", name, "--"], WITHIN).await {
+            Ok(log) => Ok(Commit::read(&log)),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The last commit up to `name` that touched a path.
+    ///
+    /// # Errors
+    /// As [`Repository::commit`].
+    pub async fn commit_up_to(&self, name: &str, path: &str) -> Result<Option<Commit>, GitError> {
+        let arguments =
+            ["--literal-pathspecs", "log", "-1", "--no-show-signature", FORMAT, "--end-of-options", name, "--", path];
+        match self.ask(&arguments, WITHIN).await {
+            Ok(log) => Ok(Commit::read(&log)),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The last commit that touched a folder below this one, where what lies there is what that commit says.
     ///
     /// `None` in a folder that is no checkout, of a folder that no commit knows, and where something was changed since.
@@ -66,6 +93,30 @@ impl Repository {
             // No checkout, or one without a commit.
             (Err(GitError::Failed { .. }), _) | (_, Err(GitError::Failed { .. })) => Ok(None),
             (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+}
+
+/// Who is asked which commit a folder of the tree is.
+#[derive(Debug, Clone)]
+pub struct Commits {
+    /// What pushes come into, where they do; else the tree may lie in a checkout.
+    pub pushed: Option<Store>,
+}
+
+impl Commits {
+    /// The last commit of a folder of the tree.
+    ///
+    /// # Errors
+    /// Where git is not there, or does not answer within a second.
+    pub async fn of(&self, folder: &Path) -> Result<Option<Commit>, GitError> {
+        let (Some(tree), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(None) };
+        match &self.pushed {
+            Some(store) => {
+                let path = Path::new(tree.file_name().unwrap_or_default()).join(name);
+                store.repository().commit_up_to(PLACED, &path.to_string_lossy()).await
+            }
+            None => Repository::at(tree).commit_of(name.as_ref()).await,
         }
     }
 }

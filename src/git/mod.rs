@@ -2,6 +2,10 @@
 //! run anything else.
 
 pub mod commit;
+pub mod export;
+pub mod pkt;
+pub mod place;
+pub mod store;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -24,6 +28,14 @@ pub enum GitError {
         /// The last line of what it said.
         said: String,
     },
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// It took too long.
     #[error("git {action} gave no answer within {within:?}")]
     Slow {
@@ -38,6 +50,22 @@ pub enum GitError {
 #[derive(Debug, Clone)]
 pub struct Repository {
     folder: PathBuf,
+    sees_quarantine: bool,
+}
+
+/// Another repository that we were started from, as by a hook, is none of this one's business.
+fn forget_repository(command: &mut tokio::process::Command) {
+    for name in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_QUARANTINE_PATH",
+        "GIT_CONFIG_PARAMETERS",
+    ] {
+        command.env_remove(name);
+    }
 }
 
 /// Settings by which git would run something else, or wait for a terminal, none of which is wanted here.
@@ -48,7 +76,7 @@ impl Repository {
     /// The repository that `folder` is, or is in the checkout of. Nothing is looked at yet.
     #[must_use]
     pub fn at(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Self { folder: folder.to_owned(), sees_quarantine: false }
     }
 
     /// Git with arguments, to be run in this repository.
@@ -59,12 +87,21 @@ impl Repository {
             command.args(["-c", setting]);
         }
         command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-        // Another repository that we were started from, as by a hook, is none of this one's business.
-        for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_QUARANTINE_PATH"] {
-            command.env_remove(name);
+        if self.sees_quarantine {
+            // Relative to where the hook was started.
+            command.current_dir(&self.folder);
+        } else {
+            forget_repository(&mut command);
         }
         command.envs([("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("LC_ALL", "C.UTF-8")]);
         command
+    }
+
+    /// As a hook sees it, in whose environment git has put the objects that are not taken in yet.
+    #[must_use]
+    pub fn in_hook(mut self) -> Self {
+        self.sees_quarantine = true;
+        self
     }
 
     /// What git prints, which is the whole of its output.

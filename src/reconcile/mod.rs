@@ -5,6 +5,7 @@ mod aims;
 pub mod assume;
 pub mod backoff;
 mod beside;
+pub mod between;
 pub mod build_log;
 pub mod cleanup;
 pub mod clock;

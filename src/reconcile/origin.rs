@@ -3,7 +3,7 @@
 use super::desired::{Desired, Target};
 use super::step::Step;
 use super::turn::World;
-use crate::git::{Commit, Repository};
+use crate::git::Commit;
 use crate::world::{Observed, Origin};
 
 impl World {
@@ -27,9 +27,8 @@ impl World {
 
     /// The commit that a target's folder is; nothing waits long for this, and nothing fails by it.
     async fn commit(&self, target: &Target, desired: &Desired) -> Option<Commit> {
-        let folder = target.folder.as_ref().filter(|_| self.asks_git)?;
-        let (tree, name) = (folder.parent()?, folder.file_name()?);
-        match Repository::at(tree).commit_of(name.as_ref()).await {
+        let (folder, commits) = (target.folder.as_ref()?, self.commits.as_ref()?);
+        match commits.of(folder).await {
             Ok(commit) => commit,
             Err(error) => {
                 tracing::debug!(api = %desired.id, "its commit is not known: {error}");

@@ -22,6 +22,7 @@ use super::status::{self, Status};
 use super::step::{Action, Next, Step, step};
 use crate::engine::{Engine, EngineError, ImageTag};
 use crate::gateway::{Routes, Upstream};
+use crate::git::commit::Commits;
 use crate::lend::lend;
 use crate::metrics::Metrics;
 use crate::records::{Records, RecordsError};
@@ -67,8 +68,8 @@ pub struct World {
     pub(super) stand_ins: Mutex<Kept>,
     /// Nothing is built while less than this is free where the engine keeps its images, in bytes.
     pub min_free_disk: AtomicU64,
-    /// Whether git is asked which commit a folder is.
-    pub asks_git: bool,
+    /// Who is asked which commit a folder is, where somebody is.
+    pub commits: Option<Commits>,
     /// Which daemon this is.
     pub daemon: String,
     /// Where it is counted what is done, where anybody wants to know.
@@ -196,7 +197,7 @@ impl World {
             waiting: Mutex::default(),
             let_go: Mutex::default(),
             stand_ins: Mutex::default(),
-            asks_git: false,
+            commits: None,
             daemon: uuid::Uuid::now_v7().to_string(),
             metrics: OnceLock::new(),
             traces: OnceLock::new(),

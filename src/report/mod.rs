@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod diagnostics;
 pub mod doctor;
 pub mod import;
+pub mod markdown;
 pub mod plan;
 pub mod progress;
 pub mod status;

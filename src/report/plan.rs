@@ -147,7 +147,8 @@ fn api_text(out: &mut String, api: &ApiPlan, show_steps: bool) {
     }
 }
 
-fn change_text(change: &Change) -> String {
+/// One change, with its diff.
+pub(super) fn change_text(change: &Change) -> String {
     let value = |value: &serde_json::Value| match value {
         serde_json::Value::Null => "(not set)".to_owned(),
         serde_json::Value::String(text) => plain(text),

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
+use super::push::{self, PushFile};
 use super::records::{self, RecordsFile};
 use super::{BuildSettings, CaBundle, Dial, Policy, Settings, TlsFiles};
 use crate::tree::diagnostic::{Diagnostic, code};
@@ -38,6 +39,8 @@ pub struct SettingsFile {
     /// `app=api-builder`), where one runs and answers. Holds from the next start; see adopt.md.
     #[schemars(extend("default" = false))]
     pub adopt: Option<bool>,
+    /// Lets people deploy by `git push`. Without it, no push is taken.
+    pub push: Option<PushFile>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -220,6 +223,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     settings.adopt = file.adopt.unwrap_or(settings.adopt);
     if let Some(AuthFile { jwt: Some(file) }) = &file.auth {
         jwt::lay_over(&mut settler, file, settings);
+    }
+    if let Some(file) = &file.push {
+        push::lay_over(&mut settler, file, settings);
     }
     if let Some(file) = &file.records {
         records::lay_over(&mut settler, file, settings);

@@ -13,8 +13,9 @@ use std::sync::Arc;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
+pub(super) use listing::Listing;
 use listing::Stamp;
-pub(super) use listing::{Listing, is_ignored};
+pub use listing::is_ignored;
 use open::read_file;
 pub(super) use open::{OpenError, open_directory, read_again};
 

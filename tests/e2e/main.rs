@@ -29,6 +29,7 @@ mod keys;
 mod manners;
 mod own_apis;
 mod planning;
+mod push;
 mod replicas;
 mod serving;
 mod settings;

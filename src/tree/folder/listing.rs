@@ -242,7 +242,7 @@ impl Lister<'_> {
 }
 
 /// Names that are no part of an API: hidden ones, what Python and editors leave behind.
-pub(in crate::tree) fn is_ignored(name: &str) -> bool {
+pub fn is_ignored(name: &str) -> bool {
     name.starts_with('.')
         || name == "__pycache__"
         || name.ends_with('~')

@@ -1,0 +1,191 @@
+//! Two trees of one repository: what `skep plan --base` compares, with no engine and no daemon in reach.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use crate::git::store::WITHIN;
+use crate::git::{Commit, GitError, Repository};
+use crate::reconcile::between::between;
+use crate::reconcile::plan::{Change, Plan};
+use crate::report::diagnostics::Findings;
+use crate::report::plan::unified;
+use crate::settings::{self, Settings};
+use crate::tree::scan::Scanner;
+use crate::tree::{ApiId, Diagnostic, Tree};
+
+/// Two trees, and what the second changes.
+pub(super) struct Between {
+    pub plan: Plan,
+    /// Of the second tree.
+    pub head: Arc<Tree>,
+    /// Of the second tree's settings.
+    pub settings: Vec<Diagnostic>,
+    /// The commit that is compared with.
+    pub base: Commit,
+    /// Where the exported trees are, while they are needed.
+    _scratch: Scratch,
+}
+
+/// A tree, and where it was read.
+struct Side {
+    tree: Arc<Tree>,
+    findings: Vec<Diagnostic>,
+}
+
+/// Where a side comes from.
+enum From<'a> {
+    Commit(&'a str),
+    /// What lies in the folder now, committed or not.
+    Folder,
+}
+
+impl Between {
+    /// Compares `base` with `head`, or with what lies in `root` now.
+    ///
+    /// # Errors
+    /// Where `root` is in no repository, or has no such commits.
+    pub(super) async fn of(root: &Path, base: &str, head: Option<&str>) -> anyhow::Result<Self> {
+        let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
+        let repository = Repository::at(&root);
+        let below = repository.ask(&["rev-parse", "--show-prefix"], WITHIN).await;
+        let below = below.with_context(|| format!("{} is in no git repository", root.display()))?;
+        let below = String::from_utf8_lossy(&below).trim().to_owned();
+        let base = commit(&repository, base).await?;
+        let head = match head {
+            Some(name) => Some(commit(&repository, name).await?),
+            None => None,
+        };
+        let (apis, file) = (format!("{below}apis"), format!("{below}{}", settings::FILE));
+        let scratch = Scratch::new()?;
+        let from = head.as_ref().map_or(From::Folder, |head| From::Commit(&head.id));
+        let before = repository.folders(&base.id, &apis).await?;
+        let (after, mut changed) = match &from {
+            From::Commit(head) => {
+                let after = repository.folders(head, &apis).await?;
+                let changed = before.iter().filter(|(name, object)| after.get(*name) != Some(object));
+                let new = after.keys().filter(|name| !before.contains_key(*name));
+                let changed: BTreeSet<String> = changed.map(|(name, _)| name).chain(new).cloned().collect();
+                (after.into_keys().collect::<BTreeSet<String>>(), changed)
+            }
+            From::Folder => in_folder(&repository, &root, &base.id, &apis).await?,
+        };
+        // What holds for all changes all.
+        let is_same_file = match &from {
+            From::Commit(head) => show(&repository, &base.id, &file).await? == show(&repository, head, &file).await?,
+            From::Folder => show(&repository, &base.id, &file).await? == std::fs::read(root.join(settings::FILE)).ok(),
+        };
+        if !is_same_file {
+            changed.extend(before.keys().chain(&after).cloned());
+        }
+        let everything = before.keys().chain(&after).filter(|name| ApiId::new(name).is_ok()).collect::<BTreeSet<_>>();
+        let ids: BTreeSet<ApiId> = changed.iter().filter_map(|name| ApiId::new(name).ok()).collect();
+        let unchanged = everything.len() - ids.len();
+        let old = side(&repository, &From::Commit(&base.id), &scratch.0.join("base"), (&below, &changed, &ids)).await?;
+        let folder = if head.is_some() { scratch.0.join("head") } else { root.clone() };
+        let new = side(&repository, &from, &folder, (&below, &changed, &ids)).await?;
+        let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
+        add_diffs(&mut plan, &old.tree, &new.tree);
+        Ok(Self { plan, head: new.tree, settings: new.findings, base, _scratch: scratch })
+    }
+
+    /// Everything that is wrong with the second tree's changed folders.
+    pub(super) fn findings(&self) -> Findings<'_> {
+        Findings::new(&self.settings, &self.head, None, "")
+    }
+}
+
+async fn commit(repository: &Repository, name: &str) -> anyhow::Result<Commit> {
+    match repository.commit(name).await? {
+        Some(commit) => Ok(commit),
+        None => bail!("there is no commit {name} here; in CI, fetch it first, as with fetch-depth: 0"),
+    }
+}
+
+/// The folders that lie there now, and those among them, and among what is gone, that are not as a commit has them.
+async fn in_folder(
+    repository: &Repository,
+    root: &Path,
+    base: &str,
+    apis: &str,
+) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let lines = |printed: Vec<u8>| -> Vec<String> {
+        String::from_utf8_lossy(&printed).split('\0').filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
+    };
+    let tracked = ["diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "-z", base, "--", "apis"];
+    let new = ["ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", "apis"];
+    let paths =
+        lines(repository.ask(&tracked, WITHIN).await?).into_iter().chain(lines(repository.ask(&new, WITHIN).await?));
+    let name = |path: String| Some(path.strip_prefix(apis)?.strip_prefix('/')?.split('/').next()?.to_owned());
+    let changed = paths.filter_map(name).collect();
+    let there = std::fs::read_dir(root.join("apis"));
+    let there = there.with_context(|| format!("cannot read {}", root.join("apis").display()))?;
+    let there = there.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    Ok((there, changed))
+}
+
+/// The bytes of a file of a commit, where it has one.
+async fn show(repository: &Repository, commit: &str, path: &str) -> Result<Option<Vec<u8>>, GitError> {
+    match repository.ask(&["show", "--no-textconv", "--end-of-options", &format!("{commit}:{path}")], WITHIN).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(GitError::Failed { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the changed folders of one side, with that side's settings.
+async fn side(
+    repository: &Repository,
+    from: &From<'_>,
+    folder: &Path,
+    (below, changed, ids): (&str, &BTreeSet<String>, &BTreeSet<ApiId>),
+) -> anyhow::Result<Side> {
+    if let From::Commit(commit) = from {
+        std::fs::create_dir_all(folder.join("apis")).with_context(|| format!("cannot make {}", folder.display()))?;
+        if let Some(bytes) = show(repository, commit, &format!("{below}{}", settings::FILE)).await? {
+            std::fs::write(folder.join(settings::FILE), bytes)?;
+        }
+    }
+    // A tree is as right or wrong on any other host.
+    let (settings, mut findings) = Settings::read(folder, |_| None)?;
+    if let From::Commit(commit) = from {
+        let apis = format!("{below}apis");
+        let refused = repository.export(commit, &apis, changed, &settings.policy, &folder.join("apis")).await?;
+        if let Some(refusal) = refused.first() {
+            bail!("{commit}: {refusal}");
+        }
+    }
+    let tree = Scanner::new(&settings)?.read_folders(ids)?.tree;
+    findings.retain(Diagnostic::is_error);
+    Ok(Side { tree, findings })
+}
+
+fn add_diffs(plan: &mut Plan, old: &Tree, new: &Tree) {
+    for api in &mut plan.apis {
+        let id = api.id.clone();
+        for change in &mut api.changes {
+            let Change::File { path, diff, .. } = change else { continue };
+            let read = |tree: &Tree| tree.sound(&id).and_then(|api| api.read(path).ok());
+            *diff = unified(read(old).as_deref(), read(new).as_deref());
+        }
+    }
+}
+
+/// A folder that goes when it is done with.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("skep-plan-{}", uuid::Uuid::now_v7()));
+        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,339 @@
+//! `skep hook`: what git runs while a push comes in. What it prints stands in the pusher's terminal.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+use clap::ValueEnum;
+
+use super::context::Context;
+use crate::git::pkt;
+use crate::git::place::{Difference, PlaceError, Placing};
+use crate::git::store::{Store, branch_ref};
+use crate::records::NewEvent;
+use crate::report::diagnostics::Findings;
+use crate::report::style::{BAD, BOLD, NAME, WARN, paint, plain};
+use crate::settings::{PushSettings, Settings};
+use crate::tree::scan::Scanner;
+
+/// Arguments of `skep hook`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Which hook.
+    #[arg(value_enum)]
+    hook: Hook,
+}
+
+/// The hooks of git that skep answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Hook {
+    /// Whether what comes is taken at all.
+    PreReceive,
+    /// What is done with it.
+    ProcReceive,
+}
+
+/// What is asked of one name in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Update {
+    old: String,
+    new: String,
+    name: String,
+}
+
+/// What whoever pushes has asked for besides, with `git push -o`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Wishes {
+    dry_run: bool,
+    no_wait: bool,
+    allow_deletes: bool,
+    overwrite: bool,
+}
+
+/// Runs `skep hook`.
+///
+/// # Errors
+/// Where the hook was not started by git, or the settings or the store cannot be used.
+pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
+    let context = Context::open(root)?;
+    let Some(push) = context.settings.push.clone() else {
+        bail!("pushes are not taken here; `push` in skep.yaml says whether they are")
+    };
+    match args.hook {
+        Hook::PreReceive => judge(&context, &push).await,
+        Hook::ProcReceive => take(&context, &push).await,
+    }
+}
+
+/// Says whether a push is taken: whatever is wrong with it stands in the pusher's terminal, and nothing of it is kept.
+async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode> {
+    let mut lines = String::new();
+    std::io::stdin().read_to_string(&mut lines).context("cannot read what is pushed")?;
+    let updates: Vec<Update> = lines.lines().filter_map(Update::read).collect();
+    let branch = branch_ref(push);
+    for update in &updates {
+        if update.name != branch {
+            let to = &push.branch;
+            anstream::eprintln!("{}: only {to} is served here: git push skep HEAD:{to}", plain(&update.name));
+            return Ok(ExitCode::FAILURE);
+        }
+        if update.is_removal() {
+            anstream::eprintln!("{}: it says what serves, and cannot be deleted", push.branch);
+            return Ok(ExitCode::FAILURE);
+        }
+        if let Err(error) = Wishes::of_environment() {
+            anstream::eprintln!("{error:#}");
+            return Ok(ExitCode::FAILURE);
+        }
+        if !check(context, &update.new).await? {
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Checks the folders that a commit changes, as `skep check` would; answers whether they are sound.
+async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
+    let store = Store::of(&context.settings.state);
+    let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
+    let repository = store.repository().clone().in_hook();
+    let folder = Scratch::new(&context.settings.state)?;
+    let difference = place.difference(&repository, commit).await?;
+    if difference == Difference::default() && repository.folders(commit, &place.prefix()).await?.is_empty() {
+        anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", place.prefix());
+        return Ok(false);
+    }
+    let settings = folder.settings(&context.settings);
+    let refused =
+        repository.export(commit, &place.prefix(), &difference.changed, &settings.policy, &settings.apis).await?;
+    for refusal in &refused {
+        anstream::eprintln!("{}", paint(format!("error: {}", plain(refusal)), BAD));
+    }
+    let tree = Scanner::new(&settings)?.read()?.tree;
+    let findings = Findings::new(&[], &tree, None, "");
+    let is_sound = refused.is_empty() && findings.summary().errors == 0;
+    if tree.all_findings().next().is_some() {
+        anstream::eprint!("{}", findings.text(true));
+    }
+    if !is_sound {
+        anstream::eprintln!("{}", paint("This push is refused, and nothing has changed.", BOLD));
+    }
+    Ok(is_sound)
+}
+
+/// Does what a push asks for, and tells git how it went.
+async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode> {
+    let (mut from, mut to) = (std::io::stdin().lock(), std::io::stdout().lock());
+    let said = pkt::read_section(&mut from)?;
+    let can = |what: &str| said.iter().any(|line| line.split(['\0', ' ']).any(|word| word == what));
+    let options = can("push-options");
+    pkt::write_section(&mut to, &[format!("version=1{}", if options { "\0push-options" } else { "" })])?;
+    let updates: Vec<Update> = pkt::read_section(&mut from)?.iter().filter_map(|line| Update::read(line)).collect();
+    let wishes = if options { Wishes::read(pkt::read_section(&mut from)?)? } else { Wishes::default() };
+    let mut answers = Vec::new();
+    for update in updates {
+        match carry_out(context, push, &update, wishes).await {
+            Ok(Outcome::Serves) => answers.push(format!("ok {}", update.name)),
+            Ok(Outcome::DryRun) => {
+                // So that the pusher's git goes on knowing where the branch really is.
+                answers.push(format!("ok {}", update.name));
+                answers.push(format!("option new-oid {}", update.old));
+            }
+            Ok(Outcome::DoesNotServe) => {
+                answers.push(format!("ng {} taken, but not all of it serves", update.name));
+            }
+            Err(error) => {
+                anstream::eprintln!("{}", paint(format!("error: {}", plain(&format!("{error:#}"))), BAD));
+                answers.push(format!("ng {} not done", update.name));
+            }
+        }
+    }
+    pkt::write_section(&mut to, &answers)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What came of a push.
+enum Outcome {
+    Serves,
+    DoesNotServe,
+    DryRun,
+}
+
+async fn carry_out(context: &Context, push: &PushSettings, update: &Update, wishes: Wishes) -> anyhow::Result<Outcome> {
+    if update.name != branch_ref(push) || update.is_removal() {
+        bail!("only {} is served here", push.branch);
+    }
+    let store = Store::of(&context.settings.state);
+    let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
+    if wishes.dry_run {
+        let scratch = Scratch::new(&context.settings.state)?;
+        let apis = scratch.0.join(place.prefix());
+        let names = store.repository().folders(&update.new, &place.prefix()).await?.into_keys().collect();
+        store.repository().export(&update.new, &place.prefix(), &names, place.policy, &apis).await?;
+        let planned = skep(context, &["plan", "--apis", &apis.to_string_lossy()]).await?;
+        anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
+        return if planned { Ok(Outcome::DryRun) } else { bail!("there is no plan") };
+    }
+    let is_new = update.old.bytes().all(|digit| digit == b'0');
+    store.move_ref(&update.name, &update.new, (!is_new).then_some(&update.old)).await?;
+    let placed = match place.put(&update.new, wishes.overwrite).await {
+        Ok(placed) => placed,
+        Err(error) => {
+            // As if it had not come: else the next push would find nothing to do.
+            undo(&store, update, is_new).await;
+            if matches!(error, PlaceError::Edited(_)) {
+                anstream::eprintln!("To have it written over: git push -o overwrite");
+            }
+            return Err(error.into());
+        }
+    };
+    note(context, &store, update).await;
+    say_what_comes(&placed);
+    if wishes.no_wait {
+        anstream::eprintln!("Not waiting; `skep status` says how it goes.");
+        return Ok(Outcome::Serves);
+    }
+    let arguments: &[&str] = if wishes.allow_deletes { &["apply", "--allow-deletes"] } else { &["apply"] };
+    let serves = skep(context, arguments).await?;
+    say_where(context, &placed.changed);
+    Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
+}
+
+async fn undo(store: &Store, update: &Update, is_new: bool) {
+    let back = if is_new {
+        let arguments = ["update-ref", "-d", &update.name, &update.new];
+        store.repository().ask(&arguments, crate::git::store::WITHIN).await.map(drop)
+    } else {
+        store.move_ref(&update.name, &update.old, Some(&update.new)).await
+    };
+    if let Err(error) = back {
+        anstream::eprintln!("{error}");
+    }
+}
+
+/// Writes down who pushed what.
+async fn note(context: &Context, store: &Store, update: &Update) {
+    let by = pusher();
+    let commit = store.repository().commit(&update.new).await.ok().flatten();
+    let what =
+        commit.as_ref().map_or_else(|| update.new.clone(), |commit| format!("{} {}", commit.short(), commit.subject));
+    let event = NewEvent {
+        at: jiff::Timestamp::now(),
+        api: None,
+        revision: None,
+        kind: "pushed".to_owned(),
+        message: format!("by {by}: {what}"),
+    };
+    let noted = async { anyhow::Ok(context.records().await?.add_event(&event).await?) };
+    if let Err(error) = noted.await {
+        anstream::eprintln!("{}", paint(format!("this push is not among the events: {error:#}"), WARN));
+    }
+}
+
+/// Who pushes: whom the gateway, or `skep receive`, has let in.
+fn pusher() -> String {
+    std::env::var("REMOTE_USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "somebody".to_owned())
+}
+
+fn say_what_comes(placed: &Difference) {
+    if placed.changed.is_empty() && placed.gone.is_empty() {
+        anstream::eprintln!("No API folder has changed.");
+    }
+}
+
+/// Where callers reach what was pushed.
+fn say_where(context: &Context, changed: &BTreeSet<String>) {
+    const SHOWN: usize = 20;
+    let control = context.installation.holder().and_then(|holder| holder.address);
+    let address = control.filter(|_| context.settings.admin_listen.is_none()).unwrap_or(context.settings.listen);
+    let here = format!("http://{address}");
+    let base = std::env::var("SKEP_PUSHED_TO").ok().filter(|url| !url.is_empty()).unwrap_or(here);
+    for name in changed.iter().filter(|name| crate::tree::ApiId::new(name).is_ok()).take(SHOWN) {
+        anstream::eprintln!("  {}  {base}/run/{name}/", paint(name, NAME));
+    }
+}
+
+/// Another command of ours, whose output goes to the pusher; answers whether it went well.
+async fn skep(context: &Context, arguments: &[&str]) -> anyhow::Result<bool> {
+    let program = std::env::current_exe().context("cannot find this program")?;
+    let mut command = tokio::process::Command::new(program);
+    command.arg("--root").arg(&context.settings.root).args(arguments).stdin(Stdio::null());
+    // Standard output is git's here.
+    let said = std::io::stderr().try_clone_to_stdio()?;
+    let status = command.stdout(said).stderr(Stdio::inherit()).status().await;
+    Ok(status.context("cannot run this program again")?.success())
+}
+
+/// Another handle on an open stream, for a child.
+trait TryClone {
+    fn try_clone_to_stdio(&self) -> std::io::Result<Stdio>;
+}
+
+impl TryClone for std::io::Stderr {
+    fn try_clone_to_stdio(&self) -> std::io::Result<Stdio> {
+        use std::os::fd::AsFd as _;
+        Ok(Stdio::from(self.as_fd().try_clone_to_owned()?))
+    }
+}
+
+/// A folder that goes when it is done with.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(state: &Path) -> anyhow::Result<Self> {
+        let path = state.join(format!("push-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// As the tree's own, but for where it is.
+    fn settings(&self, settings: &Settings) -> Settings {
+        let name = settings.apis.file_name().map_or_else(|| "apis".into(), ToOwned::to_owned);
+        Settings { root: self.0.clone(), apis: self.0.join(name), ..settings.clone() }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Update {
+    fn read(line: &str) -> Option<Self> {
+        let mut words = line.splitn(3, ' ').map(ToOwned::to_owned);
+        Some(Self { old: words.next()?, new: words.next()?, name: words.next()? })
+    }
+
+    fn is_removal(&self) -> bool {
+        self.new.bytes().all(|digit| digit == b'0')
+    }
+}
+
+impl Wishes {
+    fn of_environment() -> anyhow::Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let count = variable("GIT_PUSH_OPTION_COUNT").and_then(|count| count.parse::<u16>().ok()).unwrap_or(0);
+        Self::read((0..count).filter_map(|n| variable(&format!("GIT_PUSH_OPTION_{n}"))).collect())
+    }
+
+    fn read(options: Vec<String>) -> anyhow::Result<Self> {
+        let mut wishes = Self::default();
+        for option in options {
+            match option.as_str() {
+                "dry-run" => wishes.dry_run = true,
+                "nowait" => wishes.no_wait = true,
+                "allow-deletes" => wishes.allow_deletes = true,
+                "overwrite" => wishes.overwrite = true,
+                other => bail!(
+                    "-o {}: there are dry-run, nowait, allow-deletes and overwrite, and no such option",
+                    plain(other)
+                ),
+            }
+        }
+        Ok(wishes)
+    }
+}

@@ -1,0 +1,46 @@
+//! `skep receive`: takes a push that comes over SSH, as the forced command of a key.
+
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context as _, bail};
+
+use super::context::Context;
+use crate::git::store::Store;
+
+/// Arguments of `skep receive`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A line of ~/.ssh/authorized_keys, for each person one:\n  restrict,command=\"skep --root /srv/apis receive --as ada\" ssh-ed25519 AAAA… ada@laptop\n\nThen, from that person's machine:\n  git remote add skep ssh://skep@HOST/apis\n  git push skep main"
+)]
+pub struct Args {
+    /// Who pushes, as events say it.
+    #[arg(long = "as", value_name = "NAME")]
+    name: String,
+}
+
+/// Runs `skep receive`.
+///
+/// # Errors
+/// Where no push is taken here, or what is asked for is none.
+pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
+    let context = Context::open(root)?;
+    let Some(push) = &context.settings.push else {
+        bail!("pushes are not taken here; `push` in skep.yaml says whether they are")
+    };
+    let asked = std::env::var("SSH_ORIGINAL_COMMAND").unwrap_or_default();
+    // Which repository they name does not matter: there is one.
+    let service = match asked.split(' ').next() {
+        Some("git-receive-pack") => "receive-pack",
+        Some("git-upload-pack") => "upload-pack",
+        _ => bail!("this key is for `git push` and `git fetch`, and for nothing else"),
+    };
+    let store = Store::of(&context.settings.state);
+    let program = std::env::current_exe().context("cannot find this program")?;
+    store.prepare(push, &context.settings.root, &program).await?;
+    let mut git = store.serve([service]);
+    git.arg(store.folder()).env("REMOTE_USER", &args.name);
+    git.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let status = git.status().await.context("cannot run `git`; is it installed?")?;
+    Ok(u8::try_from(status.code().unwrap_or(1)).map_or(ExitCode::FAILURE, ExitCode::from))
+}

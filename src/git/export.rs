@@ -1,0 +1,169 @@
+//! An export is API folders of a commit as plain files. Only plain files: links, submodules and odd names are findings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+
+use super::store::WITHIN;
+use super::{GitError, Repository};
+use crate::settings::Policy;
+
+/// Whatever comes out of one push may not be larger than this, however small it was on its way.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// Folders of a commit, by the names of git's objects: equal names are equal folders.
+pub type Folders = BTreeMap<String, String>;
+
+/// Something of a commit that no folder can hold.
+pub type Refusal = String;
+
+/// One entry of a tree.
+#[derive(Debug)]
+struct Entry {
+    mode: String,
+    object: String,
+    len: u64,
+    /// From the root of the repository.
+    path: String,
+}
+
+impl Repository {
+    /// The folders right below `prefix` in a commit; none where it has no such folder.
+    ///
+    /// # Errors
+    /// Where git cannot say.
+    pub async fn folders(&self, commit: &str, prefix: &str) -> Result<Folders, GitError> {
+        let entries =
+            self.entries(&["ls-tree", "-z", "-l", "--full-tree", commit, "--", &format!("{prefix}/")]).await?;
+        let below = |entry: Entry| Some((entry.path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), entry.object));
+        // Plain files there are named too, so that whoever compares sees them come and go.
+        Ok(entries.into_iter().filter_map(below).collect())
+    }
+
+    async fn entries(&self, arguments: &[&str]) -> Result<Vec<Entry>, GitError> {
+        let printed = self.ask(arguments, WITHIN).await?;
+        let text = String::from_utf8_lossy(&printed);
+        Ok(text.split('\0').filter_map(entry).collect())
+    }
+
+    /// Writes what a commit has below `prefix/NAME`, of each of these names, to `into/NAME`, which must not be there yet. What is
+    /// refused is not written.
+    ///
+    /// # Errors
+    /// Where git cannot say, or a file cannot be written.
+    pub async fn export(
+        &self,
+        commit: &str,
+        prefix: &str,
+        names: &BTreeSet<String>,
+        policy: &Policy,
+        into: &Path,
+    ) -> Result<Vec<Refusal>, GitError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| GitError::Io { path, source }
+        };
+        fs::create_dir_all(into).map_err(io(into))?;
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<String> = names.iter().map(|name| format!("{prefix}/{name}")).collect();
+        let fixed = ["--literal-pathspecs", "ls-tree", "-r", "-z", "-l", "--full-tree", commit, "--"];
+        let arguments: Vec<&str> = fixed.into_iter().chain(paths.iter().map(String::as_str)).collect();
+        let mut refusals = Vec::new();
+        let mut files = Vec::new();
+        let (mut count, mut bytes) = (BTreeMap::<String, (u32, u64)>::new(), 0);
+        for entry in self.entries(&arguments).await? {
+            let below = entry.path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+            let name = below.split('/').next().unwrap_or_default().to_owned();
+            match refuse(&entry, below, policy) {
+                Some(why) => refusals.push(format!("{}: {why}", entry.path)),
+                None => {
+                    let (files_of, bytes_of) = count.entry(name).or_default();
+                    (*files_of, *bytes_of, bytes) = (*files_of + 1, *bytes_of + entry.len, bytes + entry.len);
+                    files.push((into.join(below), entry.object));
+                }
+            }
+        }
+        for (name, (files, bytes)) in count {
+            if files > policy.max_files || bytes > policy.max_folder.0 {
+                let most = format!("{} files and {}", policy.max_files, policy.max_folder);
+                refusals.push(format!("{prefix}/{name}: {files} files of {bytes} bytes; {most} are allowed"));
+            }
+        }
+        if bytes > MOST_BYTES {
+            refusals.push(format!("{prefix}: {bytes} bytes in all; {MOST_BYTES} are allowed"));
+        }
+        if refusals.is_empty() {
+            self.write(files).await?;
+        }
+        Ok(refusals)
+    }
+
+    /// Writes objects to files, by one process of git for all of them.
+    async fn write(&self, files: Vec<(PathBuf, String)>) -> Result<(), GitError> {
+        let mut git = self.command(["cat-file", "--batch"]);
+        let mut git = git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let git = git.as_mut().map_err(|error| GitError::Missing(std::io::Error::other(error.to_string())))?;
+        let (Some(mut ask), Some(answer)) = (git.stdin.take(), git.stdout.take()) else { return Ok(()) };
+        let asked: Vec<String> = files.iter().map(|(_, object)| format!("{object}\n")).collect();
+        // Beside the reading: git would else wait for us to read while we wait for it to.
+        let asking = tokio::spawn(async move {
+            for line in asked {
+                if ask.write_all(line.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut answer = BufReader::new(answer);
+        for (path, object) in files {
+            let io = |source| GitError::Io { path: path.clone(), source };
+            let mut head = String::new();
+            answer.read_line(&mut head).await.map_err(io)?;
+            let len = head.split(' ').nth(2).and_then(|len| len.trim().parse::<usize>().ok());
+            let Some(len) = len else {
+                return Err(GitError::Failed { action: "cat-file".to_owned(), said: format!("{object}: {head}") });
+            };
+            let mut bytes = vec![0; len + 1];
+            answer.read_exact(&mut bytes).await.map_err(io)?;
+            bytes.truncate(len);
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(io)?;
+            }
+            let mut file = fs::File::create_new(&path).map_err(io)?;
+            file.write_all(&bytes).map_err(io)?;
+        }
+        let _ = asking.await;
+        Ok(())
+    }
+}
+
+/// A line of `ls-tree -l`: `mode type object size<tab>path`.
+fn entry(line: &str) -> Option<Entry> {
+    let (head, path) = line.split_once('\t')?;
+    let mut words = head.split_ascii_whitespace();
+    let (mode, _, object) = (words.next()?.to_owned(), words.next()?, words.next()?.to_owned());
+    let len = words.next()?.parse().unwrap_or(0);
+    Some(Entry { mode, object, len, path: path.to_owned() })
+}
+
+/// Why an entry is no file of an API, if it is none.
+fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<String> {
+    let is_odd = |part: &str| {
+        matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git") || part.chars().any(char::is_control)
+    };
+    match entry.mode.as_str() {
+        "120000" => Some("a symbolic link, which is never followed; commit the file itself".to_owned()),
+        "160000" => Some("a submodule, which is never fetched; commit the files themselves".to_owned()),
+        "100644" | "100755" if below.split('/').any(is_odd) => Some("a name that no file here may have".to_owned()),
+        "100644" | "100755" if entry.len > policy.max_file.0 => {
+            Some(format!("{} bytes; {} are allowed (policy.max_file)", entry.len, policy.max_file))
+        }
+        "100644" | "100755" => None,
+        mode => Some(format!("of a kind that is not allowed here (mode {mode})")),
+    }
+}

@@ -1,0 +1,137 @@
+//! The store is the bare repository that pushes come into. It is skep's own, and nothing that is pushed is ever run.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use super::{GitError, Repository};
+use crate::settings::PushSettings;
+
+/// The commit whose folders lie in the tree.
+pub const PLACED: &str = "refs/skep/placed";
+
+/// How long git may take for a question about what is there.
+pub const WITHIN: Duration = Duration::from_secs(60);
+
+/// A bare repository in the state folder.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+    repository: Repository,
+}
+
+impl Store {
+    /// The one of a state folder, which may not be there yet.
+    #[must_use]
+    pub fn of(state: &Path) -> Self {
+        let folder = state.join("git");
+        let repository = Repository::at(&folder);
+        Self { folder, repository }
+    }
+
+    /// Makes it where it is missing, and sets it up as the settings and this binary are now.
+    ///
+    /// # Errors
+    /// Where git is not there, or the folder cannot be written.
+    pub async fn prepare(&self, push: &PushSettings, root: &Path, program: &Path) -> Result<(), GitError> {
+        let write = |path: &Path, text: &str, mode: u32| {
+            // Aside and renamed: a push may be coming in just now, by way of the old one.
+            let aside = path.with_extension(format!("new.{}", std::process::id()));
+            let written = fs::write(&aside, text)
+                .and_then(|()| fs::set_permissions(&aside, fs::Permissions::from_mode(mode)))
+                .and_then(|()| fs::rename(&aside, path));
+            written.map_err(|source| GitError::Io { path: path.to_owned(), source })
+        };
+        if !self.folder.join("HEAD").exists() {
+            let folder = self.folder.to_string_lossy();
+            let beside = Repository::at(self.folder.parent().unwrap_or(&self.folder));
+            beside.ask(&["init", "--bare", "--quiet", "--template=", &folder], WITHIN).await?;
+        }
+        let hooks = self.folder.join("hooks");
+        fs::create_dir_all(&hooks).map_err(|source| GitError::Io { path: hooks.clone(), source })?;
+        for hook in ["pre-receive", "proc-receive"] {
+            let (program, root) = (quoted(program), quoted(root));
+            let text = format!("#!/bin/sh\nexec {program} --root {root} hook {hook}\n");
+            write(&hooks.join(hook), &text, 0o755)?;
+        }
+        write(&self.folder.join("config"), &config(push, &hooks), 0o600)?;
+        self.repository.ask(&["symbolic-ref", "HEAD", &branch_ref(push)], WITHIN).await?;
+        Ok(())
+    }
+
+    /// What is in it.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The commit that a name stands for; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where git cannot be run.
+    pub async fn resolve(&self, name: &str) -> Result<Option<String>, GitError> {
+        match self
+            .repository
+            .ask(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")], WITHIN)
+            .await
+        {
+            Ok(printed) => Ok(Some(String::from_utf8_lossy(&printed).trim().to_owned())),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves a name from one commit to another, and fails where it is at neither.
+    ///
+    /// # Errors
+    /// As said, and where git cannot be run.
+    pub async fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), GitError> {
+        let nothing = "0".repeat(to.len());
+        let from = from.unwrap_or(&nothing);
+        self.repository.ask(&["update-ref", "--no-deref", name, to, from], WITHIN).await.map(drop)
+    }
+
+    /// Git for one who speaks its protocol to us: with the hooks, and with nothing of this process's own repository.
+    #[must_use]
+    pub fn serve(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("git");
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        super::forget_repository(&mut command);
+        command
+    }
+}
+
+/// The full name of the branch.
+#[must_use]
+pub fn branch_ref(push: &PushSettings) -> String {
+    format!("refs/heads/{}", push.branch)
+}
+
+/// A word of a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+fn config(push: &PushSettings, hooks: &Path) -> String {
+    let hooks = hooks.to_string_lossy().replace('\\', r"\\").replace('"', r#"\""#);
+    format!(
+        "# Written by skep at each start.\n\
+         [core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\thooksPath = \"{hooks}\"\n\
+         \tlogAllRefUpdates = true\n\
+         [http]\n\treceivepack = true\n\
+         [transfer]\n\tfsckObjects = true\n\thideRefs = refs/skep\n\
+         [receive]\n\tfsckObjects = true\n\tmaxInputSize = {}\n\tadvertisePushOptions = true\n\
+         \tprocReceiveRefs = refs/heads\n\tprocReceiveRefs = refs/tags\n\tdenyDeletes = true\n\tautogc = true\n\
+         [fetch]\n\trecurseSubmodules = false\n",
+        push.max_size.0
+    )
+}

@@ -1,0 +1,137 @@
+//! `skep plan --base`: two trees of a real repository, with no engine and no daemon.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+struct Repository {
+    folder: tempfile::TempDir,
+}
+
+impl Repository {
+    /// One whose tree lies below its root, as in a repository of many things.
+    fn new() -> Self {
+        let repository = Self { folder: tempfile::tempdir().unwrap() };
+        repository.git(&["init", "--quiet", "-b", "main"]);
+        repository
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("team/shop")
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        let mut git = Command::new("git");
+        git.current_dir(self.folder.path()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
+        let done = git.args(arguments).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn commit(&self, subject: &str) {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "--quiet", "-m", subject]);
+    }
+
+    fn plan(&self, arguments: &[&str]) -> (i32, String, String) {
+        plan_in(&self.root(), arguments)
+    }
+}
+
+fn plan_in(root: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+    // An engine that nobody reaches: none is asked.
+    skep.current_dir(root).arg("plan").args(arguments).env("DOCKER_HOST", "tcp://127.0.0.1:1").env("NO_COLOR", "1");
+    let done = skep.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
+}
+
+const APP: &str = "from fastapi import FastAPI\n\napp = FastAPI()\n";
+
+fn three() -> Repository {
+    let repository = Repository::new();
+    for id in ["a", "b", "c"] {
+        repository.write(&format!("apis/{id}/main.py"), APP);
+        repository.write(&format!("apis/{id}/requirements.txt"), "fastapi\n");
+    }
+    repository.commit("Three");
+    repository
+}
+
+#[test]
+fn a_branch_is_compared_with_what_it_began_from() {
+    let repository = three();
+    repository.git(&["checkout", "--quiet", "-b", "change"]);
+    repository.write("apis/a/main.py", &format!("{APP}\n# ```\n# @everyone <b>\n"));
+    repository.write("apis/a/api.yaml", "route: { auth: none }\nrate_limit: { requests: 5, per: 1s }\n");
+    repository.write("apis/d/main.py", APP);
+    repository.write("apis/d/requirements.txt", "fastapi>=0.100\n");
+    repository.git(&["rm", "-r", "--quiet", "team/shop/apis/b"]);
+    repository.commit("Change a, add d, remove b");
+    let (code, out, err) = repository.plan(&["--base", "main"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for said in [
+        "~ a  update",
+        "anybody may call, without a key",
+        "builds its image; installs nothing; new instances take over from the old ones",
+        "- b  remove",
+        "+ d  create",
+        "Plan: 1 to create, 1 to update, 1 to remove; 1 unchanged.",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in\n{out}");
+    }
+    // The same between two commits, from anywhere; and what is not committed yet.
+    repository.git(&["checkout", "--quiet", "main"]);
+    assert_eq!(repository.plan(&["--base", "main", "--head", "change"]).1, out);
+    let (code, nothing, _) = repository.plan(&["--base", "main", "--detailed-exitcode"]);
+    assert_eq!((code, nothing.trim()), (0, "Nothing to do: all 3 APIs are as they should be."));
+    repository.write("apis/c/requirements.txt", "fastapi\nhttpx\n");
+    repository.write("apis/new/main.py", APP);
+    repository.write("apis/new/requirements.txt", "fastapi\n");
+    let (code, out, _) = repository.plan(&["--base", "HEAD", "--detailed-exitcode", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 2);
+    assert_eq!(plan["summary"]["update"], 1);
+    assert_eq!(plan["summary"]["create"], 1);
+    assert_eq!(plan["apis"][0]["rebuild"], "dependencies");
+    assert!(plan["apis"][0]["changes"].to_string().contains("httpx"), "{plan}");
+}
+
+#[test]
+fn what_holds_for_all_changes_all_and_what_is_broken_is_an_error() {
+    let repository = three();
+    repository.write("skep.yaml", "defaults: { resources: { memory: 300MiB } }\n");
+    let (_, out, _) = repository.plan(&["--base", "main"]);
+    assert!(out.contains("resources.memory: 512MiB → 300MiB") && out.contains("3 to update; 0 unchanged"), "{out}");
+    repository.write("apis/a/main.py", "def f(:\n");
+    let (code, out, err) = repository.plan(&["--base", "main"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("apis/a/main.py:1:7") && out.contains("! a  blocked"), "{err}{out}");
+    let (code, out, _) = repository.plan(&["--base", "main", "--output", "github"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("::error file=apis/a/main.py,line=1,col=7"), "{out}");
+    assert!(out.contains("::notice file=apis/b/api.yaml,title=b%3A update::"), "{out}");
+    let (code, _, err) = repository.plan(&["--base", "nowhere"]);
+    assert!(code == 1 && err.contains("there is no commit nowhere here"), "{err}");
+    let (code, _, err) = plan_in(tempfile::tempdir().unwrap().path(), &["--base", "main"]);
+    assert!(code == 1 && err.contains("is in no git repository"), "{err}");
+}
+
+#[test]
+fn a_comment_is_markdown_that_no_tree_can_break_out_of() {
+    let repository = three();
+    repository.write("apis/a/main.py", &format!("{APP}\n# ````\n# </details> @everyone\n"));
+    repository.write("apis/a/api.yaml", "name: \"<img src=x> | @all `code`\"\n");
+    repository.commit("<script> | [x](y)");
+    let (code, out, _) = repository.plan(&["--base", "HEAD~1", "--output", "markdown"]);
+    assert_eq!(code, 0);
+    assert!(out.starts_with("<!-- skep plan -->\n### skep: Plan: 1 to update; 2 unchanged.\n"), "{out}");
+    assert!(out.contains("`````diff\n") && out.contains("| `a` | **update** |"), "{out}");
+    assert!(!out.contains("<img") && !out.contains("<script"), "{out}");
+}

@@ -1,0 +1,357 @@
+//! Pushes by a real git, over HTTP and over a real SSH server.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::apps::saying;
+use crate::http::Request;
+use crate::world::{Ran, World};
+
+const ADMIN_KEY: &str = "an-admin-key-of-a-test";
+
+/// A world that takes pushes.
+fn begin(push: &str) -> World {
+    let world = World::new();
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &format!("{settings}push: {push}\n"));
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY)]);
+    world
+}
+
+/// Somebody with a checkout, who pushes to a world by HTTP as `ada`.
+struct Dev {
+    folder: PathBuf,
+}
+
+impl Dev {
+    fn new(world: &World, name: &str) -> Self {
+        let dev = Self { folder: world.aside().join(name) };
+        std::fs::create_dir_all(dev.folder.join("apis")).unwrap();
+        dev.git(&["init", "--quiet", "-b", "main"]).expect(0);
+        dev.git(&["remote", "add", "skep", &format!("http://ada:{ADMIN_KEY}@{}/git", world.address())]).expect(0);
+        dev
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.current_dir(&self.folder)
+            .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "protocol.file.allow=always"])
+            .args(arguments)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null());
+        git
+    }
+
+    fn git(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().unwrap())
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.folder.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn commit(&self, subject: &str) {
+        self.git(&["add", "-A"]).expect(0);
+        self.git(&["commit", "--quiet", "-m", subject]).expect(0);
+    }
+
+    fn code(&self, id: &str, text: &str) {
+        self.write(&format!("apis/{id}/main.py"), &saying(text));
+        self.commit(&format!("{id} says {text}"));
+    }
+
+    fn push(&self, options: &[&str]) -> Ran {
+        self.git(&[&["push", "--porcelain"], options, &["skep", "main"]].concat())
+    }
+}
+
+#[track_caller]
+fn said(ran: &Ran, all: &[&str]) {
+    for text in all {
+        assert!(ran.err.contains(text) || ran.out.contains(text), "{text:?} is not in {ran:#?}");
+    }
+}
+
+#[test]
+fn a_push_is_checked_deployed_and_told_of_to_its_end() {
+    let world = begin("{}");
+    let dev = Dev::new(&world, "dev");
+    dev.code("hello", "one");
+    let pushed = dev.push(&[]).expect(0);
+    let url = format!("http://{}/run/hello/", world.address());
+    said(&pushed, &["remote: + hello  create", "remote: hello  serving, synced", &url]);
+    // What it has said holds at once.
+    assert_eq!(world.get("hello", "/").expect(200).text(), "one");
+
+    // What is broken is refused, with its place, and nothing of it is kept.
+    dev.write("apis/hello/main.py", "def f(:\n");
+    dev.write("apis/other/main.py", &saying("other"));
+    dev.commit("Break it");
+    let refused = dev.push(&[]).expect(1);
+    said(
+        &refused,
+        &["remote: error[python-syntax]", "apis/hello/main.py:1:7", "remote:   |       ^", "nothing has changed"],
+    );
+    assert!(world.plan()["apis"].as_array().unwrap().is_empty());
+    dev.git(&["reset", "--quiet", "--hard", "HEAD~1"]).expect(0);
+
+    // A dry run plans, and changes nothing: neither here nor in what the pusher's git knows.
+    dev.code("hello", "two");
+    let tried = dev.push(&["-o", "dry-run"]).expect(0);
+    said(&tried, &["remote: ~ hello  update", "Plan: 1 to update", "nothing has changed"]);
+    assert_eq!(world.get("hello", "/").text(), "one");
+    let theirs = dev.git(&["ls-remote", "skep", "refs/heads/main"]).expect(0).out;
+    assert!(theirs.contains(dev.git(&["rev-parse", "HEAD~1"]).out.trim()), "{theirs}");
+    said(&dev.push(&[]).expect(0), &["remote: hello  serving, synced"]);
+    assert_eq!(world.get("hello", "/").text(), "two");
+
+    // One that does not start is taken, and the push says that it does not serve; what served goes on.
+    dev.write("apis/hello/main.py", &format!("{}raise SystemExit('no luck today')\n", saying("never")));
+    dev.commit("Fail at once");
+    let failed = dev.push(&[]).expect(1);
+    said(&failed, &["no luck today", "taken, but not all of it serves"]);
+    assert_eq!(world.get("hello", "/").expect(200).text(), "two");
+    dev.code("hello", "three");
+    dev.push(&[]).expect(0);
+    assert_eq!(world.get("hello", "/").text(), "three");
+
+    // Who, what and why is known afterwards.
+    let events = world.run(&["events", "-n", "100"]).expect(0).out;
+    assert!(
+        events.contains("pushed") && events.contains("by ada: ") && events.contains("hello says three"),
+        "{events}"
+    );
+    let history = world.run(&["history", "hello", "--output", "json"]).expect(0).json();
+    assert_eq!(history["revisions"][0]["origin"]["commit"]["subject"], "hello says three");
+
+    // Not waiting; and two in quick succession, of which the newer counts.
+    dev.code("hello", "four");
+    dev.push(&["-o", "nowait"]).expect(0);
+    dev.code("hello", "five");
+    dev.push(&[]).expect(0);
+    assert_eq!(world.get("hello", "/").text(), "five");
+
+    // What is no push of the branch.
+    said(&dev.git(&["push", "skep", "main:other"]).expect(1), &["only main is served here"]);
+    said(&dev.git(&["push", "skep", ":main"]).expect(1), &["cannot be deleted"]);
+    dev.code("hello", "six");
+    said(&dev.push(&["-o", "now"]).expect(1), &["-o now: there are dry-run"]);
+    // Nobody gets in, or learns anything, without a key.
+    let stranger = format!("http://ada:{}@{}/git", "wrong-key-wrong-key", world.address());
+    assert_ne!(dev.git(&["ls-remote", &stranger]).code, 0);
+    for path in ["/git/info/refs?service=git-receive-pack", "/git/HEAD", "/git/../state/lock", "/git"] {
+        let answer = world.send(&Request::get(path));
+        assert!(matches!(answer.status, 400 | 401), "{path}: {}", answer.status);
+    }
+    let clone = dev.git(&["clone", "--quiet", &format!("http://ada:{ADMIN_KEY}@{}/git", world.address()), "clone"]);
+    clone.expect(0);
+    assert!(dev.folder.join("clone/apis/hello/main.py").exists(), "what serves can be cloned");
+}
+
+#[test]
+fn what_hands_changed_and_what_goes_is_asked_for_and_an_interrupted_push_deploys() {
+    let world = begin("{ branch: release }");
+    let dev = Dev::new(&world, "dev");
+    dev.git(&["checkout", "--quiet", "-b", "release"]).expect(0);
+    let push = |options: &[&str]| dev.git(&[&["push"], options, &["skep", "release"]].concat());
+    for id in ["a", "b", "c", "d", "e"] {
+        dev.write(&format!("apis/{id}/main.py"), &saying(id));
+    }
+    dev.commit("Five");
+    push(&[]).expect(0);
+
+    // Somebody edits a folder of the tree by hand: a push of another one goes ahead, a push of that one is refused.
+    world.code("a", &saying("by hand"));
+    world.expect_answer("a", "/", "by hand");
+    dev.code("b", "b2");
+    push(&[]).expect(0);
+    dev.code("a", "a2");
+    said(&push(&[]).expect(1), &["changed here by hand since the last push: a", "git push -o overwrite"]);
+    assert_eq!(world.get("a", "/").text(), "by hand");
+    push(&["-o", "overwrite"]).expect(0);
+    assert_eq!(world.get("a", "/").text(), "a2");
+
+    // More removals than the policy lets through wait for a word.
+    dev.git(&["rm", "-r", "--quiet", "apis/a", "apis/b", "apis/c", "apis/d"]).expect(0);
+    dev.commit("One is enough");
+    push(&[]).expect(1);
+    assert_eq!(world.get("a", "/").text(), "a2");
+    dev.write("apis/e/notes.txt", "kept\n");
+    dev.commit("With notes");
+    push(&["-o", "allow-deletes"]).expect(0);
+    world.expect_status("a", "/", 401);
+    assert_eq!(world.get("e", "/").expect(200).text(), "e");
+
+    // Whoever pushes goes away as soon as it has begun.
+    dev.code("e", "e2");
+    let mut client = dev.command(&["push", "skep", "release"]).stderr(Stdio::piped()).spawn().unwrap();
+    crate::world::read_until(client.stderr.as_mut().unwrap(), "~ e  update");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    world.expect_answer("e", "/", "e2");
+    world.expect_rest("e", "synced", "healthy");
+
+    // A daemon that is killed in the middle is followed by one that goes on.
+    dev.code("e", "e3");
+    push(&["-o", "nowait"]).expect(0);
+    world.crash();
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY)]);
+    world.expect_answer("e", "/", "e3");
+}
+
+#[test]
+fn nothing_of_a_hostile_push_is_followed_or_run() {
+    let world = begin("{ max_size: 1MiB }");
+    let dev = Dev::new(&world, "dev");
+    dev.code("hello", "one");
+    dev.push(&[]).expect(0);
+    let good = dev.git(&["rev-parse", "HEAD"]).out.trim().to_owned();
+    let back = || drop(dev.git(&["reset", "--quiet", "--hard", &good]).expect(0));
+
+    std::os::unix::fs::symlink("/etc/passwd", dev.folder.join("apis/hello/secrets.txt")).unwrap();
+    dev.commit("A link");
+    said(&dev.push(&[]).expect(1), &["apis/hello/secrets.txt: a symbolic link, which is never followed"]);
+    back();
+    std::os::unix::fs::symlink("/etc", dev.folder.join("apis/etc")).unwrap();
+    dev.commit("A link for a folder");
+    said(&dev.push(&[]).expect(1), &["apis/etc: a symbolic link"]);
+    back();
+    dev.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{good},apis/hello/sub")]).expect(0);
+    dev.git(&["commit", "--quiet", "-m", "A submodule"]).expect(0);
+    said(&dev.push(&[]).expect(1), &["apis/hello/sub: a submodule, which is never fetched"]);
+    back();
+
+    // Trees that no git makes: names that lead out of the folder, and into git's own.
+    for name in ["..", ".git", "."] {
+        let tree = tree_with(&dev, name, &good);
+        let commit = dev.git(&["commit-tree", &tree, "-p", &good, "-m", "Out"]).expect(0).out.trim().to_owned();
+        let pushed = dev.git(&["push", "skep", &format!("{commit}:refs/heads/main")]);
+        assert_ne!(pushed.code, 0, "{name}: {pushed:?}");
+    }
+    // Larger than is taken.
+    let mut noise = vec![0; 3_000_000];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
+    std::fs::write(dev.folder.join("apis/hello/big.bin"), noise).unwrap();
+    dev.commit("Big");
+    assert_ne!(dev.push(&[]).code, 0);
+    back();
+
+    // Filters, hooks and attributes in the tree are files like others.
+    dev.write(".gitattributes", "* filter=evil\n");
+    dev.write("apis/hello/.gitattributes", "* filter=evil ident\n");
+    dev.write("hooks/post-receive", "#!/bin/sh\ntouch /tmp/never\n");
+    let path = dev.folder.join("hooks/post-receive");
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    dev.code("hello", "two $Id$");
+    dev.push(&[]).expect(0);
+    assert_eq!(world.get("hello", "/").text(), "two $Id$");
+    let kept = std::fs::read_dir(world.root()).unwrap().map(|entry| entry.unwrap().file_name());
+    let kept: Vec<_> =
+        kept.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "skep.yaml").collect();
+    assert_eq!(kept, ["apis"], "nothing but the folders is placed, and nothing is left lying about");
+}
+
+/// The name of a tree in which `apis` holds an entry of a name that git itself would refuse.
+fn tree_with(dev: &Dev, name: &str, good: &str) -> String {
+    let object = |of: &str| dev.git(&["rev-parse", of]).expect(0).out.trim().to_owned();
+    let make = |entries: &[(&str, &str, String)]| {
+        let mut bytes = Vec::new();
+        for (mode, name, object) in entries {
+            bytes.extend(format!("{mode} {name}\0").into_bytes());
+            bytes.extend((0..20).map(|n| u8::from_str_radix(&object[2 * n..2 * n + 2], 16).unwrap()));
+        }
+        let file = dev.folder.join(".git/a-tree");
+        std::fs::write(&file, bytes).unwrap();
+        let arguments = ["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()];
+        dev.git(&arguments).expect(0).out.trim().to_owned()
+    };
+    let inner = object(&format!("{good}:apis/hello"));
+    let apis = make(&[("40000", name, inner.clone()), ("40000", "hello", inner)]);
+    make(&[("40000", "apis", apis)])
+}
+
+#[test]
+fn a_push_over_ssh_comes_in_by_the_forced_command_of_a_key() {
+    let world = World::new();
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &format!("{settings}push: {{}}\n"));
+    world.serve();
+    let dev = Dev::new(&world, "dev");
+    dev.code("hello", "one");
+    let server = Ssh::start(&world);
+    let key = server.folder.join("key");
+    let ssh = format!(
+        "ssh -i {} -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
+        key.display()
+    );
+    let url = format!("ssh://{}@127.0.0.1:{}/apis", server.user, server.port);
+    let git = |arguments: &[&str]| Ran::of(dev.command(arguments).env("GIT_SSH_COMMAND", &ssh).output().unwrap());
+    let pushed = git(&["push", &url, "main"]).expect(0);
+    said(&pushed, &["remote: hello  serving, synced"]);
+    assert_eq!(world.get("hello", "/").text(), "one");
+    assert!(world.run(&["events", "-n", "50"]).expect(0).out.contains("by grace: "));
+    dev.write("apis/hello/main.py", "def f(:\n");
+    dev.commit("Break it");
+    said(&git(&["push", &url, "main"]).expect(1), &["apis/hello/main.py:1:7"]);
+    // The key is good for nothing else.
+    let shell = format!("{ssh} -p {} {}@127.0.0.1 cat /etc/passwd", server.port, server.user);
+    let ran = Ran::of(Command::new("sh").args(["-c", &shell]).output().unwrap());
+    assert!(ran.code != 0 && ran.out.is_empty(), "{ran:?}");
+    said(&ran, &["this key is for `git push` and `git fetch`"]);
+}
+
+/// A real SSH server, whose one key is allowed to push to a world.
+struct Ssh {
+    server: Child,
+    folder: PathBuf,
+    port: u16,
+    user: String,
+}
+
+impl Ssh {
+    fn start(world: &World) -> Self {
+        let folder = world.aside().join("ssh");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+        for name in ["host", "key"] {
+            let file = folder.join(name);
+            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).status();
+            assert!(made.unwrap().success());
+        }
+        let public = std::fs::read_to_string(folder.join("key.pub")).unwrap();
+        let (program, root) = (env!("CARGO_BIN_EXE_skep"), world.root());
+        let state = world.state();
+        let command =
+            format!("SKEP_STATE_DIR={} {program} --root {} receive --as grace", state.display(), root.display());
+        let line = format!("restrict,command=\"{command}\" {public}");
+        std::fs::write(folder.join("authorized_keys"), line).unwrap();
+        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
+            folder.display()
+        );
+        std::fs::write(folder.join("sshd_config"), settings).unwrap();
+        // Where it puts those whom it does not trust yet; the distribution makes it when the service starts.
+        let _ = std::fs::create_dir_all("/run/sshd");
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        let config = folder.join("sshd_config");
+        let server = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).stderr(log).spawn().unwrap();
+        world.until("the SSH server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        Self { server, folder, port, user }
+    }
+}
+
+impl Drop for Ssh {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
