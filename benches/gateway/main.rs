@@ -7,6 +7,12 @@ mod bench;
 mod paced;
 mod parts;
 mod peers;
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a server of the tests, which say so by panicking"
+)]
 #[path = "../../tests/servers/postgres.rs"]
 mod postgres;
 mod side;

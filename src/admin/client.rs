@@ -66,6 +66,15 @@ pub async fn health(address: SocketAddr) -> Result<(), ClientError> {
     Ok(())
 }
 
+/// What waits at the daemon for its database, and why, in a sentence; `None` where nothing does.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub async fn waits(address: SocketAddr, key: &str) -> Result<Option<String>, ClientError> {
+    let health: serde_json::Value = ask(address, key, (Method::GET, "/health"), PATIENCE).await?;
+    Ok(health["waits"].as_str().map(str::to_owned))
+}
+
 /// Asks the daemon to look at its tree now, and hands on each line of its answer.
 ///
 /// # Errors

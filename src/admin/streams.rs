@@ -24,6 +24,9 @@ use crate::tree::ApiId;
 /// How often the records are asked for what is new: whichever daemon wrote it.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
+/// After how many asks for nothing it is looked whether numbers have gone back.
+const ASKS_BETWEEN_LOOKS: u32 = 20;
+
 /// How often a silent stream gives a sign of life.
 const BEAT: Duration = Duration::from_secs(15);
 
@@ -89,7 +92,7 @@ pub(super) async fn events(
         // What comes from now on: numbers are of all APIs.
         None => records.last_events(None, 1).await?.last().map_or(after.unwrap_or_default(), |event| event.number),
     };
-    let watch = Watch { records, api, last, waiting: found.into() };
+    let watch = Watch { records, api, last, waiting: found.into(), silent: 0 };
     let lines = stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await;
         let line = format!("id: {}\nevent: {}\ndata: {}\n\n", event.number, event.event.kind, json!(event));
@@ -103,9 +106,18 @@ struct Watch {
     api: Option<ApiId>,
     last: u64,
     waiting: VecDeque<Event>,
+    /// How often there was nothing new.
+    silent: u32,
 }
 
 impl Watch {
+    /// After a restore from a backup numbers are given again: goes on from the last that there is.
+    async fn look_back(&mut self) {
+        if let Ok(last) = self.records.last_events(None, 1).await {
+            self.last = self.last.min(last.last().map_or(0, |event| event.number));
+        }
+    }
+
     async fn next(&mut self) -> Event {
         loop {
             if let Some(event) = self.waiting.pop_front() {
@@ -117,6 +129,10 @@ impl Watch {
                 self.waiting = found.into();
             }
             if self.waiting.is_empty() {
+                self.silent += 1;
+                if self.silent.is_multiple_of(ASKS_BETWEEN_LOOKS) {
+                    self.look_back().await;
+                }
                 tokio::time::sleep(ASK_EVERY).await;
             }
         }

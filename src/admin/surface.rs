@@ -1,7 +1,8 @@
 //! The surface answers every request that is not for an API.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -29,8 +30,11 @@ use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, Rou
 use crate::metrics::Metrics;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
-use crate::records::Records;
+use crate::records::{Away, Records};
 use crate::tree::Digest;
+
+/// How long the records may take over an answer before whoever asks after our health is told that they give none.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is at work behind the surface.
 struct Work {
@@ -53,7 +57,7 @@ pub struct Surface {
     /// Whether errors are told to Sentry.
     tells_sentry: bool,
     /// What takes pushes, where they are taken.
-    pushes: Option<Arc<Pushes>>,
+    pushes: OnceLock<Arc<Pushes>>,
 }
 
 impl Surface {
@@ -67,7 +71,6 @@ impl Surface {
         admin_key: &str,
         metrics: Arc<Metrics>,
         tells_sentry: bool,
-        pushes: Option<Arc<Pushes>>,
     ) -> Arc<Self> {
         let admin_key = Digest::of(admin_key.as_bytes());
         Arc::new(Self {
@@ -79,8 +82,14 @@ impl Surface {
             admin_key,
             metrics,
             tells_sentry,
-            pushes,
+            pushes: OnceLock::new(),
         })
+    }
+
+    /// Lets people push.
+    pub fn set_to_take(&self, pushes: Arc<Pushes>) {
+        // Set once, by whoever has made the surface.
+        let _ = self.pushes.set(pushes);
     }
 
     /// Says that this daemon reconciles.
@@ -116,7 +125,8 @@ impl Surface {
             return self.git(request).await;
         }
         let call = Call::of(request.method(), &path);
-        if !is_open(call.as_ref(), &path) && !self.is_admin(&request) {
+        let is_admin = self.is_admin(&request);
+        if !is_open(call.as_ref(), &path) && !is_admin {
             return Ok(unauthorized(&request));
         }
         let Some(call) = call else {
@@ -129,7 +139,7 @@ impl Surface {
         let address = parts.extensions.get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
         let shown = match call {
             Call::Root => return Ok(self.root(address)),
-            Call::Health => return Ok(self.health().await),
+            Call::Health => return Ok(self.health(is_admin).await),
             Call::Metrics => return Ok(self.metrics(&parts.headers)),
             Call::Catalog => return Ok(self.catalog(address, &parts.headers).await),
             Call::OpenApi => openapi::document(),
@@ -180,7 +190,7 @@ impl Surface {
         let Some(shown) = shown.filter(|shown| self.is_admin_key(&shown.secret)) else {
             return Ok(push::unauthorized());
         };
-        let Some(pushes) = &self.pushes else {
+        let Some(pushes) = self.pushes.get() else {
             return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
         };
         let name = if shown.name.is_empty() { "admin" } else { shown.name.as_str() };
@@ -253,18 +263,24 @@ impl Surface {
         answer
     }
 
-    async fn health(&self) -> Response<Body> {
-        let database = self.records.version().await;
+    async fn health(&self, is_admin: bool) -> Response<Body> {
+        let asked = Timestamp::now();
+        let database = tokio::time::timeout(ANSWERS_WITHIN, self.records.version()).await;
+        let silent = database.is_err().then(|| Away::silent(asked));
+        let (is_connected, away) = (matches!(database, Ok(Ok(_))), silent.or_else(|| self.records.away()));
+        // What a database says may name hosts and roles, and whoever asks after our health may be anybody.
+        let away = away.map(|away| if is_admin { away } else { away.without_cause() });
         let work = self.work.load();
         let follows = work.as_ref().is_some_and(|work| work.tree.is_none());
         let is_reading = follows || work.as_ref().is_some_and(|work| work.controller.tree().is_ok());
-        let is_well = database.is_ok() && is_reading;
+        let is_well = is_connected && away.is_none() && is_reading;
         json_answer(
             StatusCode::OK,
             &json!({
                 "status": if is_well { "healthy" } else { "degraded" },
                 "deployed_apis": self.deployed(),
-                "database": if database.is_ok() { "connected" } else { "disconnected" },
+                "database": if is_connected { "connected" } else { "disconnected" },
+                "waits": away.map(|away| away.to_string()),
                 "role": if follows { "follower" } else { "leader" },
                 "sentry_enabled": self.tells_sentry,
                 "timestamp": Timestamp::now(),

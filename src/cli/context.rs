@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Surface;
 use crate::admin::push::Pushes;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, Progress};
@@ -150,13 +151,13 @@ impl Context {
         Holder { pid: std::process::id(), command, address, root, base: None }
     }
 
-    /// What takes pushes, where the settings say that they are taken; what a daemon before this one took in and did not place
+    /// Has a surface take pushes, where the settings say that they are taken; what a daemon before this one took in and did not place
     /// is placed.
     ///
     /// # Errors
     /// Where git is not there, or the repository cannot be set up.
-    pub async fn pushes(&self) -> anyhow::Result<Option<Arc<Pushes>>> {
-        let Some(push) = &self.settings.push else { return Ok(None) };
+    pub async fn take_pushes(&self, surface: &Surface) -> anyhow::Result<()> {
+        let Some(push) = &self.settings.push else { return Ok(()) };
         let store = Store::of(&self.settings.state);
         let program = std::env::current_exe().context("cannot find this program")?;
         store.prepare(push, &self.settings.root, &program).await.context("pushes cannot be taken; see `push`")?;
@@ -168,7 +169,8 @@ impl Context {
                 tracing::warn!("what was pushed last is not in the tree: {error}; the next push tries again");
             }
         }
-        Ok(Some(Pushes::new(store, self.settings.gateway.tls.is_some())))
+        surface.set_to_take(Pushes::new(store, self.settings.gateway.tls.is_some()));
+        Ok(())
     }
 
     /// An engine, not yet asked anything.

@@ -85,7 +85,7 @@ fn line<'a>(served: &'a Served, now: Option<&Revision>, of: &BTreeMap<&str, Vec<
         revision: &served.revision,
         since: served.since,
         serves_now: Some(&served.revision) == now,
-        origin: served.origin.as_ref(),
+        origin: served.origin.as_deref(),
         events: of.get(served.revision.as_str()).cloned().unwrap_or_default(),
         requirements: served.requirements.0.iter().map(|requirement| requirement.0.as_str()).collect(),
         files: served.files.len(),

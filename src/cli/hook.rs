@@ -44,13 +44,21 @@ struct Update {
 }
 
 /// What whoever pushes has asked for besides, with `git push -o`.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-struct Wishes {
-    dry_run: bool,
-    no_wait: bool,
-    allow_deletes: bool,
-    overwrite: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wish {
+    /// Only the plan.
+    DryRun,
+    /// No progress, and no word on how it ended.
+    Nowait,
+    /// APIs may go, however many they are.
+    AllowDeletes,
+    /// What somebody changed by hand may go.
+    Overwrite,
 }
+
+/// All that is asked for.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Wishes(Vec<Wish>);
 
 /// Runs `skep hook`.
 ///
@@ -134,7 +142,7 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
     let wishes = if options { Wishes::read(pkt::read_section(&mut from)?)? } else { Wishes::default() };
     let mut answers = Vec::new();
     for update in updates {
-        match carry_out(context, push, &update, wishes).await {
+        match carry_out(context, push, &update, &wishes).await {
             Ok(Outcome::Serves) => answers.push(format!("ok {}", update.name)),
             Ok(Outcome::DryRun) => {
                 // So that the pusher's git goes on knowing where the branch really is.
@@ -161,13 +169,18 @@ enum Outcome {
     DryRun,
 }
 
-async fn carry_out(context: &Context, push: &PushSettings, update: &Update, wishes: Wishes) -> anyhow::Result<Outcome> {
+async fn carry_out(
+    context: &Context,
+    push: &PushSettings,
+    update: &Update,
+    wishes: &Wishes,
+) -> anyhow::Result<Outcome> {
     if update.name != branch_ref(push) || update.is_removal() {
         bail!("only {} is served here", push.branch);
     }
     let store = Store::of(&context.settings.state);
     let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
-    if wishes.dry_run {
+    if wishes.has(Wish::DryRun) {
         let scratch = Scratch::new(&context.settings.state)?;
         let apis = scratch.0.join(place.prefix());
         let names = store.repository().folders(&update.new, &place.prefix()).await?.into_keys().collect();
@@ -178,7 +191,7 @@ async fn carry_out(context: &Context, push: &PushSettings, update: &Update, wish
     }
     let is_new = update.old.bytes().all(|digit| digit == b'0');
     store.move_ref(&update.name, &update.new, (!is_new).then_some(&update.old)).await?;
-    let placed = match place.put(&update.new, wishes.overwrite).await {
+    let placed = match place.put(&update.new, wishes.has(Wish::Overwrite)).await {
         Ok(placed) => placed,
         Err(error) => {
             // As if it had not come: else the next push would find nothing to do.
@@ -191,11 +204,11 @@ async fn carry_out(context: &Context, push: &PushSettings, update: &Update, wish
     };
     note(context, &store, update).await;
     say_what_comes(&placed);
-    if wishes.no_wait {
+    if wishes.has(Wish::Nowait) {
         anstream::eprintln!("Not waiting; `skep status` says how it goes.");
         return Ok(Outcome::Serves);
     }
-    let arguments: &[&str] = if wishes.allow_deletes { &["apply", "--allow-deletes"] } else { &["apply"] };
+    let arguments: &[&str] = if wishes.has(Wish::AllowDeletes) { &["apply", "--allow-deletes"] } else { &["apply"] };
     let serves = skep(context, arguments).await?;
     say_where(context, &placed.changed);
     Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
@@ -321,19 +334,14 @@ impl Wishes {
     }
 
     fn read(options: Vec<String>) -> anyhow::Result<Self> {
-        let mut wishes = Self::default();
-        for option in options {
-            match option.as_str() {
-                "dry-run" => wishes.dry_run = true,
-                "nowait" => wishes.no_wait = true,
-                "allow-deletes" => wishes.allow_deletes = true,
-                "overwrite" => wishes.overwrite = true,
-                other => bail!(
-                    "-o {}: there are dry-run, nowait, allow-deletes and overwrite, and no such option",
-                    plain(other)
-                ),
-            }
-        }
-        Ok(wishes)
+        let wish = |option: String| {
+            let known = || "there are dry-run, nowait, allow-deletes and overwrite, and no such option";
+            Wish::from_str(&option, false).map_err(|_| anyhow::anyhow!("-o {}: {}", plain(&option), known()))
+        };
+        options.into_iter().map(wish).collect::<anyhow::Result<_>>().map(Self)
+    }
+
+    fn has(&self, wish: Wish) -> bool {
+        self.0.contains(&wish)
     }
 }

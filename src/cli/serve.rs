@@ -102,8 +102,8 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         &admin_key,
         Arc::clone(&metrics),
         telling.reporter.is_some(),
-        context.pushes().await?,
     );
+    context.take_pushes(&surface).await?;
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
     let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());

@@ -8,7 +8,9 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
+use crate::admin::client;
 use crate::report::status::{ApiStatus, StatusJson, table};
+use crate::report::style::plain;
 use crate::tree::ApiId;
 
 /// Arguments of `skep status`.
@@ -30,8 +32,13 @@ pub struct Args {
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let context = Context::open(root)?;
     let tree = context.read_tree()?;
-    let parts = context.assemble_for_command().await?;
-    let comparison = parts.compare(tree).await?;
+    let waits = waits(&context).await;
+    let compared = async { context.assemble_for_command().await?.compare(tree).await };
+    let comparison = match (compared.await, waits.clone()) {
+        // What nothing can be read of is told in the words of the one who does without it meanwhile.
+        (Err(error), Some(waits)) => return Err(error.context(waits)),
+        (compared, _) => compared?,
+    };
     if let Some(unknown) = args.ids.iter().find(|id| !comparison.apis.contains_key(*id)) {
         bail!("there is no API {unknown}; `skep status` lists all");
     }
@@ -40,14 +47,24 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     match args.output {
         Output::Text => {
             anstream::print!("{}", table(&apis, Timestamp::now()));
+            if let Some(waits) = waits {
+                anstream::println!("\n{}", plain(&waits));
+            }
             if context.installation.holder().is_none() {
                 anstream::eprintln!("No daemon is at work: nothing is routed or healed until `skep serve` runs.");
             }
         }
         Output::Json => {
-            let json = StatusJson { version: 1, daemon: context.installation.holder(), apis };
+            let json = StatusJson { version: 1, daemon: context.installation.holder(), waits, apis };
             anstream::println!("{}", serde_json::to_string_pretty(&json)?);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the daemon says that waits for the database. One that cannot be asked says nothing: its own absence is told elsewhere.
+async fn waits(context: &Context) -> Option<String> {
+    let holder = context.installation.holder()?;
+    let key = context.installation.admin_key(&context.settings).ok()?;
+    client::waits(holder.address?, &key).await.ok().flatten()
 }

@@ -123,7 +123,9 @@ async fn try_to_lead(
     let lease = records.lease().await?;
     let still = watch.stands_still(&lease);
     let counts = !has_lost || still >= BEAT * 2;
-    if (counts && is_alone(&lease)) || lease.holder.is_none() || still >= PATIENCE {
+    // Of a claim of ours the answer was lost, or a restore from a backup has brought it back: the next epoch is ours alone.
+    let is_ours = lease.holder.as_deref() == Some(daemon);
+    if is_ours || (counts && is_alone(&lease)) || lease.holder.is_none() || still >= PATIENCE {
         return records.claim(&lease, daemon).await;
     }
     Ok(None)

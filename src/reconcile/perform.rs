@@ -275,7 +275,7 @@ impl World {
         };
         let since = record.served.as_ref().filter(|served| served.revision == *revision).map(|served| served.since);
         let mut served = target.served(since.unwrap_or_else(|| self.clock.now()));
-        served.origin = Some(self.origin(target, desired, observed, step).await);
+        served.origin = Some(Box::new(Box::pin(self.origin(target, desired, observed, step)).await));
         if !target.spec.suspend {
             self.records.put_revision(&desired.id, &served).await?;
         }

@@ -2,6 +2,7 @@
 //!
 //! Only this module names SQL.
 
+pub mod away;
 pub mod key;
 pub mod lease;
 pub mod old_system;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use away::Away;
 pub use key::{Key, KeyHash, KeyScope, NewKey};
 pub use lease::{Keep, Lease, Pruned};
 
@@ -64,7 +66,8 @@ pub trait Records: Send + Sync + 'static {
     /// The bytes of a file, where they were kept.
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError>;
 
-    /// Adds an event and gives it its number.
+    /// Adds an event and gives it its number. Where an earlier try ended with [`RecordsError::Unsure`], another one, at
+    /// whatever time, does not write it twice.
     async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError>;
 
     /// Events with a number above `after`, of one API or of all, oldest first, at most `limit`.
@@ -185,6 +188,12 @@ pub trait Records: Send + Sync + 'static {
         Err(RecordsError::Failed { action: "keep the table of the system before", cause })
     }
 
+    /// What cannot be done with the records now, and why, as the last calls have found; `None` where all of them have
+    /// answered.
+    fn away(&self) -> Option<Away> {
+        None
+    }
+
     /// Returns when it is worth asking for [`Records::version`] again: where the database says so, or after a while. A
     /// hint, as all signals are.
     async fn changed(&self) {
@@ -259,6 +268,14 @@ pub enum RecordsError {
         /// What was tried.
         action: &'static str,
         /// What the database said.
+        cause: String,
+    },
+    /// The way to the database broke off before it said whether it has done what it was told.
+    #[error("cannot {action} in the records: {cause}; whether it is written all the same is not known")]
+    Unsure {
+        /// What was tried.
+        action: &'static str,
+        /// What broke off.
         cause: String,
     },
     /// Another daemon has taken over; nothing was written.

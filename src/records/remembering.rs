@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
+use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::reconcile::status::Status;
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
@@ -225,6 +225,10 @@ impl Records for Remembering {
 
     async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {
         self.records.mirror(mirror).await
+    }
+
+    fn away(&self) -> Option<Away> {
+        self.records.away()
     }
 
     async fn changed(&self) {

@@ -19,6 +19,9 @@ pub struct StatusJson {
     pub version: u32,
     /// Whether a daemon is at work.
     pub daemon: Option<crate::installation::Holder>,
+    /// What waits for the database of the records, and why; nothing where it answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// Each API.
     pub apis: Vec<ApiStatus>,
 }

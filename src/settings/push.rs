@@ -51,7 +51,7 @@ fn is_branch(name: &str) -> bool {
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
             && !part.contains("..")
             && !part.ends_with('.')
-            && !part.ends_with(".lock")
+            && part.strip_suffix(".lock").is_none()
     };
     name.len() <= 200 && name.split('/').all(is_part)
 }

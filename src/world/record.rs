@@ -61,7 +61,7 @@ pub struct Served {
     pub since: Timestamp,
     /// How it came to serve; `None` in records of before this was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<Origin>,
+    pub origin: Option<Box<Origin>>,
 }
 
 /// How a revision came to serve.

@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod apps;
+mod callers;
 mod engine;
 mod holds;
 mod http;
 #[path = "../servers/postgres.rs"]
 mod postgres;
+#[path = "../servers/proxy.rs"]
+mod proxy;
 mod websocket;
 mod world;
 
@@ -27,6 +30,7 @@ mod gateway;
 mod healing;
 mod keys;
 mod manners;
+mod outages;
 mod own_apis;
 mod planning;
 mod push;

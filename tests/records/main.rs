@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod faults;
 mod mirror;
 mod postgres;
+#[path = "../servers/proxy.rs"]
+mod proxy;
 mod rows;
 #[path = "../servers/postgres.rs"]
 mod server;

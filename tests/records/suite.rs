@@ -314,7 +314,7 @@ pub async fn leading(records: &dyn Records) {
     records.announce("c1").await.unwrap();
     assert!(records.renew(first).await.unwrap());
     let second = records.claim(&records.lease().await.unwrap(), "two").await.unwrap().unwrap();
-    assert_eq!(second, first + 1);
+    assert!(second > first);
     assert!(!records.renew(first).await.unwrap());
     for refused in [
         records.put(&row).await,

@@ -13,28 +13,28 @@ use skep::usage::{
 use crate::suite::id;
 
 /// The beginning of a day, in seconds since 1970.
-const DAY: i64 = 20_000 * 86_400;
+pub const DAY: i64 = 20_000 * 86_400;
 
-fn moment(second: i64) -> Timestamp {
+pub fn moment(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn key(id: &str, name: &str) -> UsedBy {
+pub fn key(id: &str, name: &str) -> UsedBy {
     UsedBy::Key(Arc::new(KeyName { id: id.to_owned(), name: name.to_owned() }))
 }
 
 /// So many requests of one caller, each with one byte in, two out, and so many milliseconds.
-fn asked(at: i64, api: Option<&str>, by: UsedBy, status: u16, requests: u64, millis: u64) -> (Counted, Tally) {
+pub fn asked(at: i64, api: Option<&str>, by: UsedBy, status: u16, requests: u64, millis: u64) -> (Counted, Tally) {
     let mut tally = Tally::default();
     (0..requests).for_each(|_| tally.count(1, 2, Duration::from_millis(millis)));
     (Counted { slot: Slot::of(Grain::Minute, at), api: api.map(id), by, status }, tally)
 }
 
-fn batch(daemon: &str, number: u64, entries: Vec<(Counted, Tally)>) -> UsageBatch {
+pub fn batch(daemon: &str, number: u64, entries: Vec<(Counted, Tally)>) -> UsageBatch {
     UsageBatch { daemon: daemon.into(), number, entries: entries.into() }
 }
 
-fn all(by: UsageBy) -> UsageQuery {
+pub fn all(by: UsageBy) -> UsageQuery {
     UsageQuery { api: None, key: None, since: moment(0), by }
 }
 

@@ -18,6 +18,7 @@ pub struct Postgres {
     port: u16,
     server: Option<Child>,
     settings: Vec<String>,
+    has_small_disk: bool,
 }
 
 impl Postgres {
@@ -36,9 +37,25 @@ impl Postgres {
             .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "-D"])
             .arg(&data));
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        let mut postgres = Self { folder, port: free_port(), server: None, settings };
+        let mut postgres = Self { folder, port: free_port(), server: None, settings, has_small_disk: false };
         postgres.resume();
         postgres
+    }
+
+    /// As [`Postgres::start`], with a disk of a few megabytes more, at [`Postgres::small_disk`]. Only the server sees it,
+    /// and it goes with the server. Its log of transactions is elsewhere, so that it goes on when that disk is full.
+    pub fn start_with_small_disk() -> Self {
+        let mut postgres = Self::start();
+        postgres.stop();
+        std::fs::create_dir(postgres.small_disk()).expect("a place for a disk");
+        postgres.has_small_disk = true;
+        postgres.resume();
+        postgres
+    }
+
+    /// Where the small disk is.
+    pub fn small_disk(&self) -> PathBuf {
+        self.folder.path().join("small")
     }
 
     /// Settings that hold from its next start on.
@@ -90,6 +107,65 @@ impl Postgres {
         }
     }
 
+    /// A schema as it is now, in a file for [`Postgres::restore`].
+    pub fn dump(&self, database: &str, schema: &str) -> PathBuf {
+        let file = self.folder.path().join(format!("{database}.sql"));
+        let mut dump = Command::new(program("pg_dump"));
+        dump.args(["-h", "127.0.0.1", "-U", "postgres", "-n", schema, "-d", database, "-p", &self.port.to_string()]);
+        run(dump.arg("-f").arg(&file));
+        file
+    }
+
+    /// Puts a schema in the place of what is there, as people do who restore a backup: in one transaction. `before` is SQL
+    /// that sees what goes, when nobody can add to it any more; answers with what that prints.
+    pub fn restore(&self, database: &str, schema: &str, dump: &Path, before: &str) -> String {
+        let script = self.folder.path().join("restore.sql");
+        let text = format!(
+            "SET client_min_messages = error;
+            SELECT 'LOCK TABLE ' || string_agg(format('%I.%I', schemaname, tablename), ', ') || ' IN ACCESS EXCLUSIVE MODE'
+                FROM pg_tables WHERE schemaname = '{schema}' \\gexec
+            {before};
+            DROP SCHEMA {schema} CASCADE;
+            \\o /dev/null
+            \\i {}\n",
+            dump.display()
+        );
+        std::fs::write(&script, text).expect("a script");
+        // Whoever writes at the same time may be in the way, and one of the two gives up.
+        for _ in 0..20 {
+            let mut psql = Command::new(program("psql"));
+            psql.args(["-X", "-q", "-A", "-t", "-1", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "postgres"]);
+            psql.args(["-d", database, "-p", &self.port.to_string()]).arg("-f").arg(&script);
+            let output = psql.output().expect("psql");
+            if output.status.success() {
+                return String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            }
+            eprintln!("the restore is tried again: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        panic!("the restore never succeeds");
+    }
+
+    /// A standby of this server: a copy that follows it, and takes no writes until it is promoted. From then on this server
+    /// takes none back before the standby has it.
+    pub fn standby(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the cluster");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("a folder for all");
+        run(as_server(&program("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string(), "-X", "stream", "-R"])
+            .args(["--checkpoint=fast", "--no-sync", "-D"])
+            .arg(folder.path().join("data")));
+        let mut standby = Self { folder, port: free_port(), server: None, settings: Vec::new(), has_small_disk: false };
+        standby.resume();
+        let deadline = Instant::now() + PATIENCE;
+        while self.sql("postgres", "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") != "1" {
+            assert!(Instant::now() < deadline, "the standby does not follow: {}", standby.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = '*'");
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        standby
+    }
+
     /// Ends it at once, as a power cut would: nothing is flushed, no client is told.
     pub fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).expect("a running server");
@@ -122,13 +198,11 @@ impl Postgres {
             folder = folder.display(),
         );
         let script = format!("exec 3<&0; {script}");
-        let server = as_server(Path::new("sh"))
-            .args(["-c", &script])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("a server");
+        let mut server = as_server(Path::new("sh"));
+        server.args(["-c", &script]);
+        let mut server = if self.has_small_disk { with_disk(&server, &self.small_disk()) } else { server };
+        let server =
+            server.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a server");
         self.server = Some(server);
         let deadline = Instant::now() + PATIENCE;
         while self.sql_as("postgres", "postgres", "SELECT 1").is_err() {
@@ -185,6 +259,24 @@ pub fn as_server(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program).current_dir("/");
     command
+}
+
+/// The same command with a disk of 16 MiB at that path, which nobody but the command and what it starts sees.
+fn with_disk(command: &Command, path: &Path) -> Command {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    let mut within = Command::new("unshare");
+    if is_root {
+        let script = "mount -t tmpfs -o size=16m,mode=700,uid=$(id -u postgres) tmpfs \"$1\" && shift && exec \"$@\"";
+        within.args(["--mount", "--", "sh", "-c", script, "sh"]);
+    } else {
+        // Root of a world of its own for as long as it takes to mount, and then itself again: the server runs as no root.
+        let script =
+            "mount -t tmpfs -o size=16m,mode=700 tmpfs \"$1\" && shift && exec unshare --user --map-user=$0 -- \"$@\"";
+        let user = std::fs::metadata("/proc/self").expect("a process").uid().to_string();
+        within.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", script, &user]);
+    }
+    within.arg(path).arg(command.get_program()).args(command.get_args());
+    within
 }
 
 fn run(command: &mut Command) {

@@ -38,6 +38,22 @@ pub async fn add(t: &Tx<'_>, key: &Key) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// Adds a key that an earlier try may have added. Waits for that try where it is still under way.
+pub async fn add_again(t: &Tx<'_>, key: &Key) -> Result<(), Trouble> {
+    if insert(t, key, " ON CONFLICT (hash) DO NOTHING").await? > 0 || is_in(t, key).await? {
+        return Ok(());
+    }
+    add(t, key).await
+}
+
+/// Whether this very key is in.
+async fn is_in(t: &Tx<'_>, key: &Key) -> Result<bool, Trouble> {
+    const SQL: &str = "SELECT FROM keys WHERE id = $1 AND hash = $2 AND created_at = $3";
+    let (hash, created) = (key.hash.to_string(), row::time(key.created));
+    let values = [(&key.id as _, Type::TEXT), (&hash as _, Type::TEXT), (&created as _, Type::TIMESTAMPTZ)];
+    Ok(!t.query(SQL, &values).await?.is_empty())
+}
+
 /// Adds those whose hashes were never added before; how many those were.
 pub async fn add_missing(t: &Tx<'_>, keys: &[Key]) -> Result<usize, Trouble> {
     let mut added = 0;
@@ -79,6 +95,11 @@ pub async fn rotate(t: &Tx<'_>, old: &str, new: &Key, until: Timestamp) -> Resul
         add(t, new).await?;
     }
     Ok(is_there)
+}
+
+/// Puts a key in the place of another, which an earlier try may have done.
+pub async fn rotate_again(t: &Tx<'_>, old: &str, new: &Key, until: Timestamp) -> Result<bool, Trouble> {
+    Ok(rotate(t, old, new, until).await? || is_in(t, new).await?)
 }
 
 /// Remembers when keys were last used.

@@ -22,14 +22,20 @@ fn of(rows: Vec<tokio_postgres::Row>) -> Result<Lease, Trouble> {
 
 /// Takes the lease where it is still as it was seen. Waits until the holder has done what it is in the middle of.
 pub async fn claim(t: &Tx<'_>, seen: &Lease, holder: &str) -> Result<Option<u64>, Trouble> {
+    // Milliseconds since 1970 where that is more: after a restore from a backup the number of an epoch that was is not
+    // given again, to whoever has been asleep with it.
+    const TAKE: &str =
+        "UPDATE lease SET epoch = greatest(epoch + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint),
+        holder = $1 RETURNING epoch";
     let lease = of(t.query(&format!("{READ} FOR UPDATE"), &[]).await?)?;
     if lease != *seen {
         return Ok(None);
     }
-    t.execute("UPDATE lease SET epoch = epoch + 1, holder = $1", &[(&holder, Type::TEXT)]).await?;
+    let taken = t.query(TAKE, &[(&holder, Type::TEXT)]).await?;
+    let epoch: i64 = taken.first().map_or(Ok(0), |row| row.try_get(0))?;
     t.execute("UPDATE lease_beat SET beat = beat + 1", &[]).await?;
     t.execute("DELETE FROM followers WHERE daemon = $1", &[(&holder, Type::TEXT)]).await?;
-    Ok(Some(seen.epoch + 1))
+    Ok(Some(epoch.unsigned_abs()))
 }
 
 pub async fn renew(t: &Tx<'_>, epoch: u64) -> Result<bool, Trouble> {

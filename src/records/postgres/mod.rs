@@ -16,9 +16,11 @@ mod people;
 mod prune;
 mod row;
 mod signal;
+mod standing;
 mod tls;
 mod trouble;
 mod usage;
+mod version;
 mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +34,7 @@ use jiff::Timestamp;
 pub use self::address::{Address, Trust};
 use self::signal::Signal;
 use self::worker::{Access, Worker};
-use super::{Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
+use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
@@ -59,6 +61,14 @@ pub struct Place {
 pub struct Postgres {
     worker: Worker,
     signal: Signal,
+    memory: Arc<Memory>,
+}
+
+/// What a handle remembers of what it did.
+#[derive(Default)]
+struct Memory {
+    unsure: events::Unsure,
+    own: version::Own,
 }
 
 impl Place {
@@ -109,7 +119,7 @@ impl Postgres {
         let worker = Worker::new(&place.address, &place.schema, &place.owner, pooled).map_err(failed)?;
         let signal =
             if place.connections > 1 { Signal::listen(place, worker.clone()).map_err(failed)? } else { Signal::none() };
-        Ok(Self { worker, signal })
+        Ok(Self { worker, signal, memory: Arc::default() })
     }
 }
 
@@ -178,7 +188,19 @@ impl Records for Postgres {
     }
 
     async fn add_event(&self, event: &NewEvent) -> Result<u64, RecordsError> {
-        job!(self, Write, "write an event", [event = event.clone()], |t| events::add(t, &event))
+        let earlier = self.memory.unsure.earlier(event);
+        let event = earlier.as_ref().unwrap_or(event);
+        let mut added = match earlier {
+            None => job!(self, Write, "write an event", [event = event.clone()], |t| events::add(t, &event)),
+            Some(_) => job!(self, Write, "write an event", [event = event.clone()], |t| events::add_again(t, &event)),
+        };
+        if matches!(added, Err(RecordsError::Unsure { .. })) {
+            // Remembered first: nobody may be waiting for what comes of it.
+            self.memory.unsure.note(event, &added);
+            added = job!(self, Write, "write an event", [event = event.clone()], |t| events::add_again(t, &event));
+        }
+        self.memory.unsure.note(event, &added);
+        added
     }
 
     async fn events(&self, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, RecordsError> {
@@ -202,7 +224,13 @@ impl Records for Postgres {
     }
 
     async fn add_key(&self, key: &Key) -> Result<(), RecordsError> {
-        job!(self, Word, "add a key", [key = key.clone()], |t| keys::add(t, &key))
+        match job!(self, Word, "add a key", [key = key.clone()], |t| keys::add(t, &key)) {
+            // A person who is told that it failed makes another one, and this one stays.
+            Err(RecordsError::Unsure { .. }) => {
+                job!(self, Word, "add a key", [key = key.clone()], |t| keys::add_again(t, &key))
+            }
+            added => added,
+        }
     }
 
     async fn revoke_key(&self, id: &str, at: Timestamp) -> Result<bool, RecordsError> {
@@ -210,9 +238,17 @@ impl Records for Postgres {
     }
 
     async fn rotate_key(&self, old: &str, new: &Key, until: Timestamp) -> Result<bool, RecordsError> {
-        job!(self, Word, "rotate a key", [old = old.to_owned(), new = new.clone()], |t| {
+        let rotated = job!(self, Word, "rotate a key", [old = old.to_owned(), new = new.clone()], |t| {
             keys::rotate(t, &old, &new, until)
-        })
+        });
+        match rotated {
+            Err(RecordsError::Unsure { .. }) => {
+                job!(self, Word, "rotate a key", [old = old.to_owned(), new = new.clone()], |t| {
+                    keys::rotate_again(t, &old, &new, until)
+                })
+            }
+            rotated => rotated,
+        }
     }
 
     async fn touch_keys(&self, used: &[(KeyHash, Timestamp)]) -> Result<(), RecordsError> {
@@ -322,7 +358,14 @@ impl Records for Postgres {
     }
 
     async fn version(&self) -> Result<u64, RecordsError> {
-        job!(self, Read, "look for changes", [writer = self.worker.writer().to_owned()], |t| prune::version(t, &writer))
+        let changes = job!(self, Read, "look for changes", [writer = self.worker.writer().to_owned()], |t| {
+            version::changes(t, &writer)
+        })?;
+        Ok(self.memory.own.version(changes))
+    }
+
+    fn away(&self) -> Option<Away> {
+        self.worker.away()
     }
 
     async fn mirror(&self, mirror: &Mirror) -> Result<u64, RecordsError> {

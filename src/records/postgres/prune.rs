@@ -20,11 +20,11 @@ pub async fn prune(t: &Tx<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
             SELECT served FROM revisions UNION ALL SELECT served FROM apis WHERE served IS NOT NULL
             UNION ALL SELECT hold -> 'serve' FROM holds WHERE jsonb_typeof(hold -> 'serve') = 'object'
         ) AS s, jsonb_each(s.served -> 'files') AS file WHERE file.value ->> 'digest' = b.digest)";
-    // Of writers that have ended: their count goes to those who have no name, so that the sum stays.
+    // Of writers that have ended: their count goes to those who have no name, so that the sum and the last time stay.
     const WRITERS: &str = "WITH gone AS (DELETE FROM changes WHERE writer <> '' AND at < now() - interval '2 days'
-            RETURNING count)
-        INSERT INTO changes AS c SELECT '', sum(count), now() FROM gone HAVING count(*) > 0
-        ON CONFLICT (writer) DO UPDATE SET count = c.count + excluded.count";
+            RETURNING count, at)
+        INSERT INTO changes AS c SELECT '', sum(count), max(at) FROM gone HAVING count(*) > 0
+        ON CONFLICT (writer) DO UPDATE SET count = c.count + excluded.count, at = greatest(c.at, excluded.at)";
     let count = |touched: u64| usize::try_from(touched).unwrap_or(usize::MAX);
     let kept = i64::try_from(keep.revisions).unwrap_or(i64::MAX);
     let events_since = row::time(keep.events_since);
@@ -35,13 +35,4 @@ pub async fn prune(t: &Tx<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
     let blobs = t.execute(BLOBS, &[(&blobs_since, Type::TIMESTAMPTZ)]).await?;
     t.execute(WRITERS, &[]).await?;
     Ok(Pruned { revisions: count(revisions + gone), events: count(events), blobs: count(blobs) })
-}
-
-/// When another than this writer has changed something that a daemon must hear of; see
-/// [`crate::records::Records::version`].
-pub async fn version(t: &Tx<'_>, writer: &str) -> Result<u64, Trouble> {
-    const SQL: &str = "SELECT coalesce(sum(count), 0)::bigint FROM changes WHERE writer <> $1";
-    let rows = t.query(SQL, &[(&writer, Type::TEXT)]).await?;
-    let sum: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-    Ok(sum.unsigned_abs())
 }

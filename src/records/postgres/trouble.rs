@@ -10,6 +10,9 @@ pub enum Trouble {
     /// A statement failed, or the connection did.
     #[error("{}", explain(.0))]
     Sql(#[from] tokio_postgres::Error),
+    /// The way to the server broke off when it had been told to commit: whether it has, nobody has said.
+    #[error("{0}")]
+    Unsure(String),
     /// No connection is to be had.
     #[error("{0}")]
     Unreachable(String),
@@ -30,11 +33,24 @@ impl Trouble {
         match self {
             Self::Sql(error) => RecordsError::Failed { action, cause: explain(&error) },
             Self::Unreachable(cause) => RecordsError::Failed { action, cause },
+            Self::Unsure(cause) => RecordsError::Unsure { action, cause },
             Self::Fenced => RecordsError::Fenced,
             Self::Corrupt(what) => RecordsError::Corrupt(what),
             Self::Schema(error) => error,
         }
     }
+}
+
+/// That the server takes no writes, as it says itself where one is tried.
+pub fn read_only() -> Trouble {
+    let hint = hint_for(&SqlState::READ_ONLY_SQL_TRANSACTION).unwrap_or_default();
+    Trouble::Unreachable(format!("the database is read-only; {hint}"))
+}
+
+/// Whether the server, where this came of a commit, has not said what became of it: the way to it broke off, or it ended the
+/// connection, as one does that was waiting for its standby.
+pub fn is_cut(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(|code| code.code().starts_with("57P"))
 }
 
 /// What the server or the system said, and what to do about it where that is known.
@@ -95,8 +111,8 @@ fn hint_for(code: &SqlState) -> Option<&'static str> {
         "53100" => "the database's disk is full; free some space, and skep goes on by itself",
         "53300" => "raise max_connections, or lower `records.connections` in skep.yaml",
         "25006" => {
-            "this server takes no writes, as a standby does; skep goes on by itself once it does, or name the primary \
-             (with several hosts, target_session_attrs=read-write)"
+            "it takes no writes now, as a standby, or as one whose disk is nearly full; skep goes on by itself once it does; \
+             with several hosts in the address, target_session_attrs=read-write finds the one that does"
         }
         "28P01" | "28000" => {
             "check user and password in the connection string; characters such as @ and / are written %40 and %2F"

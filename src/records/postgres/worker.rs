@@ -11,12 +11,13 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, Recycli
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use super::address::Address;
-use super::trouble::{Trouble, explain};
+use super::standing::Standing;
+use super::trouble::{self, Trouble, explain};
 use super::{lease, migrations, tls};
-use crate::records::RecordsError;
+use crate::records::{Away, RecordsError};
 
 /// How long a job waits for a connection where all are busy, and for one to be made.
 const WAIT: Duration = Duration::from_secs(5);
@@ -65,10 +66,12 @@ struct Shared {
     preparing: Mutex<Option<(Instant, String)>>,
     /// Leaves connections to signs of life, however many and slow the reads are.
     reading: Semaphore,
+    /// What has failed of late, for people.
+    standing: Standing,
 }
 
 /// What a job does to the database, and how sure a caller must be of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Nothing is written. Sees all that was asked before.
     Read,
@@ -138,6 +141,7 @@ impl Worker {
             is_ready: AtomicBool::new(false),
             preparing: Mutex::default(),
             reading: Semaphore::new(connections.saturating_sub(2).max(1)),
+            standing: Standing::default(),
         });
         let (queue, mut jobs) = mpsc::channel::<Job>(QUEUE);
         tokio::spawn(async move {
@@ -156,6 +160,11 @@ impl Worker {
     /// The schema that our tables lie in.
     pub fn schema(&self) -> &str {
         &self.shared.schema
+    }
+
+    /// See [`crate::records::Records::away`].
+    pub fn away(&self) -> Option<Away> {
+        self.shared.standing.away()
     }
 
     /// See [`crate::records::Records::fence`].
@@ -191,6 +200,7 @@ impl Worker {
         let work = async move {
             let _permit = if access == Access::Read { shared.reading.acquire().await.ok() } else { None };
             let outcome = shared.transact(access, fence, job).await;
+            shared.standing.note(access, &outcome);
             // Nobody may be waiting any more; what was asked is done all the same.
             let _ = reply.send(outcome.map_err(|trouble| trouble.while_trying(action)));
         };
@@ -218,15 +228,17 @@ impl Shared {
         self.prepare().await?;
         let connection = self.begin(access).await?;
         let tx = Tx { client: &connection };
+        let is_committing = AtomicBool::new(false);
         let work = async {
             if fence != 0 {
                 lease::check(&tx, fence).await?;
             }
             let outcome = job(&tx).await?;
+            is_committing.store(access != Access::Read, Ordering::Relaxed);
             tx.batch("COMMIT").await?;
             Ok(outcome)
         };
-        let outcome = tokio::time::timeout(JOB, work).await.unwrap_or_else(|_| {
+        let mut outcome = tokio::time::timeout(JOB, work).await.unwrap_or_else(|_| {
             Err(Trouble::Unreachable(format!(
                 "the server did not answer within {} s; skep tries again by itself",
                 JOB.as_secs()
@@ -238,6 +250,14 @@ impl Shared {
             // The tables are gone or older, as after a restore from a backup: the next job sees to them first.
             self.is_ready.store(false, Ordering::Release);
         }
+        outcome = match outcome {
+            // What a server says of a commit is so; where the way to it breaks off, it has said nothing.
+            Err(Trouble::Sql(error)) if is_committing.load(Ordering::Relaxed) && trouble::is_cut(&error) => {
+                Err(Trouble::Unsure(explain(&error)))
+            }
+            Err(Trouble::Unreachable(cause)) if is_committing.load(Ordering::Relaxed) => Err(Trouble::Unsure(cause)),
+            outcome => outcome,
+        };
         if outcome.is_err() {
             // What a connection is in the middle of must not be in the way of the next job.
             let undone = tokio::time::timeout(WAIT, tx.batch("ROLLBACK")).await;
@@ -265,12 +285,23 @@ impl Shared {
         if access == Access::Beat {
             sql.push_str("; SET LOCAL synchronous_commit = off");
         }
+        sql.push_str("; SHOW transaction_read_only");
+        let mut is_afresh = false;
         for _ in 0..=self.pool.status().max_size {
             let connection = self.connection().await?;
-            match tokio::time::timeout(WAIT * 2, connection.batch_execute(&sql)).await {
-                Ok(Ok(())) => return Ok(connection),
+            match tokio::time::timeout(WAIT * 2, connection.simple_query(&sql)).await {
+                Ok(Ok(said)) if access == Access::Read || !is_read_only(&said) => return Ok(connection),
+                // What a database or a server is told about writes, a connection made earlier does not hear: that it may
+                // write again, or that writes go to another host now. A new one does.
+                Ok(Ok(_)) => {
+                    drop(Object::take(connection));
+                    if std::mem::replace(&mut is_afresh, true) {
+                        return Err(trouble::read_only());
+                    }
+                    self.pool.retain(|_, _| false);
+                }
                 Ok(Err(error)) => {
-                    let is_dead = connection.is_closed() || error.as_db_error().is_none();
+                    let is_dead = connection.is_closed() || trouble::is_cut(&error);
                     drop(Object::take(connection));
                     if !is_dead {
                         return Err(error.into());
@@ -332,4 +363,9 @@ impl Shared {
         }
         outcome
     }
+}
+
+/// What `SHOW transaction_read_only` has said, as the only statement that says anything.
+fn is_read_only(said: &[SimpleQueryMessage]) -> bool {
+    said.iter().any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on")))
 }

@@ -242,6 +242,7 @@ impl Lister<'_> {
 }
 
 /// Names that are no part of an API: hidden ones, what Python and editors leave behind.
+#[must_use]
 pub fn is_ignored(name: &str) -> bool {
     name.starts_with('.')
         || name == "__pycache__"
