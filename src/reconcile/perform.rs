@@ -159,18 +159,28 @@ impl World {
 
     async fn build_with(&self, desired: &Desired, target: &Arc<Target>, image: &ImageTag) -> Result<(), TurnError> {
         let files = self.read_files(target).await?;
-        let blobs: Vec<(Digest, Arc<[u8]>)> = target
-            .files
-            .values()
-            .map(|file| file.digest)
-            .zip(files.iter().map(|(_, bytes)| Arc::clone(bytes)))
-            .collect();
         // Kept before anything serves from them: a revision that serves can always be made again.
-        self.records.put_blobs(&blobs).await?;
+        self.keep_files(target, &files).await?;
         let files = files.into_iter().map(|(path, bytes)| (path, Bytes::from_owner(bytes))).collect();
         let job = Build { tag: image.clone(), dependencies: target.images.dependencies.clone(), files };
         let done = self.engine.build(&job, &self.progress(&desired.id, Keep::Short)).await;
         self.settle(desired, &target.revision, FailureKind::Build, "built", "image built", done).await
+    }
+
+    async fn keep_files(&self, target: &Target, files: &[(String, Arc<[u8]>)]) -> Result<(), TurnError> {
+        let digests = target.files.values().map(|file| file.digest);
+        let blobs: Vec<_> = digests.zip(files.iter().map(|(_, bytes)| Arc::clone(bytes))).collect();
+        Ok(self.records.put_blobs(&blobs).await?)
+    }
+
+    /// Keeps the files of what serves, where the records have lost them: as after a backup of before the build came back.
+    async fn keep_again(&self, target: &Arc<Target>) -> Result<(), TurnError> {
+        let digests: Vec<Digest> = target.files.values().map(|file| file.digest).collect();
+        if target.folder.is_none() || self.records.missing_blobs(&digests).await?.is_empty() {
+            return Ok(());
+        }
+        let kept = async { self.keep_files(target, &self.read_files(target).await?).await };
+        lend(&self.builds, SLOW_BUILD, Box::pin(kept)).await
     }
 
     /// The bytes of a target's files: from its folder while that is as the tree says, else from the records.
@@ -277,6 +287,7 @@ impl World {
         let mut served = target.served(since.unwrap_or_else(|| self.clock.now()));
         served.origin = Some(Box::new(Box::pin(self.origin(target, desired, observed, step)).await));
         if !target.spec.suspend {
+            self.keep_again(target).await?;
             self.records.put_revision(&desired.id, &served).await?;
         }
         // Where there are to be more of them than there were, those to come were not lost.

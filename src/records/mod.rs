@@ -63,6 +63,9 @@ pub trait Records: Send + Sync + 'static {
     /// Keeps the bytes of files, by digest. Those that are there already are left as they are.
     async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError>;
 
+    /// Which of these are not kept.
+    async fn missing_blobs(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>, RecordsError>;
+
     /// The bytes of a file, where they were kept.
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError>;
 

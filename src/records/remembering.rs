@@ -256,6 +256,10 @@ impl Records for Remembering {
         self.records.put_blobs(blobs).await
     }
 
+    async fn missing_blobs(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>, RecordsError> {
+        self.records.missing_blobs(digests).await
+    }
+
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
         self.records.blob(digest).await
     }

@@ -263,6 +263,9 @@ fn a_database_that_is_restored_from_an_old_backup_under_load() {
 FROM skep.apis a JOIN skep.revisions r ON r.api = a.id WHERE id = 'hello' GROUP BY 1";
         server.sql(DATABASE, row) == "t|2"
     });
+    let lost = "SELECT count(*) FROM skep.apis a, jsonb_each(a.served->'files') f
+LEFT JOIN skep.blobs b ON b.digest = f.value->>'digest' WHERE b.digest IS NULL";
+    assert_eq!(server.sql(DATABASE, lost), "0", "the files of what serves are kept again");
     // Until it is noticed that the key is gone, its answers are answers like others.
     let mut late_answers = 0;
     scene.world.until("the key of later opens nothing", || {

@@ -133,6 +133,9 @@ impl Records for SimRecords {
     async fn put_blobs(&self, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), RecordsError> {
         self.write(|tables| tables.blobs.extend(blobs.iter().cloned())).await
     }
+    async fn missing_blobs(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>, RecordsError> {
+        self.call(|tables| digests.iter().filter(|digest| !tables.blobs.contains_key(digest)).copied().collect()).await
+    }
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
         self.call(|tables| tables.blobs.get(digest).cloned()).await
     }

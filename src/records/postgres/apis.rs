@@ -1,5 +1,6 @@
 //! The rows of APIs, their revisions, and the files that these hold.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
@@ -111,6 +112,14 @@ pub async fn put_blobs(t: &Tx<'_>, blobs: &[(Digest, Arc<[u8]>)]) -> Result<(), 
         rest = later;
     }
     Ok(())
+}
+
+pub async fn missing_blobs(t: &Tx<'_>, digests: &[Digest]) -> Result<BTreeSet<Digest>, Trouble> {
+    let names: Vec<String> = digests.iter().map(ToString::to_string).collect();
+    let sql = "SELECT digest FROM blobs WHERE digest = ANY($1)";
+    let rows = t.query(sql, &[(&names, Type::TEXT_ARRAY)]).await?;
+    let kept: BTreeSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    Ok(digests.iter().filter(|digest| !kept.contains(&digest.to_string())).copied().collect())
 }
 
 pub async fn blob(t: &Tx<'_>, digest: &Digest) -> Result<Option<Arc<[u8]>>, Trouble> {

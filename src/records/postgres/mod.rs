@@ -183,6 +183,10 @@ impl Records for Postgres {
         job!(self, Write, "keep files", [blobs = blobs.to_vec()], |t| apis::put_blobs(t, &blobs))
     }
 
+    async fn missing_blobs(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>, RecordsError> {
+        job!(self, Read, "look for files", [digests = digests.to_vec()], |t| apis::missing_blobs(t, &digests))
+    }
+
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
         job!(self, Read, "read a file", [digest = *digest], |t| apis::blob(t, &digest))
     }

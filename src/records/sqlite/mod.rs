@@ -151,6 +151,21 @@ impl Records for Sqlite {
         self.worker.run(Access::Write, "keep files", job).await
     }
 
+    async fn missing_blobs(&self, digests: &[Digest]) -> Result<BTreeSet<Digest>, RecordsError> {
+        let digests = digests.to_vec();
+        let job = move |t: &Transaction<'_>| {
+            let mut find = t.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")?;
+            let mut missing = BTreeSet::new();
+            for digest in digests {
+                if !find.exists([digest.to_string()])? {
+                    missing.insert(digest);
+                }
+            }
+            Ok(missing)
+        };
+        self.worker.run(Access::Read, "look for files", job).await
+    }
+
     async fn blob(&self, digest: &Digest) -> Result<Option<Arc<[u8]>>, RecordsError> {
         let digest = *digest;
         let job = move |t: &Transaction<'_>| {
