@@ -75,6 +75,15 @@ pub async fn waits(address: SocketAddr, key: &str) -> Result<Option<String>, Cli
     Ok(health["waits"].as_str().map(str::to_owned))
 }
 
+/// Whether the daemon reconciles (`leader`) or only serves (`follower`).
+///
+/// # Errors
+/// Where it cannot be asked.
+pub async fn role(address: SocketAddr) -> Result<String, ClientError> {
+    let health: serde_json::Value = ask(address, "", (Method::GET, "/health"), PATIENCE).await?;
+    Ok(health["role"].as_str().unwrap_or_default().to_owned())
+}
+
 /// Asks the daemon to look at its tree now, and hands on each line of its answer.
 ///
 /// # Errors

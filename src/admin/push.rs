@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::fault::Fault;
@@ -29,6 +29,9 @@ const PATH: &str = "/git";
 /// How long one push or fetch may take at the longest.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
+/// How many pushes and fetches there are at once.
+const AT_ONCE: usize = 4;
+
 /// How much of git's answer is in memory at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -40,7 +43,10 @@ const SERVED: [(&str, &str); 3] =
 #[derive(Debug)]
 pub struct Pushes {
     store: Store,
-    is_tls: bool,
+    /// How callers' addresses begin, where this is the address that callers use too.
+    scheme: Option<&'static str>,
+    /// Bounds how many pushes and fetches there are at once: each is some processes, and their memory.
+    places: Arc<Semaphore>,
 }
 
 /// Who comes, as the `Authorization` header says: a name, and what shows that it is theirs.
@@ -54,6 +60,12 @@ pub(super) fn is_git(path: &str) -> bool {
     path == PATH || path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// Whether a request is part of a push, and not of a fetch.
+pub(super) fn is_push(request: &Request<Incoming>) -> bool {
+    let uri = request.uri();
+    uri.path().ends_with("/git-receive-pack") || uri.query().is_some_and(|query| query.contains("git-receive-pack"))
+}
+
 /// What git sends after it was refused once: a name and a password.
 pub(super) fn shown(headers: &HeaderMap) -> Option<Shown> {
     let (scheme, coded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -63,6 +75,10 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<Shown> {
     let text = base64::engine::general_purpose::STANDARD.decode(coded.trim()).ok()?;
     let text = String::from_utf8(text).ok()?;
     let (name, secret) = text.split_once(':')?;
+    // It stands in events, and in the environment of git.
+    if name.len() > 100 || name.chars().any(char::is_control) {
+        return None;
+    }
     Some(Shown { name: name.to_owned(), secret: secret.to_owned() })
 }
 
@@ -78,10 +94,10 @@ pub(super) fn unauthorized() -> Response<Body> {
 }
 
 impl Pushes {
-    /// Into a store that is there. `is_tls` says whether people come by `https`.
+    /// Into a store that is there. `scheme` is how callers' addresses begin, where callers come to the same address.
     #[must_use]
-    pub fn new(store: Store, is_tls: bool) -> Arc<Self> {
-        Arc::new(Self { store, is_tls })
+    pub fn new(store: Store, scheme: Option<&'static str>) -> Arc<Self> {
+        Arc::new(Self { store, scheme, places: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Has git answer. What it began goes on to its end, also where whoever asked has gone away.
@@ -92,7 +108,8 @@ impl Pushes {
         }
         let text =
             |header: HeaderName| parts.headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let scheme = if self.is_tls { "https" } else { "http" };
+        let busy = || Fault::Unavailable(format!("{AT_ONCE} pushes or fetches are going on; try again"));
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| busy())?;
         let host = parts.uri.authority().map_or_else(|| text(HOST), |authority| authority.as_str());
         let mut git = self.store.serve(["http-backend"]);
         git.env("GIT_PROJECT_ROOT", self.store.folder().parent().unwrap_or(self.store.folder()))
@@ -104,7 +121,9 @@ impl Pushes {
             .env("HTTP_CONTENT_ENCODING", text(CONTENT_ENCODING))
             .env("GIT_PROTOCOL", text(HeaderName::from_static("git-protocol")))
             .env("REMOTE_USER", name)
-            .env("SKEP_PUSHED_TO", format!("{scheme}://{host}"));
+            .env("SKEP_PUSHED_TO", self.scheme.map(|scheme| format!("{scheme}://{host}")).unwrap_or_default())
+            // Its own group, so that all that it starts can be ended with it.
+            .process_group(0);
         match text(CONTENT_LENGTH) {
             "" => git.env_remove("CONTENT_LENGTH"),
             length => git.env("CONTENT_LENGTH", length),
@@ -116,9 +135,17 @@ impl Pushes {
         };
         tokio::spawn(feed(body, to));
         let mut from = BufReader::new(from);
-        let mut answer = head(&mut from).await.map_err(|error| Fault::Unavailable(format!("git: {error}")))?;
+        let answer = tokio::time::timeout(LONGEST, head(&mut from)).await.unwrap_or_else(|slow| Err(slow.into()));
         let (chunks, stream) = mpsc::channel::<Bytes>(4);
-        tokio::spawn(pass_on(git, from, chunks));
+        let is_well = answer.is_ok();
+        tokio::spawn(async move {
+            if is_well {
+                pass_on(&mut git, from, chunks).await;
+            }
+            end(&mut git).await;
+            drop(place);
+        });
+        let mut answer = answer.map_err(|error| Fault::Unavailable(format!("git: {error}")))?;
         let frames = ReceiverStream::new(stream).map(|chunk| Ok::<_, io::Error>(Frame::data(chunk)));
         *answer.body_mut() = Body::stream(StreamBody::new(frames));
         Ok(answer)
@@ -160,7 +187,7 @@ async fn head(from: &mut BufReader<ChildStdout>) -> io::Result<Response<Body>> {
 }
 
 /// Passes on what git answers. Whoever goes away in the middle changes nothing about what git does.
-async fn pass_on(mut git: Child, mut from: BufReader<ChildStdout>, chunks: mpsc::Sender<Bytes>) {
+async fn pass_on(git: &mut Child, mut from: BufReader<ChildStdout>, chunks: mpsc::Sender<Bytes>) {
     let mut stderr = git.stderr.take();
     let said = async {
         let mut said = String::new();
@@ -185,9 +212,14 @@ async fn pass_on(mut git: Child, mut from: BufReader<ChildStdout>, chunks: mpsc:
     match tokio::time::timeout(LONGEST, async { tokio::join!(said, answered, git.wait()) }).await {
         Ok((said, (), status)) if !said.is_empty() => tracing::debug!("git ended with {status:?}: {}", said.trim()),
         Ok(_) => {}
-        Err(_) => {
-            tracing::warn!("a push or fetch took longer than {LONGEST:?} and was ended");
-            let _ = git.kill().await;
-        }
+        Err(_) => tracing::warn!("a push or fetch took longer than {LONGEST:?} and is ended"),
+    }
+}
+
+/// Ends git and all that it has started, where they have not ended by themselves.
+async fn end(git: &mut Child) {
+    if let Some(pid) = git.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+        let _ = git.wait().await;
     }
 }

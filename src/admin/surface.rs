@@ -36,6 +36,9 @@ use crate::tree::Digest;
 /// How long the records may take over an answer before whoever asks after our health is told that they give none.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
+/// How many times, and how often, it is looked whether a daemon reconciles by now.
+const LEADING: (u32, Duration) = (25, Duration::from_millis(200));
+
 /// What is at work behind the surface.
 struct Work {
     controller: Arc<Controller>,
@@ -100,6 +103,12 @@ impl Surface {
     /// Says that this daemon serves, and that another one reconciles.
     pub fn set_to_follow(&self, controller: Arc<Controller>) {
         self.work.store(Some(Arc::new(Work { controller, tree: None })));
+    }
+
+    /// Whether this daemon reconciles.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.work.load().as_ref().is_some_and(|work| work.tree.is_some())
     }
 
     /// What is left of it for callers, where it has an address of its own.
@@ -193,6 +202,10 @@ impl Surface {
         let Some(pushes) = self.pushes.get() else {
             return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
         };
+        // What a daemon that stands by took in, the one that reconciles would never see.
+        if push::is_push(&request) {
+            self.leading_soon().await?;
+        }
         let name = if shown.name.is_empty() { "admin" } else { shown.name.as_str() };
         pushes.answer(request, name).await
     }
@@ -211,6 +224,17 @@ impl Surface {
         let tree = self.work.load().as_ref().and_then(|work| work.tree.clone());
         let stands_by = || Fault::Conflict("this daemon stands by; ask the one that reconciles".to_owned());
         Ok((controller, tree.ok_or_else(stands_by)?))
+    }
+
+    /// As [`Self::leading`], of a daemon that may have begun a moment ago.
+    async fn leading_soon(&self) -> Result<(), Fault> {
+        for _ in 0..LEADING.0 {
+            if self.leading().is_ok() {
+                break;
+            }
+            tokio::time::sleep(LEADING.1).await;
+        }
+        self.leading().map(drop)
     }
 
     fn is_admin(&self, request: &Request<Incoming>) -> bool {

@@ -83,9 +83,10 @@ impl Between {
         let everything = before.keys().chain(&after).filter(|name| ApiId::new(name).is_ok()).collect::<BTreeSet<_>>();
         let ids: BTreeSet<ApiId> = changed.iter().filter_map(|name| ApiId::new(name).ok()).collect();
         let unchanged = everything.len() - ids.len();
-        let old = side(&repository, &From::Commit(&base.id), &scratch.0.join("base"), (&below, &changed, &ids)).await?;
+        let old =
+            side(&repository, &From::Commit(&base.id), &scratch.0.join("base"), true, (&below, &changed, &ids)).await?;
         let folder = if head.is_some() { scratch.0.join("head") } else { root.clone() };
-        let new = side(&repository, &from, &folder, (&below, &changed, &ids)).await?;
+        let new = side(&repository, &from, &folder, false, (&below, &changed, &ids)).await?;
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
         Ok(Self { plan, head: new.tree, settings: new.findings, base, _scratch: scratch })
@@ -140,6 +141,7 @@ async fn side(
     repository: &Repository,
     from: &From<'_>,
     folder: &Path,
+    is_base: bool,
     (below, changed, ids): (&str, &BTreeSet<String>, &BTreeSet<ApiId>),
 ) -> anyhow::Result<Side> {
     if let From::Commit(commit) = from {
@@ -153,8 +155,16 @@ async fn side(
     if let From::Commit(commit) = from {
         let apis = format!("{below}apis");
         let refused = repository.export(commit, &apis, changed, &settings.policy, &folder.join("apis")).await?;
-        if let Some(refusal) = refused.first() {
-            bail!("{commit}: {refusal}");
+        let mut sound = changed.clone();
+        for refusal in &refused {
+            // What was no folder of an API is as if it had not been there; what would be none is an error.
+            if !is_base || !sound.remove(&refusal.folder) && refusal.folder.is_empty() {
+                let all: Vec<String> = refused.iter().map(ToString::to_string).collect();
+                bail!("{}", all.join("\nerror: "));
+            }
+        }
+        if !refused.is_empty() {
+            repository.export(commit, &apis, &sound, &settings.policy, &folder.join("apis")).await?;
         }
     }
     let tree = Scanner::new(&settings)?.read_folders(ids)?.tree;

@@ -151,25 +151,35 @@ impl Context {
         Holder { pid: std::process::id(), command, address, root, base: None }
     }
 
-    /// Has a surface take pushes, where the settings say that they are taken; what a daemon before this one took in and did not place
-    /// is placed.
+    /// Has a surface take pushes, where the settings say that they are taken.
     ///
     /// # Errors
     /// Where git is not there, or the repository cannot be set up.
     pub async fn take_pushes(&self, surface: &Surface) -> anyhow::Result<()> {
-        let Some(push) = &self.settings.push else { return Ok(()) };
-        let store = Store::of(&self.settings.state);
+        let (settings, Some(push)) = (&self.settings, &self.settings.push) else { return Ok(()) };
+        let store = Store::of(&settings.state);
         let program = std::env::current_exe().context("cannot find this program")?;
-        store.prepare(push, &self.settings.root, &program).await.context("pushes cannot be taken; see `push`")?;
-        if let Some(commit) = store.resolve(&branch_ref(push)).await?
+        store.prepare(push, &settings.root, &program).await?;
+        let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+        surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme)));
+        Ok(())
+    }
+
+    /// Places what was pushed last, where whoever took it in was ended before it lay in the tree.
+    ///
+    /// # Errors
+    /// Where git does not answer, or the folders cannot be placed.
+    pub async fn place_pushed(settings: &Settings) -> anyhow::Result<()> {
+        let Some(push) = &settings.push else { return Ok(()) };
+        let store = Store::of(&settings.state);
+        let place = Placing { store: &store, apis: &settings.apis, policy: &settings.policy };
+        let Some(_lock) = place.lock(false)? else { return Ok(()) };
+        let commit = store.resolve(&branch_ref(push)).await?;
+        if let Some(commit) = commit.filter(|_| store.folder().join("HEAD").exists())
             && store.resolve(PLACED).await?.as_ref() != Some(&commit)
         {
-            let place = Placing { store: &store, apis: &self.settings.apis, policy: &self.settings.policy };
-            if let Err(error) = place.put(&commit, false).await {
-                tracing::warn!("what was pushed last is not in the tree: {error}; the next push tries again");
-            }
+            place.put(place.ready(&commit, false).await?).await?;
         }
-        surface.set_to_take(Pushes::new(store, self.settings.gateway.tls.is_some()));
         Ok(())
     }
 
@@ -197,7 +207,8 @@ impl Context {
         let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
         // Whose a lease is can be seen from another host.
         world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
-        let pushed = self.settings.push.as_ref().map(|_| Store::of(&self.settings.state));
+        let pushed =
+            self.settings.push.as_ref().map(|_| (Store::of(&self.settings.state), self.settings.policy.clone()));
         world.commits = Some(Commits { pushed });
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);

@@ -4,18 +4,22 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use super::context::Context;
+use crate::admin::client;
 use crate::git::pkt;
 use crate::git::place::{Difference, PlaceError, Placing};
-use crate::git::store::{Store, branch_ref};
+use crate::git::store::{SCRATCH, Store, branch_ref};
+use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
 use crate::report::diagnostics::Findings;
 use crate::report::style::{BAD, BOLD, NAME, WARN, paint, plain};
 use crate::settings::{PushSettings, Settings};
+use crate::tree::ApiId;
 use crate::tree::scan::Scanner;
 
 /// Arguments of `skep hook`.
@@ -34,6 +38,9 @@ enum Hook {
     /// What is done with it.
     ProcReceive,
 }
+
+/// How many times, and how often, it is looked whether the daemon reconciles by now: it may have begun a moment ago.
+const LEADING: (u32, Duration) = (10, Duration::from_millis(500));
 
 /// What is asked of one name in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +76,25 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let Some(push) = context.settings.push.clone() else {
         bail!("pushes are not taken here; `push` in skep.yaml says whether they are")
     };
+    if let Some(leader) = stands_by(&context).await {
+        bail!("{leader}");
+    }
     match args.hook {
         Hook::PreReceive => judge(&context, &push).await,
         Hook::ProcReceive => take(&context, &push).await,
     }
+}
+
+/// Why this host takes no push: the daemon here only stands by, and what it would take, the one that reconciles would never see.
+async fn stands_by(context: &Context) -> Option<&'static str> {
+    let address = context.installation.holder()?.address?;
+    for _ in 0..LEADING.0 {
+        if client::role(address).await.ok()? != "follower" {
+            return None;
+        }
+        tokio::time::sleep(LEADING.1).await;
+    }
+    Some("the daemon on this host stands by; push to the one that reconciles")
 }
 
 /// Says whether a push is taken: whatever is wrong with it stands in the pusher's terminal, and nothing of it is kept.
@@ -115,9 +137,9 @@ async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
     }
     let settings = folder.settings(&context.settings);
     let refused =
-        repository.export(commit, &place.prefix(), &difference.changed, &settings.policy, &settings.apis).await?;
+        repository.export_whole(commit, &place.prefix(), &difference.changed, &settings.policy, &settings.apis).await?;
     for refusal in &refused {
-        anstream::eprintln!("{}", paint(format!("error: {}", plain(refusal)), BAD));
+        anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.why)), BAD));
     }
     let tree = Scanner::new(&settings)?.read()?.tree;
     let findings = Findings::new(&[], &tree, None, "");
@@ -180,28 +202,32 @@ async fn carry_out(
     }
     let store = Store::of(&context.settings.state);
     let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
+    // One push at a time, from here until its folders lie in the tree: else the branch could say one thing, and they another.
+    let lock = place.lock(true)?;
+    let ready = place.ready(&update.new, wishes.has(Wish::Overwrite)).await;
+    if let Err(PlaceError::Edited(_)) = &ready {
+        anstream::eprintln!("To have it written over: git push -o overwrite");
+    }
+    let ready = ready?;
     if wishes.has(Wish::DryRun) {
         let scratch = Scratch::new(&context.settings.state)?;
         let apis = scratch.0.join(place.prefix());
-        let names = store.repository().folders(&update.new, &place.prefix()).await?.into_keys().collect();
-        store.repository().export(&update.new, &place.prefix(), &names, place.policy, &apis).await?;
+        ready.overlay(place.apis, &apis)?;
         let planned = skep(context, &["plan", "--apis", &apis.to_string_lossy()]).await?;
         anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
         return if planned { Ok(Outcome::DryRun) } else { bail!("there is no plan") };
     }
     let is_new = update.old.bytes().all(|digit| digit == b'0');
     store.move_ref(&update.name, &update.new, (!is_new).then_some(&update.old)).await?;
-    let placed = match place.put(&update.new, wishes.has(Wish::Overwrite)).await {
+    let placed = match place.put(ready).await {
         Ok(placed) => placed,
         Err(error) => {
             // As if it had not come: else the next push would find nothing to do.
             undo(&store, update, is_new).await;
-            if matches!(error, PlaceError::Edited(_)) {
-                anstream::eprintln!("To have it written over: git push -o overwrite");
-            }
             return Err(error.into());
         }
     };
+    drop(lock);
     note(context, &store, update).await;
     say_what_comes(&placed);
     if wishes.has(Wish::Nowait) {
@@ -210,7 +236,7 @@ async fn carry_out(
     }
     let arguments: &[&str] = if wishes.has(Wish::AllowDeletes) { &["apply", "--allow-deletes"] } else { &["apply"] };
     let serves = skep(context, arguments).await?;
-    say_where(context, &placed.changed);
+    say_where(context, &placed.changed).await;
     Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
 }
 
@@ -256,15 +282,24 @@ fn say_what_comes(placed: &Difference) {
     }
 }
 
-/// Where callers reach what was pushed.
-fn say_where(context: &Context, changed: &BTreeSet<String>) {
+/// Where callers reach what was pushed and serves.
+async fn say_where(context: &Context, changed: &BTreeSet<String>) {
     const SHOWN: usize = 20;
+    let settings = &context.settings;
     let control = context.installation.holder().and_then(|holder| holder.address);
-    let address = control.filter(|_| context.settings.admin_listen.is_none()).unwrap_or(context.settings.listen);
-    let here = format!("http://{address}");
-    let base = std::env::var("SKEP_PUSHED_TO").ok().filter(|url| !url.is_empty()).unwrap_or(here);
-    for name in changed.iter().filter(|name| crate::tree::ApiId::new(name).is_ok()).take(SHOWN) {
-        anstream::eprintln!("  {}  {base}/run/{name}/", paint(name, NAME));
+    let mut address = control.filter(|_| settings.admin_listen.is_none()).unwrap_or(settings.listen).to_string();
+    if settings.listen.ip().is_unspecified() {
+        address = format!("HOST:{}", settings.listen.port());
+    }
+    let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+    let base = std::env::var("SKEP_PUSHED_TO").ok().filter(|url| !url.is_empty());
+    let base = base.unwrap_or_else(|| format!("{scheme}://{address}"));
+    let Ok(records) = context.records().await else { return };
+    for id in changed.iter().filter_map(|name| ApiId::new(name).ok()).take(SHOWN) {
+        let status = records.get(&id).await.ok().flatten().map(|record| record.status);
+        if status.is_some_and(|status| status.sync == Sync::Synced && status.health == Health::Healthy) {
+            anstream::eprintln!("  {}  {base}/run/{id}/", paint(&id, NAME));
+        }
     }
 }
 
@@ -296,7 +331,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(state: &Path) -> anyhow::Result<Self> {
-        let path = state.join(format!("push-{}", std::process::id()));
+        let path = state.join(format!("{SCRATCH}{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
@@ -338,7 +373,11 @@ impl Wishes {
             let known = || "there are dry-run, nowait, allow-deletes and overwrite, and no such option";
             Wish::from_str(&option, false).map_err(|_| anyhow::anyhow!("-o {}: {}", plain(&option), known()))
         };
-        options.into_iter().map(wish).collect::<anyhow::Result<_>>().map(Self)
+        let wishes = options.into_iter().map(wish).collect::<anyhow::Result<Vec<_>>>()?;
+        if wishes.contains(&Wish::Nowait) && wishes.contains(&Wish::AllowDeletes) {
+            bail!("-o nowait and -o allow-deletes: only one of them; what goes is waited for");
+        }
+        Ok(Self(wishes))
     }
 
     fn has(&self, wish: Wish) -> bool {

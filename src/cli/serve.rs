@@ -17,6 +17,7 @@ use super::context::{Context, Parts};
 use super::listen::{Listeners, gateway_of};
 use super::log::{self, LogFormat};
 use super::mirror;
+use super::pushed::take_pushes;
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::callers::Callers;
@@ -93,7 +94,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let callers = Arc::new(Callers::new(Arc::clone(&records), Arc::clone(&keys), Arc::clone(&settings)));
     callers.load().await?;
     expect_what_served(&*records, &routes).await?;
-    let metrics = Metrics::new()?;
+    let (metrics, mut tasks) = (Metrics::new()?, JoinSet::new());
     let surface = Surface::new(
         Arc::clone(&routes),
         Arc::clone(&records),
@@ -103,12 +104,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
-    context.take_pushes(&surface).await?;
+    take_pushes(&context, &surface, &mut tasks, &stop).await;
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
     let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
     let open = Arc::new(Notify::new());
-    let mut tasks = JoinSet::new();
     tasks.spawn({
         let doors = listeners.open_to(&settings, gateway, Arc::clone(&surface))?;
         let (stop, open) = (stop.clone(), Arc::clone(&open));

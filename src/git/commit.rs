@@ -6,8 +6,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::place::is_as_placed;
 use super::store::{PLACED, Store};
 use super::{GitError, Repository};
+use crate::settings::Policy;
 
 /// How long git may take to find the last commit of a folder: in a long history it walks far.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -100,8 +102,8 @@ impl Repository {
 /// Who is asked which commit a folder of the tree is.
 #[derive(Debug, Clone)]
 pub struct Commits {
-    /// What pushes come into, where they do; else the tree may lie in a checkout.
-    pub pushed: Option<Store>,
+    /// What pushes come into, and what a folder may hold, where pushes are taken; else the tree may lie in a checkout.
+    pub pushed: Option<(Store, Policy)>,
 }
 
 impl Commits {
@@ -112,9 +114,12 @@ impl Commits {
     pub async fn of(&self, folder: &Path) -> Result<Option<Commit>, GitError> {
         let (Some(tree), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(None) };
         match &self.pushed {
-            Some(store) => {
+            Some((store, policy)) => {
                 let path = Path::new(tree.file_name().unwrap_or_default()).join(name);
-                store.repository().commit_up_to(PLACED, &path.to_string_lossy()).await
+                let path = path.to_string_lossy();
+                let commit = store.repository().commit_up_to(PLACED, &path);
+                let (commit, is_same) = tokio::try_join!(commit, is_as_placed(store, policy, folder))?;
+                Ok(commit.filter(|_| is_same))
             }
             None => Repository::at(tree).commit_of(name.as_ref()).await,
         }

@@ -1,6 +1,7 @@
 //! An export is API folders of a commit as plain files. Only plain files: links, submodules and odd names are findings.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,19 @@ const MOST_BYTES: u64 = 4 << 30;
 pub type Folders = BTreeMap<String, String>;
 
 /// Something of a commit that no folder can hold.
-pub type Refusal = String;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which API folder it is in; empty where it is all of them together.
+    pub folder: String,
+    /// What it is, and why not.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
 
 /// One entry of a tree.
 #[derive(Debug)]
@@ -48,6 +61,29 @@ impl Repository {
         let printed = self.ask(arguments, WITHIN).await?;
         let text = String::from_utf8_lossy(&printed);
         Ok(text.split('\0').filter_map(entry).collect())
+    }
+
+    /// As [`Repository::export`], of names that the commit has: one that holds no file is refused, since it would leave nothing to
+    /// put into its place.
+    ///
+    /// # Errors
+    /// As [`Repository::export`].
+    pub async fn export_whole(
+        &self,
+        commit: &str,
+        prefix: &str,
+        names: &BTreeSet<String>,
+        policy: &Policy,
+        into: &Path,
+    ) -> Result<Vec<Refusal>, GitError> {
+        let mut refusals = self.export(commit, prefix, names, policy, into).await?;
+        if refusals.is_empty() {
+            let is_empty = |name: &&String| into.join(name).symlink_metadata().is_err();
+            let empty =
+                |name: &String| Refusal { folder: name.clone(), why: format!("{prefix}/{name}: holds no file") };
+            refusals.extend(names.iter().filter(is_empty).map(empty));
+        }
+        Ok(refusals)
     }
 
     /// Writes what a commit has below `prefix/NAME`, of each of these names, to `into/NAME`, which must not be there yet. What is
@@ -81,7 +117,7 @@ impl Repository {
             let below = entry.path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             let name = below.split('/').next().unwrap_or_default().to_owned();
             match refuse(&entry, below, policy) {
-                Some(why) => refusals.push(format!("{}: {why}", entry.path)),
+                Some(why) => refusals.push(Refusal { folder: name, why: format!("{}: {why}", entry.path) }),
                 None => {
                     let (files_of, bytes_of) = count.entry(name).or_default();
                     (*files_of, *bytes_of, bytes) = (*files_of + 1, *bytes_of + entry.len, bytes + entry.len);
@@ -92,11 +128,13 @@ impl Repository {
         for (name, (files, bytes)) in count {
             if files > policy.max_files || bytes > policy.max_folder.0 {
                 let most = format!("{} files and {}", policy.max_files, policy.max_folder);
-                refusals.push(format!("{prefix}/{name}: {files} files of {bytes} bytes; {most} are allowed"));
+                let why = format!("{prefix}/{name}: {files} files of {bytes} bytes; {most} are allowed");
+                refusals.push(Refusal { folder: name, why });
             }
         }
         if bytes > MOST_BYTES {
-            refusals.push(format!("{prefix}: {bytes} bytes in all; {MOST_BYTES} are allowed"));
+            let why = format!("{prefix}: {bytes} bytes in all; {MOST_BYTES} are allowed");
+            refusals.push(Refusal { folder: String::new(), why });
         }
         if refusals.is_empty() {
             self.write(files).await?;
@@ -154,7 +192,9 @@ fn entry(line: &str) -> Option<Entry> {
 /// Why an entry is no file of an API, if it is none.
 fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<String> {
     let is_odd = |part: &str| {
-        matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git") || part.chars().any(char::is_control)
+        // What is no UTF-8 has been read with a mark in its place.
+        let is_bad = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
+        matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git") || part.contains(is_bad)
     };
     match entry.mode.as_str() {
         "120000" => Some("a symbolic link, which is never followed; commit the file itself".to_owned()),

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
+
 pub use commit::Commit;
 
 /// Why git did not answer.
@@ -29,11 +31,12 @@ pub enum GitError {
         said: String,
     },
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Io {
         /// Which one.
         path: PathBuf,
         /// What the system said.
+        #[source]
         source: std::io::Error,
     },
     /// It took too long.
@@ -46,6 +49,9 @@ pub enum GitError {
     },
 }
 
+/// The most that git may print: the names of a million files. A tree that is tiny on its way can unfold to any size.
+const MOST: u64 = 64 << 20;
+
 /// A repository, or a folder in the checkout of one.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -55,14 +61,26 @@ pub struct Repository {
 
 /// Another repository that we were started from, as by a hook, is none of this one's business.
 fn forget_repository(command: &mut tokio::process::Command) {
+    // As `git rev-parse --local-env-vars` has them.
     for name in [
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_OBJECT_DIRECTORY",
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-        "GIT_QUARANTINE_PATH",
+        "GIT_COMMON_DIR",
+        "GIT_CONFIG",
+        "GIT_CONFIG_COUNT",
         "GIT_CONFIG_PARAMETERS",
+        "GIT_DIR",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+        "GIT_NAMESPACE",
+        "GIT_NO_REPLACE_OBJECTS",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_PREFIX",
+        "GIT_QUARANTINE_PATH",
+        "GIT_REPLACE_REF_BASE",
+        "GIT_SHALLOW_FILE",
+        "GIT_WORK_TREE",
     ] {
         command.env_remove(name);
     }
@@ -109,14 +127,44 @@ impl Repository {
     /// # Errors
     /// Where it cannot be run, ends with an error, or does not end `within` that time.
     pub async fn ask(&self, arguments: &[&str], within: Duration) -> Result<Vec<u8>, GitError> {
-        let action = || arguments.first().copied().unwrap_or_default().to_owned();
-        let mut command = self.command(arguments);
-        let output = tokio::time::timeout(within, command.output()).await;
-        let output = output.map_err(|_| GitError::Slow { action: action(), within })?.map_err(GitError::Missing)?;
-        if output.status.success() {
-            return Ok(output.stdout);
+        let action = || {
+            let is_word = |argument: &&&str| !argument.starts_with('-');
+            arguments.iter().find(is_word).copied().unwrap_or_default().to_owned()
+        };
+        let mut git = self.command(arguments);
+        let git = git.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut git = git.map_err(GitError::Missing)?;
+        let (mut out, mut said) = (Vec::new(), Vec::new());
+        let (from, complaints) = (git.stdout.take(), git.stderr.take());
+        let read = async {
+            // One more than may be, so that too much is seen to be.
+            let printed = async {
+                if let Some(from) = from {
+                    from.take(MOST + 1).read_to_end(&mut out).await?;
+                }
+                std::io::Result::Ok(())
+            };
+            let complained = async {
+                if let Some(complaints) = complaints {
+                    complaints.take(MOST).read_to_end(&mut said).await?;
+                }
+                std::io::Result::Ok(())
+            };
+            tokio::try_join!(printed, complained)?;
+            git.wait().await
+        };
+        let status = tokio::time::timeout(within, read).await;
+        let status = status.map_err(|_| GitError::Slow { action: action(), within })?.map_err(GitError::Missing)?;
+        if out.len() as u64 > MOST {
+            return Err(GitError::Failed {
+                action: action(),
+                said: format!("more than {MOST} bytes; no tree of ours is that large"),
+            });
         }
-        let said = String::from_utf8_lossy(&output.stderr);
+        if status.success() {
+            return Ok(out);
+        }
+        let said = String::from_utf8_lossy(&said);
         let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
         Err(GitError::Failed { action: action(), said: said.to_owned() })
     }

@@ -2,18 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::fd::AsFd as _;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
+use rustix::io::Errno;
 
+use super::export::Refusal;
 use super::store::{PLACED, Store};
 use super::{GitError, Repository};
 use crate::settings::Policy;
 use crate::tree::folder::is_ignored;
 
 /// The folder beside `apis/` in which what is coming is made ready, so that renaming moves it in.
-const ASIDE: &str = ".skep-push";
+const ASIDE: &str = ".skep-push-";
 
 /// Why folders could not be placed.
 #[derive(Debug, thiserror::Error)]
@@ -25,15 +29,16 @@ pub enum PlaceError {
     #[error("changed here by hand since the last push: {}", .0.join(", "))]
     Edited(Vec<String>),
     /// The commit holds what no folder here may hold.
-    #[error("{}", .0.join("\n"))]
-    Refused(Vec<String>),
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Refusal>),
     /// A file or folder could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("cannot use {}", path.display())]
     Io {
         /// Which one.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -70,32 +75,50 @@ impl Placing<'_> {
     /// # Errors
     /// Where git cannot say.
     pub async fn difference(&self, repository: &Repository, commit: &str) -> Result<Difference, GitError> {
-        let before = match self.store.resolve(PLACED).await? {
+        let mut before = match self.store.resolve(PLACED).await? {
             Some(placed) => repository.folders(&placed, &self.prefix()).await?,
             None => BTreeMap::new(),
         };
         let mut after = repository.folders(commit, &self.prefix()).await?;
-        // Of what the tree takes no notice of, nothing is placed; `.` and `..` are among that.
+        // Of what the tree takes no notice of, nothing is placed, and nothing goes; `.` and `..` are among that.
+        before.retain(|name, _| !is_ignored(name));
         after.retain(|name, _| !is_ignored(name));
         let changed = after.iter().filter(|(name, object)| before.get(*name) != Some(object));
         let gone = before.keys().filter(|name| !after.contains_key(*name));
         Ok(Difference { changed: changed.map(|(name, _)| name.clone()).collect(), gone: gone.cloned().collect() })
     }
 
-    /// Puts the commit's folders into the tree. One push at a time: whoever comes second waits.
+    /// Waits until no other push is on its way into the tree, and keeps others waiting as long as the answer is kept; `None`
+    /// where it is not to be waited for.
+    ///
+    /// # Errors
+    /// Where the lock cannot be had at all.
+    pub fn lock(&self, waits: bool) -> Result<Option<OwnedFd>, PlaceError> {
+        let path = self.store.folder().join("placing");
+        let failed = |errno: Errno| PlaceError::Io { path: path.clone(), source: errno.into() };
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = open(&path, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
+        let how = if waits { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
+        match flock(file.as_fd(), how) {
+            Ok(()) => Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) if !waits => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Makes the commit's folders ready beside the tree, which stays as it is. To be called with the lock held.
     ///
     /// `overwrites` says that what somebody changed by hand may go.
     ///
     /// # Errors
-    /// Where nothing was placed, or not all: placing the same commit again goes on.
-    pub async fn put(&self, commit: &str, overwrites: bool) -> Result<Difference, PlaceError> {
-        let _one_at_a_time = self.lock()?;
+    /// Where the commit holds what no folder may, and where somebody changed what would go.
+    pub async fn ready(&self, commit: &str, overwrites: bool) -> Result<Ready, PlaceError> {
         let repository = self.store.repository();
         let placed = self.store.resolve(PLACED).await?;
         let difference = self.difference(repository, commit).await?;
         let aside = Aside::new(self.apis)?;
         let (new, old) = (aside.0.join("new"), aside.0.join("old"));
-        let refused = repository.export(commit, &self.prefix(), &difference.changed, self.policy, &new).await?;
+        let refused = repository.export_whole(commit, &self.prefix(), &difference.changed, self.policy, &new).await?;
         if !refused.is_empty() {
             return Err(PlaceError::Refused(refused));
         }
@@ -114,31 +137,98 @@ impl Placing<'_> {
                 return Err(PlaceError::Edited(edited));
             }
         }
-        // Renames create before they remove.
-        for name in &difference.changed {
-            swap(&new.join(name), &self.apis.join(name))?;
-        }
-        for name in &difference.gone {
-            let (from, to) = (self.apis.join(name), aside.0.join(format!("gone-{name}")));
-            match fs::rename(&from, &to) {
-                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(PlaceError::Io { path: from, source });
-                }
-                _ => {}
-            }
-        }
-        self.store.move_ref(PLACED, commit, placed.as_deref()).await?;
-        Ok(difference)
+        Ok(Ready { commit: commit.to_owned(), placed, difference, aside })
     }
 
-    fn lock(&self) -> Result<impl Drop + use<>, PlaceError> {
-        let path = self.store.folder().join("placing");
-        let failed = |errno: rustix::io::Errno| PlaceError::Io { path: path.clone(), source: errno.into() };
-        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = open(&path, flags, Mode::from_raw_mode(0o600)).map_err(failed)?;
-        flock(file.as_fd(), FlockOperation::LockExclusive).map_err(failed)?;
-        Ok(file)
+    /// Puts what is ready into the tree.
+    ///
+    /// # Errors
+    /// Where a folder could not be moved: then all are as they were before.
+    pub async fn put(&self, ready: Ready) -> Result<Difference, PlaceError> {
+        let Ready { commit, placed, difference, aside } = ready;
+        let mut done = Vec::new();
+        // Renames create before they remove.
+        let all = difference.changed.iter().map(|name| (name, true));
+        for (name, is_there) in all.chain(difference.gone.iter().map(|name| (name, false))) {
+            let (here, there) = (self.apis.join(name), aside.0.join("new").join(name));
+            match swap(&there, &here, is_there) {
+                Ok(undo) => done.extend(undo),
+                Err(source) => {
+                    for (from, to, is_swap) in done.into_iter().rev() {
+                        // As good as it can be undone, by what has just worked the other way round.
+                        let _ = move_to(&from, &to, is_swap);
+                    }
+                    return Err(PlaceError::Io { path: here, source });
+                }
+            }
+        }
+        for name in &difference.changed {
+            keep_hidden(&aside.0.join("new").join(name), &self.apis.join(name));
+        }
+        self.store.move_ref(PLACED, &commit, placed.as_deref()).await?;
+        Ok(difference)
     }
+}
+
+/// Whether a folder of the tree is still as it was placed.
+///
+/// # Errors
+/// Where git cannot say.
+pub async fn is_as_placed(store: &Store, policy: &Policy, folder: &Path) -> Result<bool, GitError> {
+    let (Some(apis), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(false) };
+    let scratch = Aside(store.folder().join(format!("{ASIDE}{}", uuid::Uuid::now_v7())));
+    let prefix = apis.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names = BTreeSet::from([name.to_string_lossy().into_owned()]);
+    store.repository().export(PLACED, &prefix, &names, policy, &scratch.0).await?;
+    Ok(is_same(folder, &scratch.0.join(name)))
+}
+
+/// Folders of a commit that lie beside the tree.
+pub struct Ready {
+    commit: String,
+    placed: Option<String>,
+    difference: Difference,
+    aside: Aside,
+}
+
+impl Ready {
+    /// Makes a copy of the tree as it would be.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or written.
+    pub fn overlay(&self, apis: &Path, into: &Path) -> Result<(), PlaceError> {
+        let failed = |source| PlaceError::Io { path: into.to_owned(), source };
+        fs::create_dir_all(into).map_err(failed)?;
+        for entry in fs::read_dir(apis).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let text = name.to_string_lossy();
+            if !is_ignored(&text) && !self.difference.gone.contains(&*text) && !self.difference.changed.contains(&*text)
+            {
+                copy(&apis.join(&name), &into.join(&name)).map_err(failed)?;
+            }
+        }
+        for name in &self.difference.changed {
+            copy(&self.aside.0.join("new").join(name), &into.join(name)).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies plain files and folders; links are copied as links, so that whoever reads the copy sees them.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+    } else if kind.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+    } else if kind.is_file() {
+        fs::copy(from, to)?;
+    }
+    Ok(())
 }
 
 /// A folder beside the tree that goes when it is done with.
@@ -146,8 +236,14 @@ struct Aside(PathBuf);
 
 impl Aside {
     fn new(apis: &Path) -> Result<Self, PlaceError> {
-        let beside = apis.parent().unwrap_or(apis);
-        let path = beside.join(format!("{ASIDE}-{}", std::process::id()));
+        let failed = |source| PlaceError::Io { path: apis.to_owned(), source };
+        let apis = apis.canonicalize().map_err(failed)?;
+        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+        // On the same file system, since folders are moved from there; within the tree, which takes no notice of it, where
+        // that has one of its own.
+        let beside = apis.parent().filter(|beside| device(beside) == device(&apis)).unwrap_or(&apis);
+        super::store::sweep(beside, ASIDE);
+        let path = beside.join(format!("{ASIDE}{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).map_err(|source| PlaceError::Io { path: path.clone(), source })?;
         Ok(Self(path))
@@ -160,13 +256,48 @@ impl Drop for Aside {
     }
 }
 
-/// Puts a folder in the place of another, in one moment; that one is then where the new one was.
-fn swap(new: &Path, here: &Path) -> Result<(), PlaceError> {
-    let failed = |source| PlaceError::Io { path: here.to_owned(), source };
-    if here.symlink_metadata().is_err() {
-        return fs::rename(new, here).map_err(failed);
+/// From where to where something has to be moved to undo a move, and whether the two change places.
+type Undo = (PathBuf, PathBuf, bool);
+
+/// Puts a folder in the place of another, in one moment; that one is then where the new one was. Where nothing `is_new`, the
+/// one that is there only goes.
+fn swap(new: &Path, here: &Path, is_new: bool) -> io::Result<Option<Undo>> {
+    let is_there = here.symlink_metadata().is_ok();
+    if let Some(parent) = new.parent() {
+        fs::create_dir_all(parent)?;
     }
-    renameat_with(CWD, new, CWD, here, RenameFlags::EXCHANGE).map_err(|errno| failed(errno.into()))
+    let (from, to) = if is_new { (new, here) } else { (here, new) };
+    if !is_new && !is_there {
+        return Ok(None);
+    }
+    let is_swap = is_new && is_there;
+    move_to(from, to, is_swap)?;
+    Ok(Some((to.to_owned(), from.to_owned(), is_swap)))
+}
+
+fn move_to(from: &Path, to: &Path, is_swap: bool) -> io::Result<()> {
+    if is_swap {
+        return Ok(renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE)?);
+    }
+    fs::rename(from, to)
+}
+
+/// Brings hidden files along that are on this host only, as a `.env` of somebody's: they are no part of what is served, and
+/// not a push's to throw away.
+fn keep_hidden(old: &Path, here: &Path) {
+    let Ok(entries) = fs::read_dir(old) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let (old, here) = (entry.path(), here.join(&name));
+        if name.to_string_lossy().starts_with('.') {
+            if here.symlink_metadata().is_err() {
+                // One that cannot be moved is not worth a push.
+                let _ = fs::rename(&old, &here);
+            }
+        } else if here.is_dir() && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            keep_hidden(&old, &here);
+        }
+    }
 }
 
 /// Whether two folders hold the same files, but for what the tree takes no notice of.

@@ -13,6 +13,12 @@ use crate::settings::PushSettings;
 /// The commit whose folders lie in the tree.
 pub const PLACED: &str = "refs/skep/placed";
 
+/// What folders are called in the state folder in which a push is looked at; the number of a process follows.
+pub const SCRATCH: &str = "push-";
+
+/// How much memory git may reserve for a push, in KiB: what comes over the wire can unfold to any size.
+const MEMORY: &str = "4194304";
+
 /// How long git may take for a question about what is there.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
@@ -46,20 +52,37 @@ impl Store {
             written.map_err(|source| GitError::Io { path: path.to_owned(), source })
         };
         if !self.folder.join("HEAD").exists() {
-            let folder = self.folder.to_string_lossy();
-            let beside = Repository::at(self.folder.parent().unwrap_or(&self.folder));
-            beside.ask(&["init", "--bare", "--quiet", "--template=", &folder], WITHIN).await?;
+            self.make().await?;
         }
+        sweep(self.folder.parent().unwrap_or(&self.folder), SCRATCH);
         let hooks = self.folder.join("hooks");
         fs::create_dir_all(&hooks).map_err(|source| GitError::Io { path: hooks.clone(), source })?;
         for hook in ["pre-receive", "proc-receive"] {
             let (program, root) = (quoted(program), quoted(root));
-            let text = format!("#!/bin/sh\nexec {program} --root {root} hook {hook}\n");
+            let text = format!("#!/bin/sh\nulimit -S -v unlimited\nexec {program} --root {root} hook {hook}\n");
             write(&hooks.join(hook), &text, 0o755)?;
         }
         write(&self.folder.join("config"), &config(push, &hooks), 0o600)?;
         self.repository.ask(&["symbolic-ref", "HEAD", &branch_ref(push)], WITHIN).await?;
         Ok(())
+    }
+
+    /// Made aside and renamed: half a repository would stay one.
+    async fn make(&self) -> Result<(), GitError> {
+        let aside = self.folder.with_extension(format!("new.{}", std::process::id()));
+        let io = |source| GitError::Io { path: self.folder.clone(), source };
+        let _ = fs::remove_dir_all(&aside);
+        let beside = Repository::at(self.folder.parent().unwrap_or(&self.folder));
+        // Whatever the host's own defaults are: the file of settings that is written here says the same.
+        let formats = ["--object-format=sha1", "--template=", "--quiet", "--bare"];
+        let mut init = beside.command(["init"].into_iter().chain(formats));
+        let status =
+            init.arg(&aside).env("GIT_DEFAULT_REF_FORMAT", "files").status().await.map_err(GitError::Missing)?;
+        if !status.success() {
+            return Err(GitError::Failed { action: "init".to_owned(), said: status.to_string() });
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+        fs::rename(&aside, &self.folder).map_err(io)
     }
 
     /// What is in it.
@@ -103,10 +126,24 @@ impl Store {
     /// Git for one who speaks its protocol to us: with the hooks, and with nothing of this process's own repository.
     #[must_use]
     pub fn serve(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new("git");
+        // The shell is everywhere, and is what sets a limit for a child without more of this process's own doing.
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", "ulimit -S -v \"$0\"; exec git \"$@\"", MEMORY]);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         super::forget_repository(&mut command);
         command
+    }
+}
+
+/// Removes folders of that name and the number of a process that is no more: what one that was killed has left behind.
+pub fn sweep(folder: &Path, name: &str) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.filter_map(Result::ok) {
+        let file = entry.file_name().to_string_lossy().into_owned();
+        let pid = file.strip_prefix(name).and_then(|pid| pid.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -126,7 +163,7 @@ fn config(push: &PushSettings, hooks: &Path) -> String {
     format!(
         "# Written by skep at each start.\n\
          [core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n\thooksPath = \"{hooks}\"\n\
-         \tlogAllRefUpdates = true\n\
+         \tlogAllRefUpdates = true\n\tpackedGitLimit = 1g\n\tpackedGitWindowSize = 64m\n\
          [http]\n\treceivepack = true\n\
          [transfer]\n\tfsckObjects = true\n\thideRefs = refs/skep\n\
          [receive]\n\tfsckObjects = true\n\tmaxInputSize = {}\n\tadvertisePushOptions = true\n\

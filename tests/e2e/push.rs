@@ -234,6 +234,37 @@ fn nothing_of_a_hostile_push_is_followed_or_run() {
         let pushed = dev.git(&["push", "skep", &format!("{commit}:refs/heads/main")]);
         assert_ne!(pushed.code, 0, "{name}: {pushed:?}");
     }
+    // A name that is no UTF-8, and a folder that holds nothing, are refused before anything is placed.
+    let empty = dev.git(&["mktree"]).out.trim().to_owned();
+    for name in [&b"zz\xff"[..], b"zz"] {
+        let inner = if name == b"zz" { empty.clone() } else { object(&dev, &format!("{good}:apis/hello")) };
+        dev.code("hello", "never");
+        let hello = object(&dev, "HEAD:apis/hello");
+        back();
+        let apis = make_tree(&dev, &[("40000", b"hello", &hello), ("40000", name, &inner)]);
+        let tree = make_tree(&dev, &[("40000", b"apis", &apis)]);
+        let commit = dev.git(&["commit-tree", &tree, "-p", &good, "-m", "Half"]).expect(0).out.trim().to_owned();
+        let pushed = dev.git(&["push", "skep", &format!("{commit}:refs/heads/main")]).expect(1);
+        said(&pushed, &["This push is refused, and nothing has changed"]);
+        assert_eq!(world.get("hello", "/").text(), "one");
+        assert!(std::fs::read_to_string(world.root().join("apis/hello/main.py")).unwrap().contains("one"));
+    }
+    // A tree that is tiny on its way and unfolds to a hundred million files.
+    let blob = object(&dev, &format!("{good}:apis/hello/main.py"));
+    let names: Vec<Vec<u8>> = (0..10).map(|n| format!("{n}{}", "x".repeat(200)).into_bytes()).collect();
+    let leaf: Vec<_> = names.iter().map(|name| ("100644", name.as_slice(), blob.as_str())).collect();
+    let mut bomb = make_tree(&dev, &leaf);
+    for _ in 0..7 {
+        let level: Vec<_> = names.iter().map(|name| ("40000", name.as_slice(), bomb.as_str())).collect();
+        bomb = make_tree(&dev, &level);
+    }
+    let apis = make_tree(&dev, &[("40000", b"bomb", &bomb)]);
+    let tree = make_tree(&dev, &[("40000", b"apis", &apis)]);
+    let commit = dev.git(&["commit-tree", &tree, "-p", &good, "-m", "Bomb"]).expect(0).out.trim().to_owned();
+    said(
+        &dev.git(&["push", "skep", &format!("{commit}:refs/heads/main")]).expect(1),
+        &["no tree of ours is that large"],
+    );
     // Larger than is taken.
     let mut noise = vec![0; 3_000_000];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
@@ -251,6 +282,16 @@ fn nothing_of_a_hostile_push_is_followed_or_run() {
     dev.code("hello", "two $Id$");
     dev.push(&[]).expect(0);
     assert_eq!(world.get("hello", "/").text(), "two $Id$");
+    // What is on this host alone, and no part of what is served, is nobody's to throw away.
+    world.write("apis/hello/.env", "MINE=1\n");
+    world.write("apis/.gitkeep", "\n");
+    dev.write("apis/.gitkeep", "theirs\n");
+    dev.code("hello", "three");
+    dev.push(&[]).expect(0);
+    dev.code("hello", "four");
+    dev.push(&[]).expect(0);
+    assert_eq!(std::fs::read_to_string(world.root().join("apis/hello/.env")).unwrap(), "MINE=1\n");
+    assert_eq!(std::fs::read_to_string(world.root().join("apis/.gitkeep")).unwrap(), "\n");
     let kept = std::fs::read_dir(world.root()).unwrap().map(|entry| entry.unwrap().file_name());
     let kept: Vec<_> =
         kept.map(|name| name.to_string_lossy().into_owned()).filter(|name| name != "skep.yaml").collect();
@@ -259,21 +300,28 @@ fn nothing_of_a_hostile_push_is_followed_or_run() {
 
 /// The name of a tree in which `apis` holds an entry of a name that git itself would refuse.
 fn tree_with(dev: &Dev, name: &str, good: &str) -> String {
-    let object = |of: &str| dev.git(&["rev-parse", of]).expect(0).out.trim().to_owned();
-    let make = |entries: &[(&str, &str, String)]| {
-        let mut bytes = Vec::new();
-        for (mode, name, object) in entries {
-            bytes.extend(format!("{mode} {name}\0").into_bytes());
-            bytes.extend((0..20).map(|n| u8::from_str_radix(&object[2 * n..2 * n + 2], 16).unwrap()));
-        }
-        let file = dev.folder.join(".git/a-tree");
-        std::fs::write(&file, bytes).unwrap();
-        let arguments = ["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()];
-        dev.git(&arguments).expect(0).out.trim().to_owned()
-    };
-    let inner = object(&format!("{good}:apis/hello"));
-    let apis = make(&[("40000", name, inner.clone()), ("40000", "hello", inner)]);
-    make(&[("40000", "apis", apis)])
+    let inner = object(dev, &format!("{good}:apis/hello"));
+    let apis = make_tree(dev, &[("40000", name.as_bytes(), &inner), ("40000", b"hello", &inner)]);
+    make_tree(dev, &[("40000", b"apis", &apis)])
+}
+
+fn object(dev: &Dev, of: &str) -> String {
+    dev.git(&["rev-parse", of]).expect(0).out.trim().to_owned()
+}
+
+/// A tree, byte by byte, of entries as they come.
+fn make_tree(dev: &Dev, entries: &[(&str, &[u8], &str)]) -> String {
+    let mut bytes = Vec::new();
+    for (mode, name, object) in entries {
+        bytes.extend(format!("{mode} ").into_bytes());
+        bytes.extend(*name);
+        bytes.push(0);
+        bytes.extend((0..20).map(|n| u8::from_str_radix(&object[2 * n..2 * n + 2], 16).unwrap()));
+    }
+    let file = dev.folder.join(".git/a-tree");
+    std::fs::write(&file, bytes).unwrap();
+    let arguments = ["hash-object", "-t", "tree", "-w", "--literally", file.to_str().unwrap()];
+    dev.git(&arguments).expect(0).out.trim().to_owned()
 }
 
 #[test]

@@ -47,6 +47,11 @@ pub async fn edited(records: &dyn Records, schema: &str, moments: [&str; 2], no_
     );
     records.forget(&id("added")).await.unwrap();
 
+    // A daemon of before this was kept, which writes beside one that knows of it, is no hand: each write has a time of its own.
+    shell(&format!("UPDATE {schema}apis SET message = 'older', updated_at = '2026-01-01T00:00:00Z' WHERE id = 'bad'"));
+    let older = records.get(&id("bad")).await.unwrap().unwrap();
+    assert_eq!((older.status.message.as_str(), older.edits), ("older", Vec::new()));
+
     for (column, value) in [("created_at", moments[0]), ("updated_at", moments[1])] {
         records.forget(&id("bad")).await.unwrap();
         records.put(&record("bad")).await.unwrap();
