@@ -84,7 +84,8 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<Shown> {
 
 /// Asks for a name and a password, as git understands it.
 pub(super) fn unauthorized() -> Response<Body> {
-    let text = "skep: the admin key is the password, as in http://admin:KEY@host/git\n";
+    let text =
+        "skep: a key is the password, as in http://ada:KEY@host/git; skep keys create --name ada --push makes one\n";
     let mut answer = Response::new(Body::from(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = StatusCode::UNAUTHORIZED;
     let headers = answer.headers_mut();

@@ -196,9 +196,12 @@ impl Surface {
     /// Git speaks its own protocol, and shows who comes in its own way.
     async fn git(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let shown = push::shown(request.headers());
-        let Some(shown) = shown.filter(|shown| self.is_admin_key(&shown.secret)) else {
-            return Ok(push::unauthorized());
-        };
+        let name = shown.and_then(|shown| {
+            // Whoever holds a key of their own is who it says, whatever name they give.
+            let given = || if shown.name.is_empty() { "admin".to_owned() } else { shown.name.clone() };
+            self.is_admin_key(&shown.secret).then(given).or_else(|| self.callers.pusher(&shown.secret))
+        });
+        let Some(name) = name else { return Ok(push::unauthorized()) };
         let Some(pushes) = self.pushes.get() else {
             return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
         };
@@ -206,8 +209,7 @@ impl Surface {
         if push::is_push(&request) {
             self.leading_soon().await?;
         }
-        let name = if shown.name.is_empty() { "admin" } else { shown.name.as_str() };
-        pushes.answer(request, name).await
+        pushes.answer(request, &name).await
     }
 
     /// What is at work, whether or not it reconciles.

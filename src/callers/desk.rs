@@ -25,6 +25,9 @@ pub enum KeyError {
         /// What it may have been meant to be.
         hint: String,
     },
+    /// It is to push, and bound to APIs too.
+    #[error("a key that pushes opens no API: it has no `apis`, methods, paths, limit or plan")]
+    PushOpensNothing,
     /// A plan says what a limit says.
     #[error("a key has a limit of its own or a plan, not both")]
     LimitAndPlan,
@@ -51,6 +54,9 @@ pub enum KeyError {
 pub struct KeyWish {
     /// What people call it.
     pub name: String,
+    /// Whether it opens no API, and lets its holder push.
+    #[serde(default)]
+    pub push: bool,
     /// The APIs that it opens; all where nothing is said.
     #[serde(default)]
     pub apis: Option<Vec<ApiId>>,
@@ -114,9 +120,13 @@ pub async fn keys_in_force(records: &dyn Records, settings: &Settings) -> Result
 /// # Errors
 /// Where it makes no sense, or cannot be written down.
 pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish) -> Result<NewKey, KeyError> {
-    let KeyWish { name, apis, expires, methods, paths, plan, limit } = wish;
+    let KeyWish { name, push, apis, expires, methods, paths, plan, limit } = wish;
     if !is_key_name(&name) {
         return Err(KeyError::Name);
+    }
+    let is_bound = apis.is_some() || plan.is_some() || limit.is_some() || !methods.is_empty() || !paths.is_empty();
+    if push && is_bound {
+        return Err(KeyError::PushOpensNothing);
     }
     if plan.is_some() && limit.is_some() {
         return Err(KeyError::LimitAndPlan);
@@ -128,6 +138,7 @@ pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish)
         return Err(KeyError::NoPlan { plan: plan.clone(), hint: suggest::hint(plan, &known) });
     }
     let scope = match apis {
+        None if push => KeyScope::Push,
         Some(apis) if apis.is_empty() => return Err(KeyError::NoApi),
         Some(apis) => KeyScope::Apis(apis),
         None => KeyScope::All,

@@ -59,6 +59,12 @@ impl Callers {
         Ok(())
     }
 
+    /// Whose key this is, where its holder may push.
+    #[must_use]
+    pub fn pusher(&self, secret: &str) -> Option<String> {
+        self.keys.pusher(secret)
+    }
+
     /// What `skep.yaml` says now, as far as callers go.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {

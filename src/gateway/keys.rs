@@ -103,6 +103,16 @@ impl Keys {
         }
     }
 
+    /// Whose key this is, where its holder may push.
+    #[must_use]
+    pub fn pusher(&self, secret: &str) -> Option<String> {
+        let hash = Digest::of(secret.as_bytes());
+        let (keys, now) = (self.by_hash.load(), Timestamp::now());
+        let Entry { key, uses, .. } = keys.get(&hash).filter(|entry| entry.key.pushes(now))?;
+        uses.mark(now);
+        Some(key.name.clone())
+    }
+
     /// What a token is to a request for `path` of `api`.
     ///
     /// Takes the same way for a token that is missing, wrong, revoked, expired or for another API.
@@ -118,11 +128,17 @@ impl Keys {
         if let Err(reason) = key.terms.allow(method, path) {
             return Shown::OutOfScope(UsedBy::Key(Arc::clone(name)), reason);
         }
-        // Looked at first: a line that many cores share is written once a second.
-        if uses.last.load(Ordering::Relaxed) < now.as_second() {
-            uses.last.store(now.as_second(), Ordering::Relaxed);
-        }
+        uses.mark(now);
         Shown::Opens(Pass::of_key(key.follows.unwrap_or(hash), key.terms.limit, Arc::clone(name)))
+    }
+}
+
+impl Uses {
+    fn mark(&self, now: Timestamp) {
+        // Looked at first: a line that many cores share is written once a second.
+        if self.last.load(Ordering::Relaxed) < now.as_second() {
+            self.last.store(now.as_second(), Ordering::Relaxed);
+        }
     }
 }
 

@@ -48,6 +48,8 @@ pub enum KeyScope {
     All,
     /// These.
     Apis(Vec<ApiId>),
+    /// No API: whoever holds it may push.
+    Push,
 }
 
 impl Key {
@@ -56,6 +58,13 @@ impl Key {
     pub fn opens(&self, api: &str, now: Timestamp) -> bool {
         let is_revoked = self.revoked.is_some_and(|at| at <= now);
         !is_revoked && !self.terms.is_over(now) && self.scope.covers(api)
+    }
+
+    /// Whether whoever holds it may push at that moment.
+    #[must_use]
+    pub fn pushes(&self, now: Timestamp) -> bool {
+        let is_revoked = self.revoked.is_some_and(|at| at <= now);
+        self.scope == KeyScope::Push && !is_revoked && !self.terms.is_over(now)
     }
 
     /// What is known of a key that `skep.yaml` declares.
@@ -92,6 +101,7 @@ impl KeyScope {
         match self {
             Self::All => true,
             Self::Apis(apis) => apis.iter().any(|id| id.as_str() == api),
+            Self::Push => false,
         }
     }
 }

@@ -65,13 +65,13 @@ impl Written {
         Self { name, sync, health, message, served, failures }
     }
 
-    /// What skep wrote, and every field that is another by now. `wrote` and `is` are JSON of this form; `wrote` is `null`
-    /// for a row that skep never wrote: nothing in it is believed.
+    /// What skep wrote, and every field that is another by now. `both` is a list of two in JSON: what skep wrote and what is
+    /// there, of this form. The first is `null` for a row that skep never wrote: nothing in it is believed.
     ///
     /// # Errors
-    /// Where `wrote` is neither.
-    pub fn restore(id: &ApiId, wrote: &str, is: &str) -> Result<(Self, Vec<Edit>), serde_json::Error> {
-        let (wrote, is): (Value, Value) = (serde_json::from_str(wrote)?, serde_json::from_str(is)?);
+    /// Where it is not as said.
+    pub fn restore(id: &ApiId, both: &str) -> Result<(Self, Vec<Edit>), serde_json::Error> {
+        let (wrote, is): (Value, Value) = serde_json::from_str(both)?;
         if wrote.is_null() {
             let status =
                 Status { name: id.to_string(), sync: Sync::OutOfSync, health: Health::Missing, message: String::new() };
@@ -142,7 +142,7 @@ mod tests {
         is["health"] = json!("missing");
         is["served"] = json!({ "spec": { "replicas": 5 } });
         let id = ApiId::new("a").unwrap();
-        let (restored, edits) = Written::restore(&id, &wrote.to_string(), &is.to_string()).unwrap();
+        let (restored, edits) = Written::restore(&id, &json!([wrote, is]).to_string()).unwrap();
         assert_eq!(restored.status().health, Health::Healthy);
         assert_eq!(restored.served, None);
         assert_eq!(
@@ -150,8 +150,8 @@ mod tests {
             "somebody edited its row in the records: health: \"healthy\" → \"missing\", \
              served.spec.replicas: nothing → 5"
         );
-        let (restored, edits) = Written::restore(&id, "null", &is.to_string()).unwrap();
+        let (restored, edits) = Written::restore(&id, &json!([null, is]).to_string()).unwrap();
         assert_eq!((restored.served, sentence(&edits)), (None, "somebody added its row to the records".to_owned()));
-        assert!(Written::restore(&id, "{}", &is.to_string()).is_err());
+        assert!(Written::restore(&id, &json!([{}, is]).to_string()).is_err());
     }
 }

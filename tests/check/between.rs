@@ -33,6 +33,12 @@ impl Repository {
         std::fs::write(path, text).unwrap();
     }
 
+    fn write_at_root(&self, path: &str, text: &str) {
+        let path = self.folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     fn commit(&self, subject: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "--quiet", "-m", subject]);
@@ -134,4 +140,55 @@ fn a_comment_is_markdown_that_no_tree_can_break_out_of() {
     assert!(out.starts_with("<!-- skep plan -->\n### skep: Plan: 1 to update; 2 unchanged.\n"), "{out}");
     assert!(out.contains("`````diff\n") && out.contains("| `a` | **update** |"), "{out}");
     assert!(!out.contains("<img") && !out.contains("<script"), "{out}");
+}
+
+/// The commands of the workflows to copy are run as they stand, in a checkout as such a runner makes it.
+#[test]
+fn the_workflows_to_copy_do_what_they_say() {
+    let origin = Repository::new();
+    for id in ["a", "b"] {
+        origin.write_at_root(&format!("apis/{id}/main.py"), APP);
+        origin.write_at_root(&format!("apis/{id}/requirements.txt"), "fastapi\n");
+    }
+    origin.commit("Two");
+    let base = origin.git(&["rev-parse", "HEAD"]).trim().to_owned();
+    let checkout = tempfile::tempdir().unwrap();
+    let clone = checkout.path().join("clone");
+    origin.git(&["clone", "--quiet", ".", clone.to_str().unwrap()]);
+    std::fs::write(clone.join("apis/a/main.py"), format!("{APP}\n# more\n")).unwrap();
+    let programs = Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    for name in ["github", "gitlab", "forgejo"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/ci/{name}.yml"));
+        let workflow: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+        let mut commands = Vec::new();
+        collect(&workflow, &mut commands);
+        let ours: Vec<&String> = commands.iter().filter(|command| command.starts_with("skep ")).collect();
+        assert_eq!(ours.len(), 2, "{name}: a check and a plan: {commands:?}");
+        let mut said = String::new();
+        for command in ours {
+            let mut shell = Command::new("sh");
+            shell.args(["-ec", command]).current_dir(&clone).env("PATH", &path);
+            shell.env("BASE", "main").env("CI_MERGE_REQUEST_DIFF_BASE_SHA", &base);
+            let done = shell.output().unwrap();
+            assert!(done.status.success(), "{name}: {command}: {done:?}");
+            said.push_str(&String::from_utf8(done.stdout).unwrap());
+        }
+        assert!(said.contains("1 to update; 1 unchanged."), "{name}: {said}");
+    }
+}
+
+/// Every text that a runner hands to a shell.
+fn collect(value: &serde_json::Value, into: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| match (key.as_str(), value) {
+            ("run", serde_json::Value::String(text)) => into.push(text.clone()),
+            ("script" | "before_script", serde_json::Value::Array(lines)) => {
+                into.extend(lines.iter().filter_map(|line| line.as_str().map(ToOwned::to_owned)));
+            }
+            (_, value) => collect(value, into),
+        }),
+        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
+        _ => {}
+    }
 }

@@ -142,6 +142,18 @@ fn a_push_is_checked_deployed_and_told_of_to_its_end() {
     said(&dev.git(&["push", "skep", ":main"]).expect(1), &["cannot be deleted"]);
     dev.code("hello", "six");
     said(&dev.push(&["-o", "now"]).expect(1), &["-o now: there are dry-run"]);
+    // A key of somebody's own, which opens no API, and pushes until it is revoked; that of a caller does not.
+    let made = world.run(&["keys", "create", "--name", "grace hopper", "--push", "--output", "json"]).expect(0).json();
+    let by = |key: &str| format!("http://whoever:{key}@{}/git", world.address());
+    let own = by(made["secret"].as_str().unwrap());
+    dev.git(&["push", &own, "main"]).expect(0);
+    assert_eq!(world.get("hello", "/").text(), "six");
+    assert!(world.run(&["events", "-n", "20"]).expect(0).out.contains("by grace hopper: "));
+    let closed = world.run(&["keys", "create", "--name", "caller"]).expect(0).out.trim().to_owned();
+    assert_ne!(dev.git(&["ls-remote", &by(&closed)]).code, 0);
+    world.run(&["keys", "revoke", made["key"]["id"].as_str().unwrap()]).expect(0);
+    world.until("a revoked key pushes nothing", || dev.git(&["ls-remote", &own]).code != 0);
+    assert_eq!(world.run(&["keys", "create", "--name", "x", "--push", "--api", "hello"]).code, 2);
     // Nobody gets in, or learns anything, without a key.
     let stranger = format!("http://ada:{}@{}/git", "wrong-key-wrong-key", world.address());
     assert_ne!(dev.git(&["ls-remote", &stranger]).code, 0);

@@ -15,15 +15,13 @@ use crate::tree::{ApiId, Revision};
 use crate::world::edit::Written;
 use crate::world::{Record, Served};
 
-/// The columns that [`record`] reads: the last two are what skep wrote and what is there, where these are not the same.
+/// The columns that [`record`] reads: the last one is what skep wrote and what is there, where these are not the same.
 pub const RECORD: &str = "id, name, sync, health, message, served::text, failures::text, created_at, updated_at,
     (SELECT hold::text FROM holds WHERE holds.api = apis.id),
     CASE WHEN written IS DISTINCT FROM jsonb_build_object('name', name, 'sync', sync, 'health', health,
-        'message', message, 'served', served, 'failures', failures) THEN coalesce(written::text, 'null') END,
-    CASE WHEN written IS DISTINCT FROM jsonb_build_object('name', name, 'sync', sync, 'health', health,
-        'message', message, 'served', served, 'failures', failures) THEN
-        jsonb_build_object('name', name, 'sync', sync, 'health', health, 'message', message, 'served', served,
-            'failures', failures)::text END";
+        'message', message, 'served', served, 'failures', failures)
+    THEN jsonb_build_array(written, jsonb_build_object('name', name, 'sync', sync, 'health', health,
+        'message', message, 'served', served, 'failures', failures))::text END";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -74,12 +72,9 @@ pub fn record(row: &Row) -> Result<Record, Trouble> {
     let at = At { table: "apis", name: &id, row };
     let api = at.api("id", &id)?;
     let hold: Option<String> = at.get(9)?;
-    let (written, edits) = match (at.get::<Option<String>>(10)?, at.get::<Option<String>>(11)?) {
-        (Some(wrote), Some(is)) => {
-            let restored = Written::restore(&api, &nul::decode_json(wrote), &nul::decode_json(is));
-            restored.map_err(|e| at.corrupt("written", e))?
-        }
-        _ => {
+    let (written, edits) = match at.get::<Option<String>>(10)? {
+        Some(both) => Written::restore(&api, &nul::decode_json(both)).map_err(|e| at.corrupt("written", e))?,
+        None => {
             let status = Status {
                 name: at.text(1)?,
                 sync: at.word("sync", 2)?,

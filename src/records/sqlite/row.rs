@@ -13,13 +13,13 @@ use crate::tree::{ApiId, Revision};
 use crate::world::edit::Written;
 use crate::world::{Record, Served};
 
-/// The columns that [`record`] reads: the last two are what skep wrote and what is there, where these are not the same.
+/// The columns that [`record`] reads: the last one is what skep wrote and what is there, where these are not the same.
 pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at,
     (SELECT hold FROM holds WHERE holds.api = apis.id),
     CASE WHEN written IS NOT json_object('name', name, 'sync', sync, 'health', health, 'message', message,
-        'served', json(served), 'failures', json(failures)) THEN coalesce(written, 'null') END,
-    json_object('name', name, 'sync', sync, 'health', health, 'message', message, 'served', json(served),
-        'failures', json(failures))";
+        'served', json(served), 'failures', json(failures))
+    THEN json_array(json(coalesce(written, 'null')), json_object('name', name, 'sync', sync, 'health', health,
+        'message', message, 'served', json(served), 'failures', json(failures))) END";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -62,10 +62,7 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
     let api = at.api("id", &id)?;
     let hold: Option<String> = row.get(9)?;
     let (written, edits) = match row.get::<_, Option<String>>(10)? {
-        Some(wrote) => {
-            let restored = Written::restore(&api, &wrote, &row.get::<_, String>(11)?);
-            restored.map_err(|e| at.corrupt("written", e))?
-        }
+        Some(both) => Written::restore(&api, &both).map_err(|e| at.corrupt("written", e))?,
         None => {
             let status = Status {
                 name: row.get(1)?,
