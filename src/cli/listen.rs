@@ -1,7 +1,9 @@
 //! Where a daemon listens: for callers, and for whoever controls it, at one address or at two.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -10,6 +12,13 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Surface;
 use crate::gateway::{Gateway, Handler, Keys, Limits, Routes, Tls};
 use crate::settings::{GatewaySettings, Settings, TlsFiles};
+
+/// For how long an address may be taken. A daemon that was killed while it began another program, as to look at the firewall,
+/// leaves its sockets with that one for a moment.
+const TAKEN: Duration = Duration::from_secs(1);
+
+/// Between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// The sockets of a daemon, open before anything else is done.
 pub(super) struct Listeners {
@@ -78,7 +87,15 @@ impl Doors {
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
+    let deadline = Instant::now() + TAKEN;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(BETWEEN_TRIES).await;
+            }
+            listener => break listener,
+        }
+    };
     listener.with_context(|| format!("cannot listen on {address}; set {variable} to another address"))
 }
 

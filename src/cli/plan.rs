@@ -10,7 +10,9 @@ use clap::ValueEnum;
 use super::between::Between;
 use super::context::{Comparison, Context, Parts};
 use crate::git::Commit;
-use crate::reconcile::plan::{ApiPlan, Change, Plan, plan};
+use crate::reconcile::found::ROW_GONE;
+use crate::reconcile::goals::{REMOVED, REMOVED_AS_CONFIRMED};
+use crate::reconcile::plan::{ApiPlan, Change, Plan, Verdict, plan};
 use crate::report;
 use crate::report::plan::{PlanJson, Summary};
 use crate::tree::Digest;
@@ -127,8 +129,28 @@ pub async fn make(parts: &Parts, comparison: &Comparison) -> Plan {
     let mut plan = plan(comparison.apis.values().map(|(desired, observed)| (desired, observed)));
     for api in &mut plan.apis {
         add_diffs(parts, comparison, api).await;
+        add_loss(parts, comparison, api).await;
     }
     plan
+}
+
+/// Says of an API that is new to the records but has served before that its row is gone: also where nothing of it runs.
+async fn add_loss(parts: &Parts, comparison: &Comparison, plan: &mut ApiPlan) {
+    let is_known = comparison.apis.get(&plan.id).is_none_or(|(_, observed)| observed.record.is_some());
+    if is_known || !plan.drift.is_empty() {
+        return;
+    }
+    let records = &parts.world.records;
+    let has_served = records.revisions(&plan.id).await.is_ok_and(|revisions| !revisions.is_empty());
+    let events = records.last_events(Some(&plan.id), 1).await.unwrap_or_default();
+    // One that went as it should is new when it comes back.
+    let was_removed = events.last().is_none_or(|last| [REMOVED, REMOVED_AS_CONFIRMED].contains(&&*last.event.kind));
+    if has_served && !was_removed {
+        plan.drift.push(ROW_GONE.to_owned());
+        if plan.verdict == Verdict::Create {
+            plan.verdict = Verdict::Heal;
+        }
+    }
 }
 
 /// Reads both sides of each changed file, where they can be had.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -55,14 +56,28 @@ pub struct Written {
     pub served: Option<Served>,
     /// The last trouble with each revision that matters still.
     pub failures: Vec<Failure>,
+    /// As the database writes moments.
+    created_at: String,
 }
 
 impl Written {
-    /// Of these parts.
+    /// Of these parts; `created` as the database writes moments, or as RFC 3339 does.
     #[must_use]
-    pub fn new(status: Status, served: Option<Served>, failures: Vec<Failure>) -> Self {
+    pub fn new(status: Status, served: Option<Served>, failures: Vec<Failure>, created: String) -> Self {
         let Status { name, sync, health, message } = status;
-        Self { name, sync, health, message, served, failures }
+        Self { name, sync, health, message, served, failures, created_at: created }
+    }
+
+    /// When skep first knew of the API: written as RFC 3339 says, or in seconds since 1970. `None` where it is neither.
+    #[must_use]
+    pub fn created(&self) -> Option<Timestamp> {
+        let seconds = || {
+            let (whole, part) = self.created_at.split_once('.').unwrap_or((&self.created_at, ""));
+            let micros = format!("{part:0<6}").get(..6)?.parse::<i64>().ok()?;
+            let whole = whole.parse::<i64>().ok()?.checked_mul(1_000_000)?;
+            Timestamp::from_microsecond(whole.checked_add(if whole < 0 { -micros } else { micros })?).ok()
+        };
+        self.created_at.parse().ok().or_else(seconds)
     }
 
     /// What skep wrote, and every field that is another by now. `both` is a list of two in JSON: what skep wrote and what is
@@ -76,7 +91,11 @@ impl Written {
             let status =
                 Status { name: id.to_string(), sync: Sync::OutOfSync, health: Health::Missing, message: String::new() };
             let added = Edit { field: String::new(), wrote, is };
-            return Ok((Self::new(status, None, Vec::new()), vec![added]));
+            let created = added.is["created_at"].as_str().unwrap_or_default().to_owned();
+            let written = Self::new(status, None, Vec::new(), created);
+            let is_moment = written.created().is_some();
+            let epoch = Self { created_at: Timestamp::UNIX_EPOCH.to_string(), ..written.clone() };
+            return Ok((if is_moment { written } else { epoch }, vec![added]));
         }
         let edits = edits(&wrote, &is);
         Ok((serde_json::from_value(wrote)?, edits))
@@ -137,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_field_is_named_with_both_values_and_what_skep_wrote_holds() {
-        let wrote = json!({ "name": "a", "sync": "synced", "health": "healthy", "message": "", "served": null, "failures": [] });
+        let wrote = json!({ "name": "a", "sync": "synced", "health": "healthy", "message": "", "served": null, "failures": [], "created_at": "1700000000.500000" });
         let mut is = wrote.clone();
         is["health"] = json!("missing");
         is["served"] = json!({ "spec": { "replicas": 5 } });
@@ -145,6 +164,7 @@ mod tests {
         let (restored, edits) = Written::restore(&id, &json!([wrote, is]).to_string()).unwrap();
         assert_eq!(restored.status().health, Health::Healthy);
         assert_eq!(restored.served, None);
+        assert_eq!(restored.created().unwrap().as_millisecond(), 1_700_000_000_500);
         assert_eq!(
             sentence(&edits),
             "somebody edited its row in the records: health: \"healthy\" → \"missing\", \

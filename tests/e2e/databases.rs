@@ -107,12 +107,24 @@ fn a_team_keeps_its_records_in_postgres_and_hands_there_are_noticed() {
     ] {
         assert!(plan.contains(said), "{said:?} is not in {plan}");
     }
-    sql("DELETE FROM skep.apis");
+    sql("DELETE FROM skep.apis WHERE id = 'hello'");
     let plan = world.run(&["plan"]).expect(0).out;
     assert!(plan.contains("its row in the records is gone") && plan.contains("1 to heal"), "{plan}");
+    // What is the team's own is never written over.
+    let again = world.run(&["keys", "create", "--name", "again"]).expect(0).out.trim().to_owned();
+    let ask_anew = || world.send(&Request::get("/run/hello/").key(&again));
+    let theirs =
+        "SELECT (SELECT count(*) FROM skep.owners) || ' ' || (SELECT string_agg(DISTINCT name, ',') FROM skep.keys)";
+    sql("INSERT INTO skep.owners VALUES ('hello', '7a1f9b8e-0000-4000-8000-000000000001')");
+    sql("UPDATE skep.keys SET name = 'of the website'");
     world.serve();
+    world.until("the row that nobody asked for is gone", || sql("SELECT id FROM skep.apis") == "hello");
     world.expect_rest("hello", "synced", "healthy");
     assert_eq!(world.containers("hello"), before);
+    world.code("hello", &saying("three"));
+    world.until("the new code answers", || ask_anew().text() == "three");
+    world.until("the new row says so", || sql("SELECT sync || ' ' || health FROM skep.apis") == "synced healthy");
+    assert_eq!(sql(theirs), "1 of the website");
     let doctor = world.run(&["doctor"]);
     assert!(doctor.out.contains("PostgreSQL 15"), "{doctor:?}");
 }

@@ -141,7 +141,7 @@ async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.db");
     let shell = |sql: &str| assert_eq!(Connection::open(&path).unwrap().execute(sql, []).unwrap(), 1, "{sql}");
-    rows::edited(&Sqlite::open(&path).unwrap(), "", ["'yesterday'", "''"], "x'00'", shell).await;
+    rows::edited(&Sqlite::open(&path).unwrap(), "", ["'yesterday'", "''"], "x'00'", "", shell).await;
 }
 
 #[tokio::test]

@@ -111,11 +111,39 @@ async fn postgres_names_a_row_that_skep_did_not_write_and_it_holds_up_no_other()
     let server = server::Postgres::start();
     let records = open(&server.database("edited")).await;
     let shell = |sql: &str| drop(server.sql("edited", sql));
-    rows::edited(&records, "skep.", ["'infinity'", "'-infinity'"], "'\\x00'", shell).await;
+    rows::edited(&records, "skep.", ["'infinity'", "'-infinity'"], "'\\x00'", "SET skep.writer = 'older'; ", shell)
+        .await;
     // What people look at, in plain columns.
     let row =
         server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
     assert_eq!(row, "bad|out-of-sync|progressing|0123456789ab|ran out of memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_takes_the_tables_of_an_earlier_skep_along_whole_or_not_at_all() {
+    let server = server::Postgres::start();
+    let url = server.database("earlier");
+    let records = Postgres::open(&place(&url)).await.unwrap();
+    records.put(&record("a")).await.unwrap();
+    records.put_revision(&id("a"), &record("a").served.unwrap()).await.unwrap();
+    drop(records);
+    // As the first schema was.
+    server.sql(
+        "earlier",
+        "DROP TRIGGER written ON skep.apis; DROP FUNCTION skep.written(); ALTER TABLE skep.apis DROP COLUMN written;
+         DROP TABLE skep.usage_totals; UPDATE skep.installation SET schema = 1",
+    );
+    // Something that is in the way of the last step: then none is taken.
+    server.sql("earlier", "CREATE FUNCTION skep.written() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'");
+    Postgres::open(&place(&url)).await.map(drop).unwrap_err();
+    let state = "SELECT schema || ' ' || (to_regclass('skep.usage_totals') IS NULL) FROM skep.installation";
+    assert_eq!(server.sql("earlier", state), "1 true");
+    server.sql("earlier", "DROP FUNCTION skep.written()");
+    // Several at once.
+    let opened = (0..6).map(|_| async { Postgres::open(&place(&url)).await.unwrap() });
+    let handles = futures_util::future::join_all(opened).await;
+    assert_eq!(handles[0].get(&id("a")).await.unwrap(), Some(record("a")), "what was there is skep's own");
+    assert_eq!(handles[5].revisions(&id("a")).await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -162,8 +162,16 @@ async fn a_role_that_owns_its_schema_and_nothing_else_suffices() {
     server.sql(
         "least",
         "REVOKE CREATE ON DATABASE least FROM PUBLIC; REVOKE ALL ON SCHEMA public FROM PUBLIC;
-         CREATE ROLE skep LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT; CREATE SCHEMA skep AUTHORIZATION skep",
+         CREATE ROLE admin LOGIN NOSUPERUSER CREATEROLE; GRANT CREATE ON DATABASE least TO admin",
     );
+    for sql in [
+        "CREATE ROLE skep LOGIN NOINHERIT",
+        "GRANT skep TO CURRENT_USER",
+        "CREATE SCHEMA skep AUTHORIZATION skep",
+        "REVOKE skep FROM CURRENT_USER",
+    ] {
+        server.sql_as("admin", "least", sql).unwrap();
+    }
     let url = server.url("least").replace("postgres@", "skep@");
     let records = Postgres::open(&place(&url, 4)).await.unwrap();
     suite(&records).await;

@@ -166,13 +166,20 @@ impl Postgres {
         standby
     }
 
-    /// Ends it at once, as a power cut would: nothing is flushed, no client is told.
+    /// Ends it at once, by `kill -9` of all its processes: nothing is flushed, no client is told.
     pub fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).expect("a running server");
         let pid = pid.lines().next().expect("a process id").to_owned();
-        // The immediate stop of a Postgres: its processes end without a checkpoint, and it recovers from its log.
-        run(as_server(Path::new("kill")).args(["-QUIT", &pid]));
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        // The first one first: it would else begin others anew.
+        let all: Vec<&str> = std::iter::once(pid.as_str()).chain(children.split_whitespace()).collect();
+        let _ = as_server(Path::new("kill")).arg("-KILL").args(&all).stderr(Stdio::null()).status();
         self.wait();
+        let deadline = Instant::now() + PATIENCE;
+        while all.iter().any(|pid| Path::new("/proc").join(pid).exists()) {
+            assert!(Instant::now() < deadline, "processes of the server stay");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Ends it as an operator does: clients are cut off, what is committed is safe.

@@ -55,7 +55,7 @@ impl Tables {
         let (row, written) = (self.rows.get(id)?, self.written.get(id)?);
         let json = |row: &Record| {
             let (status, served, failures) = (row.status.clone(), row.served.clone(), row.failures.clone());
-            serde_json::to_value(edit::Written::new(status, served, failures)).unwrap()
+            serde_json::to_value(edit::Written::new(status, served, failures, row.created.to_string())).unwrap()
         };
         let edits = if row == written { Vec::new() } else { edit::edits(&json(written), &json(row)) };
         Some(Record { hold: self.holds.get(id).cloned(), edits, ..written.clone() })

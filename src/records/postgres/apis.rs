@@ -31,7 +31,8 @@ pub async fn put(t: &Tx<'_>, record: &Record) -> Result<(), Trouble> {
     const SQL: &str = "INSERT INTO apis
             (id, name, sync, health, message, served, failures, created_at, updated_at, written)
         VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7::text::jsonb, $8, $9, jsonb_build_object('name', $2,
-            'sync', $3, 'health', $4, 'message', $5, 'served', $6::text::jsonb, 'failures', $7::text::jsonb))
+            'sync', $3, 'health', $4, 'message', $5, 'served', $6::text::jsonb, 'failures', $7::text::jsonb,
+            'created_at', extract(epoch FROM $8)::text))
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
             message = excluded.message, served = excluded.served, failures = excluded.failures,
             created_at = excluded.created_at, updated_at = excluded.updated_at, written = excluded.written";

@@ -97,7 +97,7 @@ pub async fn after(t: &Tx<'_>, api: Option<&ApiId>, after: u64, limit: usize) ->
             t.query(&sql, &[(&after, Type::INT8), (&limit, Type::INT8), (&api.as_str(), Type::TEXT)]).await?
         }
     };
-    rows.iter().map(row::event).collect()
+    row::readable(rows.iter().map(row::event))
 }
 
 pub async fn last(t: &Tx<'_>, api: Option<&ApiId>, count: usize) -> Result<Vec<Event>, Trouble> {
@@ -113,7 +113,7 @@ pub async fn last(t: &Tx<'_>, api: Option<&ApiId>, count: usize) -> Result<Vec<E
         }
     };
     rows.reverse();
-    rows.iter().map(row::event).collect()
+    row::readable(rows.iter().map(row::event))
 }
 
 fn whole(number: impl TryInto<i64>) -> i64 {

@@ -17,7 +17,7 @@ pub async fn in_force(t: &Tx<'_>, now: Timestamp) -> Result<Vec<Key>, Trouble> {
         row::KEY
     );
     let rows = t.query(&sql, &[(&row::time(now), Type::TIMESTAMPTZ)]).await?;
-    let mut keys = rows.iter().map(row::key).collect::<Result<Vec<_>, _>>()?;
+    let mut keys = row::readable(rows.iter().map(row::key))?;
     keys.retain(|key| !key.terms.is_over(now));
     // Here and not by the server, whose order may be that of some language.
     keys.sort_by(|a, b| a.id.cmp(&b.id));

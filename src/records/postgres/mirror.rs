@@ -35,13 +35,14 @@ pub async fn write(t: &Tx<'_>, schema: &str, mirror: &Mirror) -> Result<u64, Tro
             OR (now.url IS NOT NULL AND old.endpoint_url IS DISTINCT FROM now.url))"
     );
     let changed = t.execute(&status, &[(&url, Type::TEXT)]).await?;
-    // Both sides in one transaction: each request is added once, whatever number stood there.
+    // Both sides in one transaction: each request is added once, whatever number stood there; and what is not added, as where
+    // the row is not there yet or its policies hide it, is added later.
     let counts = format!(
         "WITH due AS (SELECT api, requests, requests - mirrored AS more FROM {schema}.usage_totals WHERE requests <> mirrored
                 ORDER BY api FOR UPDATE),
-            told AS (UPDATE {schema}.usage_totals AS u SET mirrored = due.requests FROM due WHERE u.api = due.api)
-        UPDATE {table} AS old SET usage_count = coalesce(old.usage_count, 0) + due.more
-        FROM due WHERE old.id::text = due.api"
+            added AS (UPDATE {table} AS old SET usage_count = coalesce(old.usage_count, 0) + due.more
+                FROM due WHERE old.id::text = due.api RETURNING due.api, due.requests)
+        UPDATE {schema}.usage_totals AS u SET mirrored = added.requests FROM added WHERE u.api = added.api"
     );
     Ok(changed + t.execute(&counts, &[]).await?)
 }

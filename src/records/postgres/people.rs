@@ -39,7 +39,7 @@ pub async fn withdraw(t: &Tx<'_>, ids: &[ApiId]) -> Result<(), Trouble> {
 
 pub async fn confirmed(t: &Tx<'_>) -> Result<Vec<ApiId>, Trouble> {
     let rows = t.query("SELECT api FROM removals", &[]).await?;
-    let mut ids = rows.iter().map(|r| row::api("removals", r.try_get(0)?)).collect::<Result<Vec<_>, Trouble>>()?;
+    let mut ids = row::readable(rows.iter().map(|r| row::api("removals", r.try_get(0)?)))?;
     ids.sort();
     Ok(ids)
 }

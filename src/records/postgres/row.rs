@@ -19,9 +19,11 @@ use crate::world::{Record, Served};
 pub const RECORD: &str = "id, name, sync, health, message, served::text, failures::text, created_at, updated_at,
     (SELECT hold::text FROM holds WHERE holds.api = apis.id),
     CASE WHEN written IS DISTINCT FROM jsonb_build_object('name', name, 'sync', sync, 'health', health,
-        'message', message, 'served', served, 'failures', failures)
+        'message', message, 'served', served, 'failures', failures,
+        'created_at', extract(epoch FROM created_at)::text)
     THEN jsonb_build_array(written, jsonb_build_object('name', name, 'sync', sync, 'health', health,
-        'message', message, 'served', served, 'failures', failures))::text END";
+        'message', message, 'served', served, 'failures', failures,
+        'created_at', extract(epoch FROM created_at)::text))::text END";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -83,9 +85,11 @@ pub fn record(row: &Row) -> Result<Record, Trouble> {
             };
             let served: Option<String> = at.get(5)?;
             let served = served.map(|text| at.json("served", text)).transpose()?;
-            (Written::new(status, served, at.json("failures", at.get(6)?)?), Vec::new())
+            let created: Timestamp = at.get(7)?;
+            (Written::new(status, served, at.json("failures", at.get(6)?)?, created.to_string()), Vec::new())
         }
     };
+    let created = written.created().ok_or_else(|| at.corrupt("created_at", "this is no moment"))?;
     Ok(Record {
         id: api,
         status: written.status(),
@@ -93,7 +97,7 @@ pub fn record(row: &Row) -> Result<Record, Trouble> {
         failures: written.failures,
         edits,
         hold: hold.map(|text| At { table: "holds", name: &id, row }.json("hold", text)).transpose()?,
-        created: at.get(7)?,
+        created,
         updated: at.get(8)?,
     })
 }
@@ -103,6 +107,19 @@ pub fn served(row: &Row) -> Result<Served, Trouble> {
     let name = format!("{} {}", row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?);
     let at = At { table: "revisions", name: &name, row };
     at.json("served", at.get(2)?)
+}
+
+/// What can be read of rows: one that somebody has made such that it cannot is said, and holds up no other.
+pub fn readable<T>(rows: impl Iterator<Item = Result<T, Trouble>>) -> Result<Vec<T>, Trouble> {
+    let mut read = Vec::new();
+    for row in rows {
+        match row {
+            Ok(row) => read.push(row),
+            Err(Trouble::Corrupt(what)) => tracing::warn!("left out: {what}"),
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(read)
 }
 
 /// A row of `events`, by the columns of [`EVENT`].

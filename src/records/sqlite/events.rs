@@ -3,7 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use super::trouble::Trouble;
-use super::{list, row};
+use super::{list_readable, row};
 use crate::records::{Event, NewEvent};
 use crate::tree::{ApiId, Revision};
 
@@ -21,11 +21,11 @@ pub fn after(t: &Transaction<'_>, api: Option<&ApiId>, after: u64, limit: usize)
     match api {
         None => {
             let sql = format!("SELECT {columns} FROM events WHERE number > ?1 ORDER BY number LIMIT ?2");
-            list(t, &sql, &[&after, &limit], row::event)
+            list_readable(t, &sql, &[&after, &limit], row::event)
         }
         Some(api) => {
             let sql = format!("SELECT {columns} FROM events WHERE api = ?3 AND number > ?1 ORDER BY number LIMIT ?2");
-            list(t, &sql, &[&after, &limit, &api.as_str()], row::event)
+            list_readable(t, &sql, &[&after, &limit, &api.as_str()], row::event)
         }
     }
 }
@@ -35,11 +35,11 @@ pub fn last(t: &Transaction<'_>, api: Option<&ApiId>, count: usize) -> Result<Ve
     let mut events = match api {
         None => {
             let sql = format!("SELECT {columns} FROM events ORDER BY number DESC LIMIT ?1");
-            list(t, &sql, &[&count], row::event)?
+            list_readable(t, &sql, &[&count], row::event)?
         }
         Some(api) => {
             let sql = format!("SELECT {columns} FROM events WHERE api = ?2 ORDER BY number DESC LIMIT ?1");
-            list(t, &sql, &[&count, &api.as_str()], row::event)?
+            list_readable(t, &sql, &[&count, &api.as_str()], row::event)?
         }
     };
     events.reverse();

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::trouble::Trouble;
-use super::{list, row};
+use super::{list, list_readable, row};
 use crate::records::{Key, KeyHash};
 
 /// The keys that open something, now or later, in order of id.
@@ -15,7 +15,7 @@ pub fn in_force(transaction: &Transaction<'_>, now: Timestamp) -> Result<Vec<Key
         "SELECT {} FROM keys LEFT JOIN key_uses USING (hash) WHERE revoked_at IS NULL OR revoked_at > ?1 ORDER BY id",
         row::KEY
     );
-    let mut keys = list(transaction, &sql, &[&row::time(now)], row::key)?;
+    let mut keys = list_readable(transaction, &sql, &[&row::time(now)], row::key)?;
     keys.retain(|key| !key.terms.is_over(now));
     Ok(keys)
 }

@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, ToSql, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
+use self::row::{list, list_readable};
 use self::trouble::Trouble;
 use self::worker::{Access, Worker};
 use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
@@ -76,7 +77,7 @@ impl Records for Sqlite {
         const SQL: &str = "INSERT INTO apis
                 (id, name, sync, health, message, served, failures, created_at, updated_at, written)
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, json_object('name', ?2, 'sync', ?3, 'health', ?4,
-                'message', ?5, 'served', json(?6), 'failures', json(?7)))
+                'message', ?5, 'served', json(?6), 'failures', json(?7), 'created_at', ?8))
             ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
                 message = excluded.message, served = excluded.served, failures = excluded.failures,
                 created_at = excluded.created_at, updated_at = excluded.updated_at, written = excluded.written";
@@ -262,7 +263,9 @@ impl Records for Sqlite {
 
     async fn confirmed_removals(&self) -> Result<Vec<ApiId>, RecordsError> {
         let job = |t: &Transaction<'_>| {
-            list(t, "SELECT api FROM removals ORDER BY api", &[], |r| row::api("removals", &r.get::<_, String>(0)?))
+            list_readable(t, "SELECT api FROM removals ORDER BY api", &[], |r| {
+                row::api("removals", &r.get::<_, String>(0)?)
+            })
         };
         self.worker.run(Access::Read, "read the confirmed removals", job).await
     }
@@ -371,22 +374,6 @@ impl Records for Sqlite {
 fn find(transaction: &Transaction<'_>, id: &ApiId) -> Result<Option<Record>, Trouble> {
     let sql = format!("SELECT {} FROM apis WHERE id = ?1", row::RECORD);
     Ok(list(transaction, &sql, &[&id.as_str()], row::record)?.pop())
-}
-
-/// Every row that a query gives, read by `read`.
-fn list<T>(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    values: &[&dyn ToSql],
-    read: impl Fn(&rusqlite::Row<'_>) -> Result<T, Trouble>,
-) -> Result<Vec<T>, Trouble> {
-    let mut statement = transaction.prepare_cached(sql)?;
-    let mut rows = statement.query(values)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A row is how a value of ours lies in a table; each is read strictly, and a bad one is named by table, row and column.
 
 use jiff::Timestamp;
-use rusqlite::Row;
+use rusqlite::{Row, ToSql, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -17,9 +17,9 @@ use crate::world::{Record, Served};
 pub const RECORD: &str = "id, name, sync, health, message, served, failures, created_at, updated_at,
     (SELECT hold FROM holds WHERE holds.api = apis.id),
     CASE WHEN written IS NOT json_object('name', name, 'sync', sync, 'health', health, 'message', message,
-        'served', json(served), 'failures', json(failures))
+        'served', json(served), 'failures', json(failures), 'created_at', created_at)
     THEN json_array(json(coalesce(written, 'null')), json_object('name', name, 'sync', sync, 'health', health,
-        'message', message, 'served', json(served), 'failures', json(failures))) END";
+        'message', message, 'served', json(served), 'failures', json(failures), 'created_at', created_at)) END";
 
 /// The columns that [`event`] reads.
 pub const EVENT: &str = "number, at, api, revision, kind, message";
@@ -72,9 +72,12 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
             };
             let served: Option<String> = row.get(5)?;
             let served = served.map(|text| at.json("served", &text)).transpose()?;
-            (Written::new(status, served, at.json("failures", &row.get::<_, String>(6)?)?), Vec::new())
+            let failures = at.json("failures", &row.get::<_, String>(6)?)?;
+            let created = row.get::<_, String>(7)?;
+            (Written::new(status, served, failures, created), Vec::new())
         }
     };
+    let created = written.created().ok_or_else(|| at.corrupt("created_at", "this is no moment"))?;
     Ok(Record {
         id: api,
         status: written.status(),
@@ -82,7 +85,7 @@ pub fn record(row: &Row<'_>) -> Result<Record, Trouble> {
         failures: written.failures,
         edits,
         hold: hold.map(|text| At { table: "holds", row: &id }.json("hold", &text)).transpose()?,
-        created: at.time("created_at", &row.get::<_, String>(7)?)?,
+        created,
         updated: at.time("updated_at", &row.get::<_, String>(8)?)?,
     })
 }
@@ -158,4 +161,37 @@ pub fn json(value: &impl Serialize) -> Result<String, Trouble> {
 /// A status as the one word that its JSON is.
 pub fn word(value: &impl Serialize) -> Result<String, Trouble> {
     json(value).map(|text| text.trim_matches('"').to_owned())
+}
+
+/// Every row that a query gives, read by `read`.
+pub fn list<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: &[&dyn ToSql],
+    read: impl Fn(&Row<'_>) -> Result<T, Trouble>,
+) -> Result<Vec<T>, Trouble> {
+    let mut statement = transaction.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+/// As [`list`]; a row that somebody has made such that it cannot be read is said, and holds up no other.
+pub fn list_readable<T>(
+    transaction: &Transaction<'_>,
+    sql: &str,
+    values: &[&dyn ToSql],
+    read: impl Fn(&Row<'_>) -> Result<T, Trouble>,
+) -> Result<Vec<T>, Trouble> {
+    let read = |row: &Row<'_>| match read(row) {
+        Err(Trouble::Corrupt(what)) => {
+            tracing::warn!("left out: {what}");
+            Ok(None)
+        }
+        read => read.map(Some),
+    };
+    Ok(list(transaction, sql, values, read)?.into_iter().flatten().collect())
 }

@@ -2,13 +2,13 @@
 -- that skep did not write. What is there already is taken for skep's own.
 ALTER TABLE apis ADD COLUMN written jsonb;
 
--- A daemon of before this, which another one will soon take over from, writes without it. Each write of skep's has a time of its
--- own; whoever edits a row by hand leaves that as it is.
+-- A daemon of before this, which another one will soon take over from, writes without it. It says who writes, as no hand does.
 CREATE FUNCTION written() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.updated_at IS DISTINCT FROM OLD.updated_at AND NEW.written IS NOT DISTINCT FROM OLD.written THEN
+    IF coalesce(current_setting('skep.writer', true), '') <> '' AND NEW.written IS NOT DISTINCT FROM OLD.written THEN
         NEW.written := jsonb_build_object('name', NEW.name, 'sync', NEW.sync, 'health', NEW.health,
-            'message', NEW.message, 'served', NEW.served, 'failures', NEW.failures);
+            'message', NEW.message, 'served', NEW.served, 'failures', NEW.failures,
+            'created_at', extract(epoch FROM NEW.created_at)::text);
     END IF;
     RETURN NEW;
 END
@@ -16,4 +16,5 @@ $$;
 CREATE TRIGGER written BEFORE UPDATE ON apis FOR EACH ROW EXECUTE FUNCTION written();
 
 UPDATE apis SET written = jsonb_build_object('name', name, 'sync', sync, 'health', health, 'message', message,
-    'served', served, 'failures', failures);
+    'served', served, 'failures', failures,
+        'created_at', extract(epoch FROM created_at)::text);

@@ -8,8 +8,8 @@ CREATE TRIGGER written AFTER UPDATE ON apis
     WHEN NEW.updated_at IS NOT OLD.updated_at AND NEW.written IS OLD.written
 BEGIN
     UPDATE apis SET written = json_object('name', NEW.name, 'sync', NEW.sync, 'health', NEW.health,
-        'message', NEW.message, 'served', json(NEW.served), 'failures', json(NEW.failures)) WHERE id = NEW.id;
+        'message', NEW.message, 'served', json(NEW.served), 'failures', json(NEW.failures), 'created_at', NEW.created_at) WHERE id = NEW.id;
 END;
 
 UPDATE apis SET written = json_object('name', name, 'sync', sync, 'health', health, 'message', message,
-    'served', json(served), 'failures', json(failures));
+    'served', json(served), 'failures', json(failures), 'created_at', created_at);
