@@ -39,7 +39,8 @@ pub struct SettingsFile {
     /// `app=api-builder`), where one runs and answers. Holds from the next start; see adopt.md.
     #[schemars(extend("default" = false))]
     pub adopt: Option<bool>,
-    /// Lets people deploy by `git push`. Without it, no push is taken.
+    /// Lets people deploy by `git push`. Without it, no push is taken; `{}` takes those of `main`.
+    #[schemars(extend("x-optional" = true))]
     pub push: Option<PushFile>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,

@@ -135,6 +135,8 @@ fn schema_and_parser_of_skep_yaml_agree() {
         "plans: { free: { requests: 60 }, pro: { requests: 600, per: 1h, burst: 9 } }",
         "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: all, methods: [GET], paths: [/x] }]",
         "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: [a, b], expires: 2027-01-31 }]",
+        "push: {}",
+        "push: { branch: release/1.x, max_size: 1GiB }",
         "auth: { jwt: { jwks_url: 'https://a.test/k', issuer: i, audience: a, claims: { role: x, n: 1 }, pass: [email] } }",
     ] {
         assert_eq!(both(text), (true, true), "{text}: {:?}", settle(text).1);
@@ -155,6 +157,10 @@ fn schema_and_parser_of_skep_yaml_agree() {
         "keys: [{ name: a, hash: abc, apis: all }]",
         "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: some }]",
         "keys: [{ name: a, hash: '0000000000000000000000000000000000000000000000000000000000000000', apis: all, key: x }]",
+        "push: { branch: '' }",
+        "push: { branch: -x }",
+        "push: { max_size: big }",
+        "push: main",
         "auth: jwt",
         "auth: { jwt: { claims: [role] } }",
         "look_every: 30",
@@ -167,6 +173,10 @@ fn schema_and_parser_of_skep_yaml_agree() {
 fn defaults(root: &Value, schema: &Value) -> Value {
     let mut document = serde_json::Map::new();
     for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+        // A group that is there or not makes a difference of its own: what it does is off where nobody says it.
+        if property["x-optional"] == true {
+            continue;
+        }
         if let Some(default) = property.get("default") {
             document.insert(key.clone(), default.clone());
             continue;
@@ -194,6 +204,14 @@ fn the_defaults_that_the_schemas_name_are_the_built_in_ones() {
     assert_eq!(document["policy"]["max_deletes"]["count"], 3);
     let settled = Settings::settle(Path::new("/srv"), document.to_string().as_bytes(), |_| None);
     assert_eq!(settled, (Settings::built_in(Path::new("/srv")), vec![]));
+    // The optional groups, once they are there.
+    let inner = |name: &str| {
+        let reference = skep["properties"][name]["anyOf"][0]["$ref"].as_str().unwrap();
+        defaults(&skep, skep.pointer(reference.trim_start_matches('#')).unwrap())
+    };
+    let settle = |text: String| Settings::settle(Path::new("/srv"), text.as_bytes(), |_| None);
+    assert_eq!(settle(format!("push: {}", inner("push"))), settle("push: {}".to_owned()));
+    assert!(settle("push: {}".to_owned()).0.push.is_some());
 }
 
 #[test]
