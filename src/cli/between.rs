@@ -1,11 +1,12 @@
 //! Two trees of one repository: what `skep plan --base` compares, with no engine and no daemon in reach.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
 use crate::git::{Commit, GitError, Repository};
 use crate::reconcile::between::between;
@@ -59,7 +60,7 @@ impl Between {
             None => None,
         };
         let (apis, file) = (format!("{below}apis"), format!("{below}{}", settings::FILE));
-        let scratch = Scratch::new()?;
+        let scratch = Scratch::new(&std::env::temp_dir(), "skep-plan-")?;
         let from = head.as_ref().map_or(From::Folder, |head| From::Commit(&head.id));
         let before = repository.folders(&base.id, &apis).await?;
         let (after, mut changed) = match &from {
@@ -84,8 +85,9 @@ impl Between {
         let ids: BTreeSet<ApiId> = changed.iter().filter_map(|name| ApiId::new(name).ok()).collect();
         let unchanged = everything.len() - ids.len();
         let old =
-            side(&repository, &From::Commit(&base.id), &scratch.0.join("base"), true, (&below, &changed, &ids)).await?;
-        let folder = if head.is_some() { scratch.0.join("head") } else { root.clone() };
+            side(&repository, &From::Commit(&base.id), &scratch.path().join("base"), true, (&below, &changed, &ids))
+                .await?;
+        let folder = if head.is_some() { scratch.path().join("head") } else { root.clone() };
         let new = side(&repository, &from, &folder, false, (&below, &changed, &ids)).await?;
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
@@ -180,22 +182,5 @@ fn add_diffs(plan: &mut Plan, old: &Tree, new: &Tree) {
             let read = |tree: &Tree| tree.sound(&id).and_then(|api| api.read(path).ok());
             *diff = unified(read(old).as_deref(), read(new).as_deref());
         }
-    }
-}
-
-/// A folder that goes when it is done with.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("skep-plan-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

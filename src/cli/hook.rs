@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::context::Context;
 use crate::admin::client;
 use crate::git::pkt;
 use crate::git::place::{Difference, PlaceError, Placing};
+use crate::git::scratch::Scratch;
 use crate::git::store::{SCRATCH, Store, branch_ref};
 use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
@@ -129,13 +130,13 @@ async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
     let store = Store::of(&context.settings.state);
     let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
     let repository = store.repository().clone().in_hook();
-    let folder = Scratch::new(&context.settings.state)?;
+    let folder = Scratch::new(&context.settings.state, SCRATCH)?;
     let difference = place.difference(&repository, commit).await?;
     if difference == Difference::default() && repository.folders(commit, &place.prefix()).await?.is_empty() {
         anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", place.prefix());
         return Ok(false);
     }
-    let settings = folder.settings(&context.settings);
+    let settings = settings_in(&folder, &context.settings);
     let refused =
         repository.export_whole(commit, &place.prefix(), &difference.changed, &settings.policy, &settings.apis).await?;
     for refusal in &refused {
@@ -210,8 +211,8 @@ async fn carry_out(
     }
     let ready = ready?;
     if wishes.has(Wish::DryRun) {
-        let scratch = Scratch::new(&context.settings.state)?;
-        let apis = scratch.0.join(place.prefix());
+        let scratch = Scratch::new(&context.settings.state, SCRATCH)?;
+        let apis = scratch.path().join(place.prefix());
         ready.overlay(place.apis, &apis)?;
         let planned = skep(context, &["plan", "--apis", &apis.to_string_lossy()]).await?;
         anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
@@ -326,28 +327,11 @@ impl TryClone for std::io::Stderr {
     }
 }
 
-/// A folder that goes when it is done with.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(state: &Path) -> anyhow::Result<Self> {
-        let path = state.join(format!("{SCRATCH}{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    /// As the tree's own, but for where it is.
-    fn settings(&self, settings: &Settings) -> Settings {
-        let name = settings.apis.file_name().map_or_else(|| "apis".into(), ToOwned::to_owned);
-        Settings { root: self.0.clone(), apis: self.0.join(name), ..settings.clone() }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// As those of the tree, but for where it is.
+fn settings_in(scratch: &Scratch, settings: &Settings) -> Settings {
+    let name = settings.apis.file_name().map_or_else(|| "apis".into(), ToOwned::to_owned);
+    let root = scratch.path().to_owned();
+    Settings { apis: root.join(name), root, ..settings.clone() }
 }
 
 impl Update {

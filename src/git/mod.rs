@@ -5,6 +5,7 @@ pub mod commit;
 pub mod export;
 pub mod pkt;
 pub mod place;
+pub mod scratch;
 pub mod store;
 
 use std::ffi::OsStr;

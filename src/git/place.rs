@@ -11,7 +11,8 @@ use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, re
 use rustix::io::Errno;
 
 use super::export::Refusal;
-use super::store::{PLACED, Store};
+use super::scratch::Scratch;
+use super::store::{PLACED, SCRATCH, Store};
 use super::{GitError, Repository};
 use crate::settings::Policy;
 use crate::tree::folder::is_ignored;
@@ -116,8 +117,8 @@ impl Placing<'_> {
         let repository = self.store.repository();
         let placed = self.store.resolve(PLACED).await?;
         let difference = self.difference(repository, commit).await?;
-        let aside = Aside::new(self.apis)?;
-        let (new, old) = (aside.0.join("new"), aside.0.join("old"));
+        let aside = aside(self.apis)?;
+        let (new, old) = (aside.path().join("new"), aside.path().join("old"));
         let refused = repository.export_whole(commit, &self.prefix(), &difference.changed, self.policy, &new).await?;
         if !refused.is_empty() {
             return Err(PlaceError::Refused(refused));
@@ -150,7 +151,7 @@ impl Placing<'_> {
         // Renames create before they remove.
         let all = difference.changed.iter().map(|name| (name, true));
         for (name, is_there) in all.chain(difference.gone.iter().map(|name| (name, false))) {
-            let (here, there) = (self.apis.join(name), aside.0.join("new").join(name));
+            let (here, there) = (self.apis.join(name), aside.path().join("new").join(name));
             match swap(&there, &here, is_there) {
                 Ok(undo) => done.extend(undo),
                 Err(source) => {
@@ -163,7 +164,7 @@ impl Placing<'_> {
             }
         }
         for name in &difference.changed {
-            keep_hidden(&aside.0.join("new").join(name), &self.apis.join(name));
+            keep_hidden(&aside.path().join("new").join(name), &self.apis.join(name));
         }
         self.store.move_ref(PLACED, &commit, placed.as_deref()).await?;
         Ok(difference)
@@ -176,11 +177,12 @@ impl Placing<'_> {
 /// Where git cannot say.
 pub async fn is_as_placed(store: &Store, policy: &Policy, folder: &Path) -> Result<bool, GitError> {
     let (Some(apis), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(false) };
-    let scratch = Aside(store.folder().join(format!("{ASIDE}{}", uuid::Uuid::now_v7())));
+    let scratch = Scratch::new(store.folder(), SCRATCH)
+        .map_err(|source| GitError::Io { path: store.folder().to_owned(), source })?;
     let prefix = apis.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let names = BTreeSet::from([name.to_string_lossy().into_owned()]);
-    store.repository().export(PLACED, &prefix, &names, policy, &scratch.0).await?;
-    Ok(is_same(folder, &scratch.0.join(name)))
+    store.repository().export(PLACED, &prefix, &names, policy, scratch.path()).await?;
+    Ok(is_same(folder, &scratch.path().join(name)))
 }
 
 /// Folders of a commit that lie beside the tree.
@@ -188,7 +190,7 @@ pub struct Ready {
     commit: String,
     placed: Option<String>,
     difference: Difference,
-    aside: Aside,
+    aside: Scratch,
 }
 
 impl Ready {
@@ -208,7 +210,7 @@ impl Ready {
             }
         }
         for name in &self.difference.changed {
-            copy(&self.aside.0.join("new").join(name), &into.join(name)).map_err(failed)?;
+            copy(&self.aside.path().join("new").join(name), &into.join(name)).map_err(failed)?;
         }
         Ok(())
     }
@@ -231,29 +233,15 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A folder beside the tree that goes when it is done with.
-struct Aside(PathBuf);
-
-impl Aside {
-    fn new(apis: &Path) -> Result<Self, PlaceError> {
-        let failed = |source| PlaceError::Io { path: apis.to_owned(), source };
-        let apis = apis.canonicalize().map_err(failed)?;
-        let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
-        // On the same file system, since folders are moved from there; within the tree, which takes no notice of it, where
-        // that has one of its own.
-        let beside = apis.parent().filter(|beside| device(beside) == device(&apis)).unwrap_or(&apis);
-        super::store::sweep(beside, ASIDE);
-        let path = beside.join(format!("{ASIDE}{}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).map_err(|source| PlaceError::Io { path: path.clone(), source })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A folder from which folders can be moved into the tree.
+fn aside(apis: &Path) -> Result<Scratch, PlaceError> {
+    let failed = |source| PlaceError::Io { path: apis.to_owned(), source };
+    let apis = apis.canonicalize().map_err(failed)?;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    // On the same file system, since folders are moved from there; within the tree, which takes no notice of it, where that
+    // has one of its own.
+    let beside = apis.parent().filter(|beside| device(beside) == device(&apis)).unwrap_or(&apis);
+    Scratch::new(beside, ASIDE).map_err(failed)
 }
 
 /// From where to where something has to be moved to undo a move, and whether the two change places.

@@ -13,7 +13,7 @@ use crate::settings::PushSettings;
 /// The commit whose folders lie in the tree.
 pub const PLACED: &str = "refs/skep/placed";
 
-/// What folders are called in the state folder in which a push is looked at; the number of a process follows.
+/// What folders are called in the state folder in which a push is looked at.
 pub const SCRATCH: &str = "push-";
 
 /// How much memory git may reserve for a push, in KiB: what comes over the wire can unfold to any size.
@@ -54,7 +54,6 @@ impl Store {
         if !self.folder.join("HEAD").exists() {
             self.make().await?;
         }
-        sweep(self.folder.parent().unwrap_or(&self.folder), SCRATCH);
         let hooks = self.folder.join("hooks");
         fs::create_dir_all(&hooks).map_err(|source| GitError::Io { path: hooks.clone(), source })?;
         for hook in ["pre-receive", "proc-receive"] {
@@ -132,18 +131,6 @@ impl Store {
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         super::forget_repository(&mut command);
         command
-    }
-}
-
-/// Removes folders of that name and the number of a process that is no more: what one that was killed has left behind.
-pub fn sweep(folder: &Path, name: &str) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.filter_map(Result::ok) {
-        let file = entry.file_name().to_string_lossy().into_owned();
-        let pid = file.strip_prefix(name).and_then(|pid| pid.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
     }
 }
 

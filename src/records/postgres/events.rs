@@ -50,19 +50,9 @@ impl Unsure {
 pub async fn add_again(t: &Tx<'_>, event: &NewEvent) -> Result<u64, Trouble> {
     const SQL: &str = "SELECT number FROM events WHERE at = $1 AND api IS NOT DISTINCT FROM $2
         AND revision IS NOT DISTINCT FROM $3 AND kind = $4 AND message = $5 ORDER BY number DESC LIMIT 1";
-    // The earlier try may be under way still, and then holds this.
-    t.query(LOCK, &[]).await?;
-    let api = event.api.as_ref().map(ApiId::as_str);
-    let revision = event.revision.as_ref().map(Revision::as_str);
-    let values = [
-        (&row::time(event.at) as _, Type::TIMESTAMPTZ),
-        (&api as _, Type::TEXT),
-        (&revision as _, Type::TEXT),
-        (&nul::encode(&event.kind) as _, Type::TEXT),
-        (&nul::encode(&event.message) as _, Type::TEXT),
-    ];
-    match t.query(SQL, &values).await?.first() {
-        Some(row) => Ok(row.try_get::<_, i64>(0)?.unsigned_abs()),
+    // The earlier try may be under way still, and then holds the lock.
+    match number(t, SQL, event).await? {
+        Some(number) => Ok(number),
         None => add(t, event).await,
     }
 }
@@ -70,6 +60,11 @@ pub async fn add_again(t: &Tx<'_>, event: &NewEvent) -> Result<u64, Trouble> {
 pub async fn add(t: &Tx<'_>, event: &NewEvent) -> Result<u64, Trouble> {
     const SQL: &str =
         "INSERT INTO events (at, api, revision, kind, message) VALUES ($1, $2, $3, $4, $5) RETURNING number";
+    Ok(number(t, SQL, event).await?.unwrap_or_default())
+}
+
+/// The number that a statement gives of an event, with all others kept from theirs meanwhile.
+async fn number(t: &Tx<'_>, sql: &str, event: &NewEvent) -> Result<Option<u64>, Trouble> {
     t.query(LOCK, &[]).await?;
     let api = event.api.as_ref().map(ApiId::as_str);
     let revision = event.revision.as_ref().map(Revision::as_str);
@@ -80,9 +75,9 @@ pub async fn add(t: &Tx<'_>, event: &NewEvent) -> Result<u64, Trouble> {
         (&nul::encode(&event.kind) as _, Type::TEXT),
         (&nul::encode(&event.message) as _, Type::TEXT),
     ];
-    let rows = t.query(SQL, &values).await?;
-    let number: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-    Ok(number.unsigned_abs())
+    let rows = t.query(sql, &values).await?;
+    // Numbers begin at 1 and count up, so that the sign is never lost.
+    rows.first().map(|row| Ok(row.try_get::<_, i64>(0)?.unsigned_abs())).transpose()
 }
 
 pub async fn after(t: &Tx<'_>, api: Option<&ApiId>, after: u64, limit: usize) -> Result<Vec<Event>, Trouble> {
