@@ -6,18 +6,23 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark has nobody to answer to")]
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
 
+#[path = "../tests/servers/plans.rs"]
+mod plans;
 #[path = "../tests/servers/postgres.rs"]
 mod server;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use skep::reconcile::status::{Health, Status, Sync};
 use skep::records::postgres::{Place, Postgres};
 use skep::records::sqlite::Sqlite;
 use skep::records::{KeyScope, NewEvent, NewKey, Records};
-use skep::tree::ApiId;
+use skep::tree::{ApiId, Digest, File, Requirement, Requirements, Revision, Spec};
 use skep::usage::{Counted, Fold, Grain, KeyName, Slot, Tally, UsageBatch, UsageBy, UsageQuery, UsedBy};
+use skep::world::{Record, Served};
 
 const APIS: u32 = 10_000;
 const KEYS: u32 = 100_000;
@@ -32,13 +37,21 @@ fn main() {
 }
 
 async fn run(rows: u64) {
-    let server = server::Postgres::start_with(&["max_wal_size=4GB", "shared_buffers=512MB"]);
+    let settings = ["max_wal_size=4GB", "shared_buffers=512MB"];
+    let server = server::Postgres::start_with(&[&settings[..], &plans::TOLD].concat());
     let place = Place::parse(&server.database("big"), None, "skep", "0123456789ab", 5).unwrap();
     let records = Postgres::open(&place).await.unwrap();
+    records.put(&record()).await.unwrap();
     fill(&server, rows);
     println!("\n{APIS} APIs, {KEYS} keys, {rows} rows of usage\n");
+    println!("{:<46} {:>9} {:>9}", "question", "p50 ms", "p99 ms");
+    whole(&records).await;
+    let plans = plans::Plans::begin(&server);
     questions(&records).await;
-    plans(&server);
+    let (count, scans) = plans.end(&server);
+    println!("\n{count} statements were planned for these, {} of them read a large table from end to end", scans.len());
+    assert!(count > 0 && scans.is_empty(), "{scans:#?}");
+    for_people(&records).await;
     println!("\nusage written, in batches of 500 rows that differ each time (rows a second; time of a batch)");
     let folder = tempfile::tempdir().unwrap();
     let sqlite = Sqlite::open(&folder.path().join("records.db")).unwrap();
@@ -47,13 +60,39 @@ async fn run(rows: u64) {
     println!("  Postgres takes {:.2} times as long as SQLite", postgres.as_secs_f64() / file.as_secs_f64());
 }
 
+/// A row as skep writes it, of an API with ten files.
+fn record() -> Record {
+    let now = Timestamp::now();
+    let file = |n: u32| (format!("module_{n}.py"), File { digest: Digest::of(&n.to_le_bytes()), len: 4000 });
+    let served = Served {
+        revision: Revision::from_label("0123456789ab"),
+        base: Digest::of(b"base"),
+        spec: Spec::built_in("API"),
+        requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
+        files: (0..10).map(file).collect::<BTreeMap<_, _>>(),
+        since: now,
+        origin: None,
+    };
+    let status = Status { name: "API".to_owned(), sync: Sync::Synced, health: Health::Healthy, message: String::new() };
+    Record {
+        id: ApiId::new("api-0").unwrap(),
+        status,
+        served: Some(served),
+        failures: Vec::new(),
+        hold: None,
+        created: now,
+        updated: now,
+        edits: Vec::new(),
+    }
+}
+
 fn fill(server: &server::Postgres, rows: u64) {
     let begun = Instant::now();
     let served = "jsonb_build_object('revision', substr(md5(n::text), 1, 12), 'base', repeat('a', 64))";
     let sql = format!(
-        "INSERT INTO skep.apis (id, name, sync, health, message, served, failures, created_at, updated_at)
-            SELECT 'api-' || n, 'API ' || n, 'synced', 'healthy', '', NULL, '[]', now(), now()
-            FROM generate_series(1, {APIS}) AS n;
+        "INSERT INTO skep.apis (id, name, sync, health, message, served, failures, created_at, updated_at, written)
+            SELECT 'api-' || n, name, sync, health, message, served, failures, created_at, updated_at, written
+            FROM skep.apis, generate_series(1, {APIS} - 1) AS n;
         INSERT INTO skep.revisions (api, revision, since, served)
             SELECT 'api-' || n % {APIS}, substr(md5(n::text), 1, 12), now() - n * interval '1 s', {served}
             FROM generate_series(1, {APIS} * 5) AS n;
@@ -61,6 +100,11 @@ fn fill(server: &server::Postgres, rows: u64) {
             SELECT 'k_' || n, encode(sha256(n::text::bytea), 'hex'), 'key ' || n,
                 jsonb_build_object('apis', jsonb_build_array('api-' || n % {APIS})), now()
             FROM generate_series(1, {KEYS}) AS n;
+        INSERT INTO skep.holds
+            SELECT 'api-' || n, jsonb_build_object('by', 'ada', 'why', 'so', 'at', '2026-01-01T00:00:00Z')
+            FROM generate_series({APIS} - 1000, {APIS} - 1) AS n;
+        INSERT INTO skep.change_log
+            SELECT 'earlier', n, now(), 'apis', ARRAY['api-' || n % {APIS}] FROM generate_series(1, 20000) AS n;
         INSERT INTO skep.events (at, api, kind, message)
             SELECT now(), 'api-' || n % {APIS}, 'built', 'image built' FROM generate_series(1, 500000) AS n;
         INSERT INTO skep.usage
@@ -75,8 +119,13 @@ fn fill(server: &server::Postgres, rows: u64) {
     println!("filled in {:.0} s", begun.elapsed().as_secs_f64());
 }
 
+/// What is read once, at a start, and after a restore.
+async fn whole(records: &Postgres) {
+    ask("all rows, at a start", 1, || records.each()).await;
+    ask("all keys, at a start", 1, || records.keys()).await;
+}
+
 async fn questions(records: &Postgres) {
-    println!("{:<46} {:>9} {:>9}", "question", "p50 ms", "p99 ms");
     let (id, now) = (ApiId::new("api-77").unwrap(), Timestamp::now());
     ask("a row", TIMES, || records.get(&id)).await;
     ask("a row, written as it is", TIMES, || async { records.put(&records.get(&id).await?.unwrap()).await }).await;
@@ -98,9 +147,30 @@ async fn questions(records: &Postgres) {
     let fold =
         Fold { minutes_before: past(6 * 3600), hours_before: past(35 * 86_400 * 100), all_before: past(400 * 86_400) };
     ask("whether old usage is to be put together", TIMES, || records.fold_usage(&fold)).await;
-    println!("\nwhole, at a start or for a person:");
-    ask("all rows", 5, || records.each()).await;
-    ask("all keys", 5, || records.keys()).await;
+    ask("all rows, where nothing has changed", TIMES, || records.each()).await;
+    ask("all keys, where nothing has changed", TIMES, || records.keys()).await;
+    let mut took = [Vec::new(), Vec::new()];
+    for n in 0..TIMES {
+        let row = records.get(&id).await.unwrap().unwrap();
+        let status = Status { message: n.to_string(), ..row.status.clone() };
+        records.put(&Record { status, ..row }).await.unwrap();
+        records.add_key(&NewKey::generate("k", KeyScope::All, now).key).await.unwrap();
+        let begun = Instant::now();
+        assert_eq!(records.each().await.unwrap().len(), APIS as usize);
+        took[0].push(begun.elapsed());
+        let begun = Instant::now();
+        assert!(records.keys().await.unwrap().len() > KEYS as usize);
+        took[1].push(begun.elapsed());
+    }
+    let [rows, keys] = took;
+    tell("all rows, after a change of one", rows);
+    tell("all keys, after a change of one", keys);
+}
+
+async fn for_people(records: &Postgres) {
+    println!("\nfor a person who asks:");
+    let (id, now) = (ApiId::new("api-77").unwrap(), Timestamp::now());
+    let past = |seconds: i64| Timestamp::from_second(now.as_second() - seconds).unwrap();
     for (name, api, since) in [
         ("usage of an API, 30 days", Some(&id), 30),
         ("usage of all, a day", None, 1),
@@ -125,31 +195,13 @@ async fn ask<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
         }
         took.push(begun.elapsed());
     }
+    tell(what, took);
+}
+
+fn tell(what: &str, mut took: Vec<Duration>) {
     took.sort();
     let at = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)].as_secs_f64() * 1e3;
     println!("{what:<46} {:>9.2} {:>9.2}", at(50), at(99));
-}
-
-/// Whether a plan reads a large table from end to end.
-fn plans(server: &server::Postgres) {
-    println!("\nplans of what the gateway and the reconciler ask:");
-    for sql in [
-        "SELECT * FROM skep.apis WHERE id = 'api-77'",
-        "SELECT * FROM skep.revisions WHERE api = 'api-77' ORDER BY since DESC, number DESC",
-        "SELECT * FROM skep.events ORDER BY number DESC LIMIT 500",
-        "SELECT * FROM skep.events WHERE api = 'api-77' ORDER BY number DESC LIMIT 50",
-        "SELECT * FROM skep.events WHERE number > 499000 ORDER BY number LIMIT 100",
-        "SELECT min(at) FROM skep.usage WHERE span = 60 AND at < 2000000000",
-        "DELETE FROM skep.usage WHERE span = 60 AND at < 1000",
-        "SELECT sum(requests) FROM skep.usage WHERE span = 3600 AND at > extract(epoch FROM now())::bigint - 86400 AND api = 'api-77'",
-        "UPDATE skep.keys SET revoked_at = now() WHERE id = 'k_77' AND revoked_at IS NULL",
-        "SELECT api, hold FROM skep.holds WHERE api = 'api-77'",
-    ] {
-        let plan = server.sql("big", &format!("EXPLAIN {sql}"));
-        // Of a table of few rows, reading it whole is the best plan.
-        let scans: Vec<&str> = plan.lines().filter(|line| line.contains("Seq Scan")).collect();
-        println!("  {} {sql}", if scans.is_empty() { "by index   " } else { "end to end " });
-    }
 }
 
 async fn written(records: &dyn Records) -> Duration {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hint::black_box;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -156,7 +157,7 @@ impl<'a> World<'a> {
         Self { settings, base: Digest::of(b"base"), at: Timestamp::UNIX_EPOCH }
     }
 
-    fn goals(&self, tree: &Tree, records: &BTreeMap<ApiId, Record>) -> BTreeMap<ApiId, Desired> {
+    fn goals(&self, tree: &Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> BTreeMap<ApiId, Desired> {
         goals(&Grounds {
             tree: Ok(tree),
             records,
@@ -171,7 +172,8 @@ impl<'a> World<'a> {
     }
 
     fn plan(&self, tree: &Tree, seen: &BTreeMap<ApiId, Observed>) -> Plan {
-        let records = seen.iter().filter_map(|(id, observed)| Some((id.clone(), observed.record.clone()?))).collect();
+        let records =
+            seen.iter().filter_map(|(id, observed)| Some((id.clone(), Arc::new(observed.record.clone()?)))).collect();
         let goals = self.goals(tree, &records);
         let nothing = Observed::nothing(self.at);
         plan(goals.iter().map(|(id, desired)| (desired, seen.get(id).unwrap_or(&nothing))))

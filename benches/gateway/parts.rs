@@ -127,7 +127,7 @@ pub async fn gateway(upstream: SocketAddr, size: &str) -> anyhow::Result<()> {
     key.key.terms.limit = Some(HIGH);
     let (many_routes, many_keys) = if size == "large" { (10_000, 100_000) } else { (0, 0) };
     let others = (0..many_keys).map(|_| NewKey::generate("other", KeyScope::All, Timestamp::now()).key);
-    keys.set(others.chain([key.key]).collect());
+    keys.set(others.chain([key.key]));
     let route = |id: &ApiId, upstreams: Vec<Arc<Upstream>>| {
         let mut spec = Spec::built_in(id.as_str());
         spec.route.max_in_flight = 1000;

@@ -1,5 +1,7 @@
 //! What people do with callers' keys, from the command line and over the control surface.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
@@ -106,7 +108,8 @@ impl Default for Rotation {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn keys_in_force(records: &dyn Records, settings: &Settings) -> Result<Vec<Key>, RecordsError> {
-    let mut keys = join(records.keys().await?, settings);
+    let keys = join(records.keys().await?, settings);
+    let mut keys: Vec<Key> = keys.into_iter().map(Arc::unwrap_or_clone).collect();
     let uses = records.key_uses().await?;
     for key in &mut keys {
         key.last_used = uses.get(&key.hash).copied();

@@ -51,11 +51,20 @@ impl Callers {
     pub async fn load(&self) -> Result<(), RecordsError> {
         let recorded = self.records.keys().await?;
         let settings = self.settings();
-        let mut keys = join(recorded, &settings);
-        for key in &mut keys {
-            key.terms.limit = limit(key, &settings.plans);
-        }
-        self.keys.set(keys);
+        let keys = Arc::clone(&self.keys);
+        // Beside the requests: of a hundred thousand keys it takes some time.
+        let handed = tokio::task::spawn_blocking(move || {
+            let mut joined = join(recorded, &settings);
+            for key in joined.iter_mut().filter(|key| key.terms.plan.is_some()) {
+                let limit = limit(key, &settings.plans);
+                if limit != key.terms.limit {
+                    Arc::make_mut(key).terms.limit = limit;
+                }
+            }
+            keys.set(joined);
+        });
+        // It neither panics nor is cancelled.
+        let _ = handed.await;
         Ok(())
     }
 
@@ -128,10 +137,10 @@ impl Callers {
 
 /// The keys of the records, and those that are declared: by its hash, each once, as `skep.yaml` has it.
 #[must_use]
-fn join(recorded: Vec<Key>, settings: &Settings) -> Vec<Key> {
+fn join(recorded: Vec<Arc<Key>>, settings: &Settings) -> Vec<Arc<Key>> {
     let now = jiff::Timestamp::now();
     let declared = settings.keys.iter().filter(|key| !key.terms.is_over(now)).map(Key::declared);
-    let mut keys: Vec<Key> = declared.collect();
+    let mut keys: Vec<Arc<Key>> = declared.map(Arc::new).collect();
     let hashes: std::collections::HashSet<_> = keys.iter().map(|key| key.hash).collect();
     keys.extend(recorded.into_iter().filter(|key| !hashes.contains(&key.hash)));
     keys

@@ -113,7 +113,7 @@ impl Context {
     /// Opens the records for a daemon that may have to begin without them, where the settings let it.
     ///
     /// # Errors
-    /// Where they cannot be opened, and there is nothing to begin with.
+    /// Where they cannot be opened, or a newer skep has written them, and there is nothing to begin with.
     pub async fn records_to_serve(&self) -> anyhow::Result<Arc<dyn Records>> {
         let Some(place) = self.place()? else { return self.records().await };
         if self.settings.records.offline == Offline::Refuse {
@@ -124,7 +124,7 @@ impl Context {
             (self.settings.state.join("remembered.json"), format!("{} {}", place.address.place(), place.schema));
         let remembering = Arc::new(Remembering::new(postgres.clone(), &name, &path));
         match postgres.prepare().await {
-            Err(error @ RecordsError::Open { .. }) if remembering.is_filled() => {
+            Err(error @ (RecordsError::Open { .. } | RecordsError::TooNew { .. })) if remembering.is_filled() => {
                 tracing::warn!("{error}; serving as last known, and changing nothing until the database is back");
             }
             opened => opened?,

@@ -1,18 +1,26 @@
 //! `skep events`: what happened.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Output;
 use super::context::Context;
+use crate::records::{Event, Records, RecordsError};
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
 use crate::tree::{ApiId, Revision};
 use crate::usage::since;
 
-/// How many events are read at most where a time is named.
-const MOST: usize = 100_000;
+/// How many events are shown where nobody says how many, or since when.
+const FEW: usize = 50;
+
+/// How many events are read at once.
+const AT_ONCE: usize = 1000;
+
+/// How far clocks of several hosts may be apart, so that an earlier event has a higher number.
+const APART: SignedDuration = SignedDuration::from_secs(60);
 
 /// Arguments of `skep events`.
 #[derive(Debug, clap::Args)]
@@ -42,22 +50,86 @@ pub struct Args {
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let records = Context::open_existing(root)?.records().await?;
-    let count = args.count.unwrap_or(if args.since.is_some() { MOST } else { 50 });
-    for event in records.last_events(args.id.as_ref(), count).await? {
-        if args.since.is_some_and(|since| event.event.at < since) {
-            continue;
+    let Some(since) = args.since else {
+        for event in records.last_events(args.id.as_ref(), args.count.unwrap_or(FEW)).await? {
+            print(event, args.output)?;
         }
-        match args.output {
-            Output::Json => anstream::println!("{}", serde_json::to_string(&event)?),
-            Output::Text => {
-                let event = event.event;
-                let api = event.api.map_or_else(|| "-".to_owned(), |api| api.to_string());
-                let revision = event.revision.as_ref().map_or("", Revision::as_str);
-                let (at, api) = (paint(format!("{:.0}", event.at), FAINT), paint(format!("{api:<16}"), NAME));
-                let kind = paint(format!("{:<10}", plain(&event.kind)), BOLD);
-                anstream::println!("{at}  {api}  {kind}  {revision:<12}  {}", plain(&event.message));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut last = VecDeque::new();
+    let mut after = before(&*records, args.id.as_ref(), since).await?;
+    loop {
+        let events = records.events(args.id.as_ref(), after, AT_ONCE).await?;
+        let Some(end) = events.last() else { break };
+        after = end.number;
+        for event in events.into_iter().filter(|event| event.event.at >= since) {
+            match args.count {
+                None => print(event, args.output)?,
+                Some(count) => {
+                    last.push_back(event);
+                    last.drain(..last.len().saturating_sub(count));
+                }
             }
         }
     }
+    for event in last {
+        print(event, args.output)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(event: Event, output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Json => anstream::println!("{}", serde_json::to_string(&event)?),
+        Output::Text => {
+            let event = event.event;
+            let api = event.api.map_or_else(|| "-".to_owned(), |api| api.to_string());
+            let revision = event.revision.as_ref().map_or("", Revision::as_str);
+            let (at, api) = (paint(format!("{:.0}", event.at), FAINT), paint(format!("{api:<16}"), NAME));
+            let kind = paint(format!("{:<10}", plain(&event.kind)), BOLD);
+            anstream::println!("{at}  {api}  {kind}  {revision:<12}  {}", plain(&event.message));
+        }
+    }
+    Ok(())
+}
+
+/// A number that all events are above which are not older than that. Numbers go up with time, so a few questions find it among
+/// any number of events.
+async fn before(records: &dyn Records, api: Option<&ApiId>, since: Timestamp) -> Result<u64, RecordsError> {
+    let since = since.checked_sub(APART).unwrap_or(Timestamp::MIN);
+    let (mut low, mut high) = (0, records.last_events(api, 1).await?.last().map_or(0, |event| event.number));
+    while low < high {
+        let middle = low.midpoint(high);
+        match records.events(api, middle, 1).await?.first() {
+            Some(event) if event.event.at < since => low = event.number,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::NewEvent;
+    use crate::records::sqlite::Sqlite;
+
+    #[tokio::test]
+    async fn what_is_not_older_is_found_among_many() {
+        let records = Sqlite::in_memory().unwrap();
+        let at = |second| Timestamp::from_second(1_000_000 + second).unwrap();
+        for second in 0..300 {
+            let api = ApiId::new(if second % 3 == 0 { "a" } else { "b" }).ok();
+            let event = NewEvent { at: at(second), api, revision: None, kind: "k".into(), message: String::new() };
+            records.add_event(&event).await.unwrap();
+        }
+        let a = ApiId::new("a").unwrap();
+        // The number of the event of a second is one more; a minute before it counts too.
+        for (since, api, before_it) in
+            [(0, None, 0), (60, None, 0), (61, None, 1), (200, None, 140), (201, Some(&a), 139), (900, None, 300)]
+        {
+            assert_eq!(before(&records, api, at(since)).await.unwrap(), before_it, "{since}");
+        }
+        assert_eq!(before(&records, ApiId::new("none").ok().as_ref(), at(9)).await.unwrap(), 0);
+    }
 }

@@ -269,7 +269,7 @@ async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Res
 /// Answers for what served when the last daemon ended that it is not ready, until it is found.
 async fn expect_what_served(records: &dyn Records, routes: &Routes) -> anyhow::Result<()> {
     for (id, record) in records.each().await? {
-        if let Some(served) = record.ok().and_then(|record| record.served) {
+        if let Some(served) = record.as_ref().ok().and_then(|record| record.served.as_ref()) {
             let reason = "API is not ready yet".to_owned();
             let state = if served.spec.suspend { RouteState::Suspended } else { RouteState::Unavailable { reason } };
             routes.set(&id, Some(route(&id, &served.spec, state)));

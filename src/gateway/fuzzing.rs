@@ -85,7 +85,7 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         routes.set(&id, Some(route));
     }
     let keys = Keys::default();
-    keys.set(KEYS.map(|(secret, apis)| key(secret, apis)).into());
+    keys.set(KEYS.map(|(secret, apis)| key(secret, apis)));
     let gateway = Gateway::new(Arc::new(routes), Arc::new(keys), Limits::default());
     let other = |_| async { Response::new(Body::empty()) };
     Server {

@@ -22,12 +22,12 @@ const LONGEST_TOKEN: usize = 512;
 /// The keys that let callers in.
 #[derive(Debug, Default)]
 pub struct Keys {
-    by_hash: ArcSwap<HashMap<KeyHash, Entry>>,
+    by_hash: ArcSwap<HashMap<KeyHash, Arc<Entry>>>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    key: Key,
+    key: Arc<Key>,
     name: Arc<KeyName>,
     /// Outlives the entry, so that a change of any key forgets no use.
     uses: Arc<Uses>,
@@ -67,12 +67,17 @@ impl Shown {
 impl Keys {
     /// Replaces all keys at once. Requests that have begun go on. A key's own limit is that of its terms; whoever calls
     /// this has looked up plans.
-    pub fn set(&self, keys: Vec<Key>) {
+    pub fn set(&self, keys: impl IntoIterator<Item = impl Into<Arc<Key>>>) {
         let before = self.by_hash.load();
         let entries = keys.into_iter().map(|key| {
-            let uses = before.get(&key.hash).map(|entry| Arc::clone(&entry.uses)).unwrap_or_default();
+            let key: Arc<Key> = key.into();
+            let known = before.get(&key.hash);
+            if let Some(same) = known.filter(|known| Arc::ptr_eq(&known.key, &key) || known.key == key) {
+                return (key.hash, Arc::clone(same));
+            }
+            let uses = known.map(|entry| Arc::clone(&entry.uses)).unwrap_or_default();
             let name = Arc::new(KeyName { id: key.id.clone(), name: key.name.clone() });
-            (key.hash, Entry { key, name, uses })
+            (key.hash, Arc::new(Entry { key, name, uses }))
         });
         self.by_hash.store(Arc::new(entries.collect()));
     }
@@ -82,7 +87,8 @@ impl Keys {
     #[must_use]
     pub fn used(&self) -> Vec<(KeyHash, Timestamp)> {
         let mut used = Vec::new();
-        for (hash, Entry { uses, .. }) in self.by_hash.load().iter() {
+        for (hash, entry) in self.by_hash.load().iter() {
+            let uses = &entry.uses;
             let last = uses.last.load(Ordering::Relaxed);
             if last > uses.written.load(Ordering::Relaxed)
                 && let Ok(at) = Timestamp::from_second(last)
@@ -108,7 +114,7 @@ impl Keys {
     pub fn pusher(&self, secret: &str) -> Option<String> {
         let hash = Digest::of(secret.as_bytes());
         let (keys, now) = (self.by_hash.load(), Timestamp::now());
-        let Entry { key, uses, .. } = keys.get(&hash).filter(|entry| entry.key.pushes(now))?;
+        let Entry { key, uses, .. } = &**keys.get(&hash).filter(|entry| entry.key.pushes(now))?;
         uses.mark(now);
         Some(key.name.clone())
     }
@@ -120,7 +126,8 @@ impl Keys {
         let token = token.filter(|token| token.len() <= LONGEST_TOKEN).unwrap_or_default();
         let hash = Digest::of(token.as_bytes());
         let keys = self.by_hash.load();
-        let Some(Entry { key, name, uses }) = keys.get(&hash) else { return Shown::Nothing };
+        let Some(entry) = keys.get(&hash) else { return Shown::Nothing };
+        let Entry { key, name, uses } = &**entry;
         let now = Timestamp::now();
         if !key.opens(api, now) {
             return Shown::Nothing;

@@ -20,7 +20,10 @@ impl Controller {
         let Some(base) = self.base.get().filter(|_| self.world.role.leads()) else {
             let (running, routed) = (look.running(), self.world.routes.table());
             let ids: BTreeSet<&ApiId> = look.records.keys().chain(&running).chain(routed.keys()).collect();
-            return ids.into_iter().map(|id| (id.clone(), self.follow(id, look.records.get(id)))).collect();
+            return ids
+                .into_iter()
+                .map(|id| (id.clone(), self.follow(id, look.records.get(id).map(|record| &**record))))
+                .collect();
         };
         let tree = self.tree();
         let goals = goals(&Grounds {

@@ -1,6 +1,7 @@
 //! Goals: what should be of every API, from the whole tree and everything that is known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,7 +26,7 @@ pub struct Grounds<'a> {
     /// The tree, or why it could not be read.
     pub tree: Result<&'a Tree, &'a str>,
     /// Every row.
-    pub records: &'a BTreeMap<ApiId, Record>,
+    pub records: &'a BTreeMap<ApiId, Arc<Record>>,
     /// Every API that has an instance.
     pub running: &'a BTreeSet<ApiId>,
     /// APIs that may go although many go at once.
@@ -47,7 +48,8 @@ pub struct Grounds<'a> {
 pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
     let Grounds { tree, records, running, base, owner, at, .. } = *grounds;
     let known: BTreeSet<&ApiId> = records.keys().chain(running).collect();
-    let keep = |id: &ApiId, basis| Desired::keep(id, records.get(id), owner, basis);
+    let record = |id: &ApiId| records.get(id).map(|record| &**record);
+    let keep = |id: &ApiId, basis| Desired::keep(id, record(id), owner, basis);
     let tree = match tree {
         Ok(tree) => tree,
         Err(why) => {
@@ -61,7 +63,7 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
     let goal = |id: &ApiId| match &held {
         Some((ids, why)) if ids.contains(id) => keep(id, Basis::RemovalHeld(why.clone())),
         _ => {
-            let desired = Desired::of(id, tree.folders.get(id), records.get(id), &ground);
+            let desired = Desired::of(id, tree.folders.get(id), record(id), &ground);
             match (&desired.goal, awaited(id, records, &newcomers)) {
                 (Goal::Remove, Some(why)) => keep(id, Basis::RemovalWaits(why)),
                 _ => desired,
@@ -78,7 +80,7 @@ struct Newcomer<'a> {
     has_failed: bool,
 }
 
-fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Record>) -> Vec<Newcomer<'a>> {
+fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<Newcomer<'a>> {
     let sound = tree.folders.values().filter_map(|folder| match folder {
         Folder::Sound(api) => Some(&**api),
         Folder::Broken(_) => None,
@@ -93,7 +95,7 @@ fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Record>) -> Vec<Newco
 ///
 /// Nothing says that a folder was renamed. So whatever goes waits until each newcomer was tried once; and where the files
 /// of one are mostly those of what goes, until it serves.
-fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Record>, newcomers: &[Newcomer<'_>]) -> Option<String> {
+fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newcomer<'_>]) -> Option<String> {
     let served = records.get(id)?.served.as_ref().filter(|served| !served.spec.suspend)?;
     let digests: BTreeSet<&Digest> = served.files.values().map(|file| &file.digest).collect();
     let is_heir = |new: &&Newcomer<'_>| {

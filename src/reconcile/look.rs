@@ -1,6 +1,7 @@
 //! A look takes in the world of all APIs at once, with as many calls for ten thousand as for one.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::desired::Desired;
 use super::goals;
@@ -14,7 +15,7 @@ use crate::world::{Instance, Observed, Record, Run};
 #[derive(Debug)]
 pub struct Look {
     /// Every row.
-    pub records: BTreeMap<ApiId, Record>,
+    pub records: BTreeMap<ApiId, Arc<Record>>,
     /// APIs that may go although many go at once.
     pub confirmed: BTreeSet<ApiId>,
     /// APIs that went a short while ago without being confirmed.
@@ -114,6 +115,12 @@ impl World {
         let useful = Self::useful_images(desired);
         let images = look.images.intersection(&useful).cloned().collect();
         let instances = look.instances.get(&desired.id).cloned().unwrap_or_default();
-        self.complete(desired, instances, images, look.records.get(&desired.id).cloned(), &look.leaving)
+        self.complete(
+            desired,
+            instances,
+            images,
+            look.records.get(&desired.id).map(|record| Record::clone(record)),
+            &look.leaving,
+        )
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod away;
 pub mod key;
+pub mod known;
 pub mod lease;
 pub mod old_system;
 pub mod postgres;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use away::Away;
 pub use key::{Key, KeyHash, KeyScope, NewKey};
+pub use known::Row;
 pub use lease::{Keep, Lease, Pruned};
 
 use crate::tree::{ApiId, Digest, Revision};
@@ -38,12 +40,13 @@ pub trait Records: Send + Sync + 'static {
 
     /// All rows by id, each for itself: a row that cannot be read is an error in its own place, so that it holds up no
     /// other API. The daemon wants this one; its outer error means that nothing is known of any row.
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError>;
+    async fn each(&self) -> Result<BTreeMap<ApiId, Row>, RecordsError>;
 
     /// All rows, in order of id. One row that cannot be read is an error that names it: a list that silently lacks a row
     /// would look like an API that was never there.
     async fn all(&self) -> Result<BTreeMap<ApiId, Record>, RecordsError> {
-        self.each().await?.into_iter().map(|(id, record)| Ok((id, record?))).collect()
+        let rows = self.each().await?.into_iter();
+        rows.map(|(id, record)| Ok((id, record.map(Arc::unwrap_or_clone)?))).collect()
     }
 
     /// Writes a row, whole but for [`Record::hold`]; makes it where it is missing. Where it differs in nothing but
@@ -79,8 +82,9 @@ pub trait Records: Send + Sync + 'static {
     /// The last `count` events, of one API or of all, oldest first.
     async fn last_events(&self, api: Option<&ApiId>, count: usize) -> Result<Vec<Event>, RecordsError>;
 
-    /// All keys that may still be used, for the gateway's snapshot.
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError>;
+    /// All keys that may still be used, in order of id, for the gateway's snapshot. When they were used, [`Records::key_uses`]
+    /// says.
+    async fn keys(&self) -> Result<Vec<Arc<Key>>, RecordsError>;
 
     /// All keys that ever were added, in order of id: also those that open nothing any more.
     async fn every_key(&self) -> Result<Vec<Key>, RecordsError>;

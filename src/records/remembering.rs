@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
+use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError, Row};
 use crate::reconcile::status::Status;
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
@@ -39,22 +39,24 @@ pub struct Remembering {
 
 #[derive(Default)]
 struct Memory {
-    known: Known,
+    /// Where the records are that it is of.
+    place: String,
+    rows: BTreeMap<ApiId, Arc<Record>>,
+    keys: Vec<Arc<Key>>,
     is_changed: bool,
 }
 
-/// What a daemon needs to serve.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Known {
+/// What a daemon needs to serve, as the file has it.
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
     version: u32,
-    /// Where the records are that it is of.
     place: String,
-    rows: Vec<Row>,
-    keys: Vec<Key>,
+    rows: Vec<Line>,
+    keys: Vec<Arc<Key>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Row {
+#[derive(Debug, Serialize, Deserialize)]
+struct Line {
     id: ApiId,
     status: Status,
     served: Option<Served>,
@@ -69,38 +71,45 @@ impl Remembering {
     /// one that is damaged, of another version or of other records counts as none.
     #[must_use]
     pub fn new(records: Arc<dyn Records>, place: &str, path: &Path) -> Self {
-        let known = std::fs::read(path).ok().and_then(|bytes| match serde_json::from_slice::<Known>(&bytes) {
-            Ok(known) => Some(known),
+        let file = std::fs::read(path).ok().and_then(|bytes| match serde_json::from_slice::<File>(&bytes) {
+            Ok(file) => Some(file),
             Err(error) => {
                 tracing::warn!("{} is passed over: {error}", path.display());
                 None
             }
         });
-        let known = known.filter(|known| known.version == VERSION && known.place == place);
-        let empty = || Known { version: VERSION, place: place.to_owned(), ..Known::default() };
-        let memory = Arc::new(Mutex::new(Memory { known: known.unwrap_or_else(empty), is_changed: false }));
+        let mut memory = Memory { place: place.to_owned(), ..Memory::default() };
+        if let Some(file) = file.filter(|file| file.version == VERSION && file.place == place) {
+            memory.rows = file.rows.into_iter().map(|line| (line.id.clone(), Arc::new(line.into()))).collect();
+            memory.keys = file.keys;
+        }
+        let memory = Arc::new(Mutex::new(memory));
         Self { records, path: path.to_owned(), memory, has_answered: AtomicBool::new(false) }
     }
 
     /// Whether there is something to serve from.
     #[must_use]
     pub fn is_filled(&self) -> bool {
-        !self.memory().known.rows.is_empty()
+        !self.memory().rows.is_empty()
     }
 
     /// Writes down what is read, for ever.
     pub async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(WRITE_EVERY).await;
-            let known = {
+            let (place, rows, keys) = {
                 let mut memory = self.memory();
                 if !std::mem::take(&mut memory.is_changed) {
                     continue;
                 }
-                memory.known.clone()
+                (memory.place.clone(), memory.rows.clone(), memory.keys.clone())
             };
             let path = self.path.clone();
-            let written = tokio::task::spawn_blocking(move || write(&path, &known)).await;
+            let written = tokio::task::spawn_blocking(move || {
+                let rows = rows.into_values().map(|record| Line::from(Arc::unwrap_or_clone(record))).collect();
+                write(&path, &File { version: VERSION, place, rows, keys })
+            });
+            let written = written.await;
             if let Ok(Err(error)) = written {
                 tracing::warn!("what a start without the database would need cannot be written down: {error}");
                 self.memory().is_changed = true;
@@ -116,13 +125,13 @@ impl Remembering {
     fn or_remembered<T>(
         &self,
         answer: Result<T, RecordsError>,
-        remembered: impl FnOnce(&Known) -> T,
+        remembered: impl FnOnce(&Memory) -> T,
     ) -> Result<T, RecordsError> {
         match answer {
-            Err(RecordsError::Open { .. } | RecordsError::Failed { .. })
+            Err(RecordsError::Open { .. } | RecordsError::Failed { .. } | RecordsError::TooNew { .. })
                 if !self.has_answered.load(Ordering::SeqCst) =>
             {
-                Ok(remembered(&self.memory().known))
+                Ok(remembered(&self.memory()))
             }
             answer => {
                 if answer.is_ok() {
@@ -132,33 +141,27 @@ impl Remembering {
             }
         }
     }
-
-    fn remember(&self, change: impl FnOnce(&mut Known) -> bool) {
-        let mut memory = self.memory();
-        let is_changed = change(&mut memory.known);
-        memory.is_changed |= is_changed;
-    }
 }
 
 /// Written aside and renamed, so that a crash leaves the old file or the new one.
-fn write(path: &Path, known: &Known) -> std::io::Result<()> {
+fn write(path: &Path, file: &File) -> std::io::Result<()> {
     let aside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-    file.write_all(&serde_json::to_vec(known)?)?;
-    file.sync_all()?;
+    let mut into = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    into.write_all(&serde_json::to_vec(file)?)?;
+    into.sync_all()?;
     std::fs::rename(&aside, path)
 }
 
-impl From<&Record> for Row {
-    fn from(record: &Record) -> Self {
-        let Record { id, status, served, failures, hold, created, updated, edits: _ } = record.clone();
+impl From<Record> for Line {
+    fn from(record: Record) -> Self {
+        let Record { id, status, served, failures, hold, created, updated, edits: _ } = record;
         Self { id, status, served, failures, hold, created, updated }
     }
 }
 
-impl From<&Row> for Record {
-    fn from(row: &Row) -> Self {
-        let Row { id, status, served, failures, hold, created, updated } = row.clone();
+impl From<Line> for Record {
+    fn from(line: Line) -> Self {
+        let Line { id, status, served, failures, hold, created, updated } = line;
         Self { id, status, served, failures, hold, created, updated, edits: Vec::new() }
     }
 }
@@ -166,31 +169,32 @@ impl From<&Row> for Record {
 #[async_trait]
 impl Records for Remembering {
     async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
-        let found = |known: &Known| known.rows.iter().find(|row| row.id == *id).map(Record::from);
+        let found = |known: &Memory| known.rows.get(id).map(|record| Record::clone(record));
         self.or_remembered(self.records.get(id).await, found)
     }
 
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
+    async fn each(&self) -> Result<BTreeMap<ApiId, Row>, RecordsError> {
         let answer = self.records.each().await;
         if let Ok(each) = &answer {
-            let rows: Vec<Row> = each.values().filter_map(|record| record.as_ref().ok()).map(Row::from).collect();
-            self.remember(|known| {
-                let is_changed = known.rows != rows;
-                known.rows = rows;
-                is_changed
-            });
+            let readable = |(id, row): (&ApiId, &Row)| Some((id.clone(), Arc::clone(row.as_ref().ok()?)));
+            let rows: BTreeMap<_, _> = each.iter().filter_map(readable).collect();
+            let mut memory = self.memory();
+            let same = |(was, is): (&Arc<Record>, &Arc<Record>)| Arc::ptr_eq(was, is) || was == is;
+            memory.is_changed |= rows.len() != memory.rows.len() || !memory.rows.values().zip(rows.values()).all(same);
+            memory.rows = rows;
         }
-        self.or_remembered(answer, |known| known.rows.iter().map(|row| (row.id.clone(), Ok(row.into()))).collect())
+        self.or_remembered(answer, |known| {
+            known.rows.iter().map(|(id, row)| (id.clone(), Ok(Arc::clone(row)))).collect()
+        })
     }
 
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
+    async fn keys(&self) -> Result<Vec<Arc<Key>>, RecordsError> {
         let answer = self.records.keys().await;
         if let Ok(keys) = &answer {
-            self.remember(|known| {
-                let is_changed = known.keys != *keys;
-                known.keys.clone_from(keys);
-                is_changed
-            });
+            let mut memory = self.memory();
+            let same = |(was, is): (&Arc<Key>, &Arc<Key>)| Arc::ptr_eq(was, is) || was == is;
+            memory.is_changed |= keys.len() != memory.keys.len() || !memory.keys.iter().zip(keys).all(same);
+            memory.keys.clone_from(keys);
         }
         self.or_remembered(answer, |known| known.keys.clone())
     }

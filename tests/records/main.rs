@@ -4,9 +4,13 @@
 
 mod faults;
 mod mirror;
+mod news;
+#[path = "../servers/plans.rs"]
+mod plans;
 mod postgres;
 #[path = "../servers/proxy.rs"]
 mod proxy;
+mod questions;
 mod rows;
 #[path = "../servers/postgres.rs"]
 mod server;
@@ -88,7 +92,7 @@ async fn what_is_remembered_stands_in_until_the_records_have_answered_and_never_
 
     let without = Remembering::new(away(), "here", &path);
     assert_eq!(without.get(&id("a")).await.unwrap(), Some(record("a")));
-    assert_eq!(without.keys().await.unwrap(), [key]);
+    assert_eq!(without.keys().await.unwrap(), [Arc::new(key)]);
     assert!(without.put(&record("b")).await.is_err() && without.lease().await.is_err());
     // Whoever reconciles goes by the records alone.
     without.fence(Some(1));
@@ -141,7 +145,26 @@ async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.db");
     let shell = |sql: &str| assert_eq!(Connection::open(&path).unwrap().execute(sql, []).unwrap(), 1, "{sql}");
-    rows::edited(&Sqlite::open(&path).unwrap(), "", ["'yesterday'", "''"], "x'00'", "", shell).await;
+    rows::edited(&Sqlite::open(&path).unwrap(), "", ["'yesterday'", "''"], "x'00'", None, shell).await;
+}
+
+#[tokio::test]
+async fn what_is_known_is_not_read_again_and_is_what_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let open = || Sqlite::open(&path).unwrap();
+    let reader = open();
+    let other = Connection::open(&path).unwrap();
+    let shell = |sql: &str| other.execute_batch(sql).unwrap();
+    // A file has no statements past its triggers; so there is none meanwhile.
+    let past = |sql: &str| {
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'apis_changed'";
+        let trigger = other.query_row(trigger, [], read).unwrap();
+        other.execute_batch(&format!("BEGIN; DROP TRIGGER apis_changed; {sql}; {trigger}; COMMIT")).unwrap();
+    };
+    let fresh = async || Arc::new(open()) as Arc<dyn Records>;
+    news::news(&reader, fresh, "", past, shell).await;
 }
 
 #[tokio::test]

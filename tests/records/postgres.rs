@@ -1,5 +1,6 @@
 //! The suite on a real Postgres, and what that one alone must.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep::records::postgres::{Place, Postgres};
@@ -9,7 +10,7 @@ use skep::world::Record;
 
 use crate::suite::{at, event, id, leading, pruning, record, saying, suite};
 use crate::usage;
-use crate::{rows, server};
+use crate::{news, rows, server};
 
 /// The mark of the installation of these tests.
 const OWNER: &str = "0123456789ab";
@@ -111,12 +112,52 @@ async fn postgres_names_a_row_that_skep_did_not_write_and_it_holds_up_no_other()
     let server = server::Postgres::start();
     let records = open(&server.database("edited")).await;
     let shell = |sql: &str| drop(server.sql("edited", sql));
-    rows::edited(&records, "skep.", ["'infinity'", "'-infinity'"], "'\\x00'", "SET skep.writer = 'older'; ", shell)
-        .await;
+    rows::edited(
+        &records,
+        "skep.",
+        ["'infinity'", "'-infinity'"],
+        "'\\x00'",
+        Some("SET skep.writer = 'older'; "),
+        shell,
+    )
+    .await;
     // What people look at, in plain columns.
     let row =
         server.sql("edited", "SELECT id, sync, health, serving_revision, last_error FROM skep.apis WHERE id = 'bad'");
     assert_eq!(row, "bad|out-of-sync|progressing|0123456789ab|ran out of memory");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_not_asked_again_for_what_is_known_and_yet_nothing_is_missed() {
+    let server = server::Postgres::start();
+    let url = server.database("news");
+    let reader = open(&url).await;
+    let shell = |sql: &str| drop(server.sql("news", sql));
+    let past = |sql: &str| drop(server.sql("news", &format!("SET session_replication_role = replica; {sql}")));
+    let fresh = async || Arc::new(open(&url).await) as Arc<dyn Records>;
+    news::news(&reader, fresh, "skep.", past, shell).await;
+    // By a statement that has no rows to show.
+    server.sql("news", "TRUNCATE skep.keys");
+    assert_eq!(reader.keys().await.unwrap(), []);
+    server.sql("news", "TRUNCATE skep.apis");
+    assert!(reader.all().await.unwrap().is_empty());
+    // One who was begun first and is done last is seen all the same.
+    let writers = (0..8).map(|n| {
+        let url = url.clone();
+        tokio::spawn(async move {
+            let records = open(&url).await;
+            for m in 0..20 {
+                records.put(&record(&format!("w{n}-{m}"))).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        while !writer.is_finished() {
+            reader.each().await.unwrap();
+        }
+        writer.await.unwrap();
+    }
+    assert_eq!(reader.all().await.unwrap().len(), 160);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,8 +172,14 @@ async fn postgres_takes_the_tables_of_an_earlier_skep_along_whole_or_not_at_all(
     server.sql(
         "earlier",
         "DROP TRIGGER written ON skep.apis; DROP FUNCTION skep.written(); ALTER TABLE skep.apis DROP COLUMN written;
-         DROP TABLE skep.usage_totals; UPDATE skep.installation SET schema = 1",
+         DROP TABLE skep.usage_totals; DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis;
+         DROP TRIGGER emptied ON skep.keys; DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds; UPDATE skep.installation SET schema = 1",
     );
+    let first = include_str!("../../src/records/postgres/migrations/0001_begin.sql");
+    let (_, counting) = first.split_once("CREATE FUNCTION note_change()").unwrap();
+    let (counting, _) = counting.split_once("END\n$$;").unwrap();
+    let counting = format!("CREATE OR REPLACE FUNCTION note_change(){counting}END\n$$");
+    server.sql("earlier", &format!("SET search_path = skep, pg_temp; {counting}"));
     // Something that is in the way of the last step: then none is taken.
     server.sql("earlier", "CREATE FUNCTION skep.written() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'");
     Postgres::open(&place(&url)).await.map(drop).unwrap_err();

@@ -10,14 +10,14 @@ use crate::suite::{event, id, record, saying};
 
 /// What a hand has changed of a row is named field by field, and what skep wrote holds. A moment that skep cannot read is
 /// named by its column, holds up no other row, and is mended by writing it. `shell` runs SQL,
-/// `schema` is what stands before a table's name there, `older` how a statement of an earlier skep begins; `moments` and `no_bytes` are values that the backend takes and skep
-/// did not write.
+/// `schema` is what stands before a table's name there, `older` how a statement of an earlier skep begins, where one may still be
+/// at work; `moments` and `no_bytes` are values that the backend takes and skep did not write.
 pub async fn edited(
     records: &dyn Records,
     schema: &str,
     moments: [&str; 2],
     no_bytes: &str,
-    older: &str,
+    older: Option<&str>,
     shell: impl Fn(&str),
 ) {
     records.put(&record("good")).await.unwrap();
@@ -37,7 +37,7 @@ pub async fn edited(
         shell(&format!("UPDATE {schema}apis SET {column} = {value} WHERE id = 'bad'"));
         let found = records.get(&id("bad")).await.unwrap().unwrap();
         let all = records.each().await.unwrap();
-        assert_eq!(*all[&id("bad")].as_ref().unwrap(), found);
+        assert_eq!(**all[&id("bad")].as_ref().unwrap(), found);
         assert_eq!(all[&id("good")].as_ref().unwrap().edits, []);
         let words = edit::sentence(&found.edits);
         assert!(words.contains(said), "{words}");
@@ -58,11 +58,17 @@ pub async fn edited(
     records.forget(&id("added")).await.unwrap();
 
     // A daemon of before this was kept, which writes beside one that knows of it, is no hand.
-    shell(&format!(
-        "{older}UPDATE {schema}apis SET message = 'older', updated_at = '2026-01-01T00:00:00Z' WHERE id = 'bad'"
-    ));
-    let older = records.get(&id("bad")).await.unwrap().unwrap();
-    assert_eq!((older.status.message.as_str(), older.edits), ("older", Vec::new()));
+    let edit =
+        format!("UPDATE {schema}apis SET message = 'older', updated_at = '2026-01-01T00:00:00Z' WHERE id = 'bad'");
+    shell(&edit);
+    let edited = records.get(&id("bad")).await.unwrap().unwrap();
+    assert_eq!((edited.status.message.as_str(), edited.edits.len()), ("", 1), "a hand may change the time too");
+    if let Some(older) = older {
+        records.put(&record("bad")).await.unwrap();
+        shell(&format!("{older}{edit}"));
+        let older = records.get(&id("bad")).await.unwrap().unwrap();
+        assert_eq!((older.status.message.as_str(), older.edits), ("older", Vec::new()));
+    }
 
     for (column, value) in [("updated_at", moments[1])] {
         records.forget(&id("bad")).await.unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use skep::records::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
+use skep::records::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError, Row};
 use skep::tree::{ApiId, Digest};
 use skep::usage::{Counted, Fold, Group, Tally, UsageBatch, UsageQuery, UsageRow};
 use skep::world::{Hold, Record, Served, edit};
@@ -95,10 +95,10 @@ impl Records for SimRecords {
     async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
         self.call(|tables| tables.row(id)).await
     }
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
+    async fn each(&self) -> Result<BTreeMap<ApiId, Row>, RecordsError> {
         self.call(|tables| {
             let ids: Vec<ApiId> = tables.rows.keys().cloned().collect();
-            ids.into_iter().filter_map(|id| Some((id.clone(), Ok(tables.row(&id)?)))).collect()
+            ids.into_iter().filter_map(|id| Some((id.clone(), Ok(Arc::new(tables.row(&id)?))))).collect()
         })
         .await
     }
@@ -153,7 +153,7 @@ impl Records for SimRecords {
     async fn last_events(&self, _: Option<&ApiId>, count: usize) -> Result<Vec<Event>, RecordsError> {
         self.call(|tables| tables.events[tables.events.len().saturating_sub(count)..].to_vec()).await
     }
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
+    async fn keys(&self) -> Result<Vec<Arc<Key>>, RecordsError> {
         self.call(|_| Vec::new()).await
     }
     async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {

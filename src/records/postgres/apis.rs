@@ -5,15 +5,20 @@ use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
+use super::changed;
 use super::nul;
 use super::row;
 use super::trouble::Trouble;
 use super::worker::Tx;
+use crate::records::known::{News, Row, Seen};
 use crate::tree::{ApiId, Digest};
 use crate::world::{Record, Served};
 
 /// How many bytes of files go in one statement.
 const AT_ONCE: usize = 4 * 1024 * 1024;
+
+/// What is tried where all rows are read.
+pub const EACH: &str = "read the rows of all APIs";
 
 pub async fn find(t: &Tx<'_>, id: &ApiId) -> Result<Option<Record>, Trouble> {
     let sql = format!("SELECT {} FROM apis WHERE id = $1", row::RECORD);
@@ -21,10 +26,21 @@ pub async fn find(t: &Tx<'_>, id: &ApiId) -> Result<Option<Record>, Trouble> {
     rows.first().map(row::record).transpose()
 }
 
-/// Every row, each for itself.
-pub async fn each(t: &Tx<'_>) -> Result<Vec<(ApiId, Result<Record, Trouble>)>, Trouble> {
-    let rows = t.query(&format!("SELECT {} FROM apis", row::RECORD), &[]).await?;
-    rows.iter().map(|r| Ok((row::api("apis", r.try_get(0)?)?, row::record(r)))).collect()
+/// The rows that were written since, each for itself; all of them where that cannot be told.
+pub async fn since(t: &Tx<'_>, seen: Option<&Seen>) -> Result<News<Row>, Trouble> {
+    let since = changed::since(t, seen, &["apis", "holds"]).await?;
+    let columns = row::RECORD;
+    let rows = match &since.names {
+        Some(names) if names.is_empty() => Vec::new(),
+        Some(names) => {
+            let sql = format!("SELECT {columns} FROM apis WHERE id = ANY($1)");
+            t.query(&sql, &[(names, Type::TEXT_ARRAY)]).await?
+        }
+        None => t.query(&format!("SELECT {columns} FROM apis"), &[]).await?,
+    };
+    let read = |r| row::record(r).map(Arc::new).map_err(|trouble| trouble.while_trying(EACH));
+    let rows = rows.iter().map(|r| Ok((r.try_get(0)?, read(r)))).collect::<Result<_, Trouble>>()?;
+    Ok(News { since, rows })
 }
 
 pub async fn put(t: &Tx<'_>, record: &Record) -> Result<(), Trouble> {

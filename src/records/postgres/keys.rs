@@ -1,32 +1,34 @@
 //! Keys as they lie in the database, and when they were last used.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio_postgres::types::Type;
 
 use super::trouble::Trouble;
 use super::worker::Tx;
-use super::{nul, row};
+use super::{changed, nul, row};
+use crate::records::known::{News, Seen};
 use crate::records::{Key, KeyHash};
 
-/// The keys that open something, now or later, in order of id.
-pub async fn in_force(t: &Tx<'_>, now: Timestamp) -> Result<Vec<Key>, Trouble> {
-    let sql = format!(
-        "SELECT {} FROM keys LEFT JOIN key_uses USING (hash) WHERE revoked_at IS NULL OR revoked_at > $1",
-        row::KEY
-    );
-    let rows = t.query(&sql, &[(&row::time(now), Type::TIMESTAMPTZ)]).await?;
-    let mut keys = row::readable(rows.iter().map(row::key))?;
-    keys.retain(|key| !key.terms.is_over(now));
-    // Here and not by the server, whose order may be that of some language.
-    keys.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(keys)
+/// Of the keys that were written since those that open something, now or later; all of these where that cannot be told.
+pub async fn since(t: &Tx<'_>, seen: Option<&Seen>, now: Timestamp) -> Result<News<Arc<Key>>, Trouble> {
+    let since = changed::since(t, seen, &["keys"]).await?;
+    let sql = format!("SELECT {} FROM keys WHERE (revoked_at IS NULL OR revoked_at > $1)", row::KEY);
+    let now = (&row::time(now) as _, Type::TIMESTAMPTZ);
+    let rows = match &since.names {
+        Some(names) if names.is_empty() => Vec::new(),
+        Some(names) => t.query(&format!("{sql} AND id = ANY($2)"), &[now, (names, Type::TEXT_ARRAY)]).await?,
+        None => t.query(&sql, &[now]).await?,
+    };
+    let keys = row::readable(rows.iter().map(row::key))?;
+    Ok(News { since, rows: keys.into_iter().map(|key| (key.id.clone(), Arc::new(key))).collect() })
 }
 
 /// All keys that ever were added, in order of id.
 pub async fn every(t: &Tx<'_>) -> Result<Vec<Key>, Trouble> {
-    let sql = format!("SELECT {} FROM keys LEFT JOIN key_uses USING (hash)", row::KEY);
+    let sql = format!("SELECT {} FROM keys", row::KEY);
     let mut keys = t.query(&sql, &[]).await?.iter().map(row::key).collect::<Result<Vec<_>, _>>()?;
     keys.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(keys)

@@ -5,6 +5,7 @@
 
 mod address;
 mod apis;
+mod changed;
 mod events;
 pub mod examine;
 mod keys;
@@ -34,6 +35,7 @@ use jiff::Timestamp;
 pub use self::address::{Address, Trust};
 use self::signal::Signal;
 use self::worker::{Access, Worker};
+use super::known::{Known, Row, Seen};
 use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
@@ -69,6 +71,8 @@ pub struct Postgres {
 struct Memory {
     unsure: events::Unsure,
     own: version::Own,
+    apis: Known<Row>,
+    keys: Known<Arc<Key>>,
 }
 
 impl Place {
@@ -141,7 +145,7 @@ pub(super) async fn connect(address: &Address) -> Result<tokio_postgres::Client,
 
 /// Begins a job: what it takes is cloned, since it outlives whoever asks.
 macro_rules! job {
-    ($self:ident, $access:ident, $action:literal, [$($taken:ident = $value:expr),*], |$t:ident| $call:expr) => {{
+    ($self:ident, $access:ident, $action:expr, [$($taken:ident = $value:expr),*], |$t:ident| $call:expr) => {{
         $(let $taken = $value;)*
         $self.worker.run(Access::$access, $action, move |$t| Box::pin(async move { $call.await })).await
     }};
@@ -153,12 +157,9 @@ impl Records for Postgres {
         job!(self, Read, "read the row of an API", [id = id.clone()], |t| apis::find(t, &id))
     }
 
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
-        let rows = job!(self, Read, "read the rows of all APIs", [], |t| apis::each(t))?;
-        let named = |record: Result<Record, trouble::Trouble>| {
-            record.map_err(|trouble| trouble.while_trying("read the rows of all APIs"))
-        };
-        Ok(rows.into_iter().map(|(id, record)| (id, named(record))).collect())
+    async fn each(&self) -> Result<BTreeMap<ApiId, Row>, RecordsError> {
+        let ask = async |seen: Option<Seen>| job!(self, Read, apis::EACH, [], |t| apis::since(t, seen.as_ref()));
+        self.memory.apis.each(ask).await
     }
 
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
@@ -215,8 +216,11 @@ impl Records for Postgres {
         job!(self, Read, "read events", [api = api.cloned()], |t| events::last(t, api.as_ref(), count))
     }
 
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
-        job!(self, Read, "read the keys", [], |t| keys::in_force(t, Timestamp::now()))
+    async fn keys(&self) -> Result<Vec<Arc<Key>>, RecordsError> {
+        let now = Timestamp::now();
+        let ask =
+            async |seen: Option<Seen>| job!(self, Read, "read the keys", [], |t| keys::since(t, seen.as_ref(), now));
+        self.memory.keys.in_force(now, ask).await
     }
 
     async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {

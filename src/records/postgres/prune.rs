@@ -25,6 +25,9 @@ pub async fn prune(t: &Tx<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
             RETURNING count, at)
         INSERT INTO changes AS c SELECT '', sum(count), max(at) FROM gone HAVING count(*) > 0
         ON CONFLICT (writer) DO UPDATE SET count = c.count + excluded.count, at = greatest(c.at, excluded.at)";
+    // The last one of each writer stays: whoever has read that far reads on from there.
+    const LOG: &str = "DELETE FROM change_log AS l WHERE at < now() - interval '1 hour'
+        AND NOT EXISTS (SELECT FROM changes AS c WHERE c.writer = l.writer AND c.count = l.number)";
     let count = |touched: u64| usize::try_from(touched).unwrap_or(usize::MAX);
     let kept = i64::try_from(keep.revisions).unwrap_or(i64::MAX);
     let events_since = row::time(keep.events_since);
@@ -34,5 +37,6 @@ pub async fn prune(t: &Tx<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
     let blobs_since = row::time(keep.blobs_since);
     let blobs = t.execute(BLOBS, &[(&blobs_since, Type::TIMESTAMPTZ)]).await?;
     t.execute(WRITERS, &[]).await?;
+    t.execute(LOG, &[]).await?;
     Ok(Pruned { revisions: count(revisions + gone), events: count(events), blobs: count(blobs) })
 }

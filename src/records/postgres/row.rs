@@ -29,7 +29,7 @@ pub const RECORD: &str = "id, name, sync, health, message, served::text, failure
 pub const EVENT: &str = "number, at, api, revision, kind, message";
 
 /// The columns that [`key`] reads.
-pub const KEY: &str = "id, hash, name, scope::text, created_at, revoked_at, terms::text, follows, used_at";
+pub const KEY: &str = "id, hash, name, scope::text, created_at, revoked_at, terms::text, follows";
 
 /// Which row is being read; for the error that names it.
 struct At<'a> {
@@ -152,7 +152,7 @@ pub fn key(row: &Row) -> Result<Key, Trouble> {
         revoked: at.get(5)?,
         terms: at.json("terms", at.get(6)?)?,
         follows: follows.map(|text| text.parse().map_err(|e| at.corrupt("follows", e))).transpose()?,
-        last_used: at.get(8)?,
+        last_used: None,
         declared: false,
         id,
     })

@@ -1,28 +1,37 @@
 //! Keys as they lie in the database, and when they were last used.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::trouble::Trouble;
-use super::{list, list_readable, row};
+use super::{changed, list, list_readable, row};
+use crate::records::known::{News, Seen};
 use crate::records::{Key, KeyHash};
 
-/// The keys that open something, now or later, in order of id.
-pub fn in_force(transaction: &Transaction<'_>, now: Timestamp) -> Result<Vec<Key>, Trouble> {
-    let sql = format!(
-        "SELECT {} FROM keys LEFT JOIN key_uses USING (hash) WHERE revoked_at IS NULL OR revoked_at > ?1 ORDER BY id",
-        row::KEY
-    );
-    let mut keys = list_readable(transaction, &sql, &[&row::time(now)], row::key)?;
-    keys.retain(|key| !key.terms.is_over(now));
-    Ok(keys)
+/// Of the keys that were written since those that open something, now or later; all of these where that cannot be told.
+pub fn since(t: &Transaction<'_>, seen: Option<&Seen>, now: Timestamp) -> Result<News<Arc<Key>>, Trouble> {
+    let since = changed::since(t, seen, ["keys", "keys"])?;
+    let sql = format!("SELECT {} FROM keys WHERE (revoked_at IS NULL OR revoked_at > ?1)", row::KEY);
+    let now = row::time(now);
+    let mut keys = Vec::new();
+    match &since.names {
+        Some(names) => {
+            let sql = format!("{sql} AND id = ?2");
+            for name in names {
+                keys.extend(list_readable(t, &sql, &[&now, name], row::key)?);
+            }
+        }
+        None => keys = list_readable(t, &sql, &[&now], row::key)?,
+    }
+    Ok(News { since, rows: keys.into_iter().map(|key| (key.id.clone(), Arc::new(key))).collect() })
 }
 
 /// All keys, in order of id.
 pub fn every(transaction: &Transaction<'_>) -> Result<Vec<Key>, Trouble> {
-    let sql = format!("SELECT {} FROM keys LEFT JOIN key_uses USING (hash) ORDER BY id", row::KEY);
+    let sql = format!("SELECT {} FROM keys ORDER BY id", row::KEY);
     list(transaction, &sql, &[], row::key)
 }
 

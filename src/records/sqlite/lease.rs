@@ -105,6 +105,8 @@ pub fn prune(t: &Transaction<'_>, keep: &Keep) -> Result<Pruned, Trouble> {
     let revisions = revisions + t.execute(gone, [row::time(keep.events_since)])?;
     let events = t.execute("DELETE FROM events WHERE at < ?1", [row::time(keep.events_since)])?;
     let blobs = t.execute(BLOBS, [row::time(keep.blobs_since)])?;
+    // Whoever has read less than that reads all.
+    t.execute("DELETE FROM change_log WHERE number < (SELECT count FROM changes) - 10000", [])?;
     Ok(Pruned { revisions, events, blobs })
 }
 

@@ -1,5 +1,7 @@
 //! Records in one SQLite file, which several processes may use at once: the daemon, and `skep keys create` beside it.
 
+mod apis;
+mod changed;
 mod events;
 pub mod examine;
 mod holds;
@@ -22,6 +24,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use self::row::{list, list_readable};
 use self::trouble::Trouble;
 use self::worker::{Access, Worker};
+use super::known::{Known, Row, Seen};
 use super::{Event, Keep, Key, KeyHash, Lease, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
@@ -31,6 +34,14 @@ use crate::world::{Hold, Record, Served};
 #[derive(Debug, Clone)]
 pub struct Sqlite {
     worker: Worker,
+    memory: Arc<Memory>,
+}
+
+/// What a handle has read already.
+#[derive(Debug, Default)]
+struct Memory {
+    apis: Known<Row>,
+    keys: Known<Arc<Key>>,
 }
 
 impl Sqlite {
@@ -41,7 +52,7 @@ impl Sqlite {
     /// [`RecordsError::Open`] where it cannot be read and written or is no file of ours, [`RecordsError::TooNew`]
     /// where a later skep wrote it.
     pub fn open(path: &Path) -> Result<Self, RecordsError> {
-        Ok(Self { worker: Worker::open(path)? })
+        Ok(Self { worker: Worker::open(path)?, memory: Arc::default() })
     }
 
     /// Records that go when the last clone of this handle goes.
@@ -49,7 +60,7 @@ impl Sqlite {
     /// # Errors
     /// [`RecordsError::Open`] where the system has no memory or thread to spare.
     pub fn in_memory() -> Result<Self, RecordsError> {
-        Ok(Self { worker: Worker::in_memory()? })
+        Ok(Self { worker: Worker::in_memory()?, memory: Arc::default() })
     }
 }
 
@@ -57,53 +68,19 @@ impl Sqlite {
 impl Records for Sqlite {
     async fn get(&self, id: &ApiId) -> Result<Option<Record>, RecordsError> {
         let id = id.clone();
-        self.worker.run(Access::Read, "read the row of an API", move |t| find(t, &id)).await
+        self.worker.run(Access::Read, "read the row of an API", move |t| apis::find(t, &id)).await
     }
 
-    async fn each(&self) -> Result<BTreeMap<ApiId, Result<Record, RecordsError>>, RecordsError> {
-        const ACTION: &str = "read the rows of all APIs";
-        let job = |t: &Transaction<'_>| {
-            let sql = format!("SELECT {} FROM apis ORDER BY id", row::RECORD);
-            let rows = list(t, &sql, &[], |r| {
-                let id = row::api("apis", &r.get::<_, String>(0)?)?;
-                Ok((id, row::record(r).map_err(|trouble| trouble.while_trying(ACTION))))
-            })?;
-            Ok(rows.into_iter().collect())
+    async fn each(&self) -> Result<BTreeMap<ApiId, Row>, RecordsError> {
+        let ask = async |seen: Option<Seen>| {
+            self.worker.run(Access::Read, apis::EACH, move |t| apis::since(t, seen.as_ref())).await
         };
-        self.worker.run(Access::Read, ACTION, job).await
+        self.memory.apis.each(ask).await
     }
 
     async fn put(&self, record: &Record) -> Result<(), RecordsError> {
-        const SQL: &str = "INSERT INTO apis
-                (id, name, sync, health, message, served, failures, created_at, updated_at, written)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, json_object('name', ?2, 'sync', ?3, 'health', ?4,
-                'message', ?5, 'served', json(?6), 'failures', json(?7), 'created_at', ?8))
-            ON CONFLICT (id) DO UPDATE SET name = excluded.name, sync = excluded.sync, health = excluded.health,
-                message = excluded.message, served = excluded.served, failures = excluded.failures,
-                created_at = excluded.created_at, updated_at = excluded.updated_at, written = excluded.written";
         let record = record.clone();
-        let job = move |t: &Transaction<'_>| {
-            // An equal row stays: no new time, no new version, no write at all. One that cannot be read is no equal.
-            if let Ok(Some(there)) = find(t, &record.id)
-                && record == (Record { updated: record.updated, hold: record.hold.clone(), ..there })
-            {
-                return Ok(());
-            }
-            let values = params![
-                record.id.as_str(),
-                record.status.name,
-                row::word(&record.status.sync)?,
-                row::word(&record.status.health)?,
-                record.status.message,
-                record.served.as_ref().map(row::json).transpose()?,
-                row::json(&record.failures)?,
-                row::time(record.created),
-                row::time(record.updated),
-            ];
-            t.prepare_cached(SQL)?.execute(values)?;
-            Ok(())
-        };
-        self.worker.run(Access::Write, "write the row of an API", job).await
+        self.worker.run(Access::Write, "write the row of an API", move |t| apis::put(t, &record)).await
     }
 
     async fn forget(&self, id: &ApiId) -> Result<(), RecordsError> {
@@ -200,8 +177,12 @@ impl Records for Sqlite {
         self.worker.run(Access::Read, "read events", job).await
     }
 
-    async fn keys(&self) -> Result<Vec<Key>, RecordsError> {
-        self.worker.run(Access::Read, "read the keys", |t| keys::in_force(t, Timestamp::now())).await
+    async fn keys(&self) -> Result<Vec<Arc<Key>>, RecordsError> {
+        let now = Timestamp::now();
+        let ask = async |seen: Option<Seen>| {
+            self.worker.run(Access::Read, "read the keys", move |t| keys::since(t, seen.as_ref(), now)).await
+        };
+        self.memory.keys.in_force(now, ask).await
     }
 
     async fn every_key(&self) -> Result<Vec<Key>, RecordsError> {
@@ -368,12 +349,6 @@ impl Records for Sqlite {
     async fn version(&self) -> Result<u64, RecordsError> {
         self.worker.version().await
     }
-}
-
-/// The row of one API.
-fn find(transaction: &Transaction<'_>, id: &ApiId) -> Result<Option<Record>, Trouble> {
-    let sql = format!("SELECT {} FROM apis WHERE id = ?1", row::RECORD);
-    Ok(list(transaction, &sql, &[&id.as_str()], row::record)?.pop())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ pub const RECORD: &str = "id, name, sync, health, message, served, failures, cre
 pub const EVENT: &str = "number, at, api, revision, kind, message";
 
 /// The columns that [`key`] reads.
-pub const KEY: &str = "id, hash, name, scope, created_at, revoked_at, terms, follows, used_at";
+pub const KEY: &str = "id, hash, name, scope, created_at, revoked_at, terms, follows";
 
 /// Which row is being read; for the error that names it.
 struct At<'a> {
@@ -119,7 +119,6 @@ pub fn key(row: &Row<'_>) -> Result<Key, Trouble> {
     let at = At { table: "keys", row: &id };
     let revoked: Option<String> = row.get(5)?;
     let follows: Option<String> = row.get(7)?;
-    let used: Option<String> = row.get(8)?;
     Ok(Key {
         hash: row.get::<_, String>(1)?.parse().map_err(|e| at.corrupt("hash", e))?,
         name: row.get(2)?,
@@ -128,7 +127,7 @@ pub fn key(row: &Row<'_>) -> Result<Key, Trouble> {
         revoked: revoked.map(|text| at.time("revoked_at", &text)).transpose()?,
         terms: at.json("terms", &row.get::<_, String>(6)?)?,
         follows: follows.map(|text| text.parse().map_err(|e| at.corrupt("follows", e))).transpose()?,
-        last_used: used.map(|text| at.time("used_at", &text)).transpose()?,
+        last_used: None,
         declared: false,
         id,
     })
