@@ -117,7 +117,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_older_is_found_among_many() {
         let records = Sqlite::in_memory().unwrap();
-        let at = |second| Timestamp::from_second(1_000_000 + second).unwrap();
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
         for second in 0..300 {
             let api = ApiId::new(if second % 3 == 0 { "a" } else { "b" }).ok();
             let event = NewEvent { at: at(second), api, revision: None, kind: "k".into(), message: String::new() };

@@ -25,7 +25,7 @@ pub struct RecordsSettings {
     pub connections: u16,
     /// The authority that signs the server's certificate, where the host does not trust it anyway.
     pub ca: Option<PathBuf>,
-    /// What a daemon does that starts while the database is out of reach.
+    /// What a daemon does that starts while the database is out of reach, or of a newer skep.
     pub offline: Offline,
     /// A table of the system before that is kept as that system kept it: schema and table.
     pub mirror: Option<String>,
@@ -43,7 +43,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// What a daemon does that starts while the database is out of reach.
+/// What a daemon does that starts while the database is out of reach, or of a newer skep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Offline {
@@ -84,7 +84,7 @@ pub struct RecordsFile {
     /// where nothing is said. `sslrootcert` in the address goes before it.
     #[schemars(length(min = 1, max = 4000))]
     pub ca: Option<At<String>>,
-    /// What a daemon does that starts while the database is out of reach: `refuse` to, or `serve` what it last knew, from a
+    /// What a daemon does that starts while the database is out of reach, or of a newer skep: `refuse` to, or `serve` what it last knew, from a
     /// file in the state folder, and change nothing until the database is back.
     #[schemars(extend("default" = "refuse"))]
     pub offline: Option<Offline>,

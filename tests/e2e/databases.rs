@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::apps::saying;
 use crate::callers::Callers;
 use crate::http::Request;
-use crate::postgres::Postgres;
+use crate::pool::Pool;
+use crate::server::Postgres;
 use crate::world::World;
 
 /// A world whose records are in a database of that server's.
@@ -187,6 +188,27 @@ fn a_daemon_that_starts_without_its_database_serves_what_it_remembers_and_change
 
     server.resume();
     world.until("the new code answers once the database is back", || ask().text() == "two");
+
+    // A newer skep has taken the tables along: whoever runs goes on, and whoever starts serves what it remembers.
+    let schema = server.sql("postgres_of_a_team", "SELECT schema FROM skep.installation");
+    world.expect_rest("hello", "synced", "healthy");
+    server.sql("postgres_of_a_team", "UPDATE skep.installation SET schema = 99");
+    world.code("hello", &saying("three"));
+    world.until("a deploy goes on", || ask().text() == "three");
+    let revision = "SELECT serving_revision FROM skep.apis WHERE id = 'hello'";
+    let serving = server.sql("postgres_of_a_team", revision);
+    world.until("it is remembered", || std::fs::read_to_string(&remembered).unwrap().contains(&serving));
+    world.crash();
+    world.code("hello", &saying("four"));
+    world.serve();
+    world.until("the key opens", || ask().status == 200);
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(ask().text(), "three", "nothing is changed");
+    assert_eq!(server.sql("postgres_of_a_team", "SELECT schema FROM skep.installation"), "99");
+    let said = world.log();
+    assert!(said.contains("use a newer skep; serving as last known"), "{said}");
+    server.sql("postgres_of_a_team", &format!("UPDATE skep.installation SET schema = {schema}"));
+    world.until("it goes on where the tables are its own again", || ask().text() == "four");
     world.expect_rest("hello", "synced", "healthy");
 
     // Where nothing is said, a start without the database is an error that says which.
@@ -199,4 +221,53 @@ fn a_daemon_that_starts_without_its_database_serves_what_it_remembers_and_change
         ran.err.contains("cannot open the records at 127.0.0.1:") && ran.err.contains("postgres_of_a_team"),
         "{ran:?}"
     );
+}
+
+/// What the system before calls one of its APIs.
+const OLD: &str = "7a1f9b8e-0000-4000-8000-000000000001";
+
+#[test]
+fn a_daemon_does_with_one_connection_of_a_pool_and_few_rights_and_keeps_an_old_dashboard_true() {
+    let server = Postgres::start();
+    let database = "supabase";
+    server.database(database);
+    let sql = |sql: &str| server.sql(database, sql);
+    sql("CREATE TABLE public.apis (id uuid PRIMARY KEY, name text, status text NOT NULL, endpoint_url text, api_key text,
+        usage_count integer NOT NULL)");
+    sql(&format!("INSERT INTO public.apis VALUES ('{OLD}', 'mine', 'failed', 'http://old/', 'secret', 40)"));
+    // The rights that docs/postgres.md and docs/import.md name.
+    sql("REVOKE CREATE ON DATABASE supabase FROM PUBLIC; REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+        CREATE ROLE skep LOGIN NOINHERIT; CREATE SCHEMA skep AUTHORIZATION skep;
+        GRANT SELECT, UPDATE (status, endpoint_url, usage_count) ON public.apis TO skep");
+    let pool = Pool::start_as(&server, "transaction", "skep");
+    let address = Postgres::url_at(pool.port(), database);
+    let settings = "records: { connections: 1, mirror: public.apis, mirror_url: \"https://apis.test\" }\n";
+    let world = begin_at(address, settings);
+    world.code(OLD, &saying("one"));
+    world.serve();
+    world.expect_rest(OLD, "synced", "healthy");
+    let old = || sql("SELECT status, endpoint_url, usage_count FROM public.apis");
+    world.until("the table says what is", || old() == format!("active|https://apis.test/run/{OLD}|40"));
+
+    let key = world.run(&["keys", "create", "--name", "web"]).expect(0).out.trim().to_owned();
+    let ask = || world.send(&Request::get(format!("/run/{OLD}/")).key(&key));
+    world.until("the key opens", || ask().status == 200);
+    let callers = Callers::start(&world, OLD, &key);
+    world.code(OLD, &saying("two"));
+    world.until("the new code answers", || ask().text() == "two");
+    world.expect_rest(OLD, "synced", "healthy");
+    let asked = callers.end();
+    assert!(asked > 0);
+    // Refused ones are counted too.
+    let counted = "SELECT requests FROM skep.usage_totals";
+    world.until("each request is added once", || {
+        old() == format!("active|https://apis.test/run/{OLD}|{}", 40 + sql(counted).parse::<u64>().unwrap())
+    });
+    assert!(sql(counted).parse::<u64>().unwrap() > asked);
+
+    world.settings(OLD, "suspend: true\n");
+    world.until("the table says that it is paused", || old().starts_with("paused|"));
+    sql("UPDATE skep.keys SET revoked_at = now()");
+    world.until("a key that is revoked by hand opens nothing", || ask().status == 401);
+    assert_eq!(sql("SELECT name, api_key FROM public.apis"), "mine|secret");
 }

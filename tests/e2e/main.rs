@@ -10,10 +10,12 @@ mod callers;
 mod engine;
 mod holds;
 mod http;
-#[path = "../servers/postgres.rs"]
-mod postgres;
+#[path = "../servers/pool.rs"]
+mod pool;
 #[path = "../servers/proxy.rs"]
 mod proxy;
+#[path = "../servers/postgres.rs"]
+mod server;
 mod websocket;
 mod world;
 

@@ -8,8 +8,8 @@ use crate::apps::saying;
 use crate::callers::Callers;
 use crate::databases::{begin, begin_at};
 use crate::http::Request;
-use crate::postgres::{Postgres, program};
 use crate::proxy::Proxy;
+use crate::server::{Postgres, program};
 use crate::world::World;
 
 const DATABASE: &str = "postgres_of_a_team";

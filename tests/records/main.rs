@@ -7,6 +7,8 @@ mod mirror;
 mod news;
 #[path = "../servers/plans.rs"]
 mod plans;
+#[path = "../servers/pool.rs"]
+mod pool;
 mod postgres;
 #[path = "../servers/proxy.rs"]
 mod proxy;

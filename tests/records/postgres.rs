@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skep::records::postgres::{Place, Postgres};
+use skep::records::postgres::{Place, Postgres, examine};
 use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
@@ -273,4 +273,44 @@ async fn postgres_tables_that_are_lost_are_made_again_by_the_handle_that_misses_
     assert_eq!(records.get(&id("a")).await.unwrap(), None);
     records.put(&record("a")).await.unwrap();
     assert!(records.get(&id("a")).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_examined_without_being_changed_whatever_state_it_is_in() {
+    let server = server::Postgres::start();
+    let url = server.database("examined");
+    let look = async |place: Place| examine::examine(&place).await.unwrap();
+    let sql = |sql: &str| server.sql("examined", sql);
+    let tables = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('skep')";
+
+    let empty = look(place(&url)).await;
+    assert_eq!((empty.schema, empty.owner, empty.trouble, empty.is_writable), (None, None, None, true));
+    assert_eq!(sql(tables), "0", "what was tried is undone");
+
+    drop(open(&url).await);
+    let made = look(place(&url)).await;
+    assert_eq!((made.schema, made.owner.as_deref(), made.trouble), (Some(made.known), Some(OWNER), None));
+
+    // An earlier schema, and something in the way of the next.
+    sql("DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
+        DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds;
+        UPDATE skep.installation SET schema = schema - 1");
+    let earlier = look(place(&url)).await;
+    assert_eq!((earlier.schema, earlier.trouble), (Some(made.known - 1), None));
+    sql("CREATE TABLE skep.change_log (theirs text)");
+    let before = sql(tables);
+    let trouble = look(place(&url)).await.trouble.unwrap();
+    assert!(trouble.contains("\"change_log\" already exists"), "{trouble}");
+    assert_eq!(sql(tables), before);
+    sql("DROP TABLE skep.change_log");
+    drop(open(&url).await);
+
+    sql("UPDATE skep.installation SET schema = 99");
+    assert_eq!(look(place(&url)).await.schema, Some(99));
+    sql("CREATE ROLE nobody LOGIN; REVOKE CREATE ON DATABASE examined FROM PUBLIC");
+    let nobody = url.replace("postgres@", "nobody@");
+    let trouble = look(Place { schema: "elsewhere".to_owned(), ..place(&nobody) }).await.trouble.unwrap();
+    assert!(trouble.contains("permission denied"), "{trouble}");
+    sql("ALTER DATABASE examined SET default_transaction_read_only = on");
+    assert!(!look(place(&url)).await.is_writable);
 }

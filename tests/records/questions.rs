@@ -67,8 +67,8 @@ async fn ask(records: &dyn Records) {
     assert_eq!(records.each().await.unwrap()[&a].as_ref().unwrap().hold, Some(hold.clone()));
     records.release(&a).await.unwrap();
     records.release_spent(&a, &hold).await.unwrap();
-    records.confirm_removal(&[a.clone()]).await.unwrap();
-    records.withdraw_removal(&[a.clone()]).await.unwrap();
+    records.confirm_removal(std::slice::from_ref(&a)).await.unwrap();
+    records.withdraw_removal(std::slice::from_ref(&a)).await.unwrap();
     records.confirmed_removals().await.unwrap();
 
     let epoch = records.claim(&records.lease().await.unwrap(), "me").await.unwrap().unwrap();

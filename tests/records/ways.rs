@@ -1,12 +1,13 @@
 //! The ways to a Postgres: pools before it, TLS, roles with few rights, and what owners may see.
 
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use skep::records::postgres::{Place, Postgres};
 use skep::records::{KeyScope, NewKey, Records};
+use skep::world::Hold;
 
-use crate::server::{self, as_server};
+use crate::pool::Pool;
+use crate::server;
 use crate::suite::{at, event, id, leading, pruning, record, suite};
 use crate::usage;
 
@@ -14,44 +15,6 @@ const OWNER: &str = "0123456789ab";
 
 fn place(url: &str, connections: usize) -> Place {
     Place::parse(url, None, "skep", OWNER, connections).unwrap()
-}
-
-/// A pool before a server, as Supabase has one at port 6543 (by transaction) and at 5432 (by session).
-struct Pool {
-    process: Child,
-    port: u16,
-}
-
-impl Pool {
-    fn start(server: &server::Postgres, mode: &str) -> Self {
-        let port = server::free_port();
-        let settings = server.folder().join(format!("pool-{mode}.ini"));
-        let text = format!(
-            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
-             unix_socket_dir =\nauth_type = any\npool_mode = {mode}\ndefault_pool_size = 6\nserver_reset_query_always = 0\n",
-            server.port()
-        )
-        // A user of the server's, since `any` says nothing of who comes.
-        .replace(&format!("port={}\n", server.port()), &format!("port={} user=postgres\n", server.port()));
-        std::fs::write(&settings, text).unwrap();
-        let program =
-            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer"].into_iter().find(|path| std::path::Path::new(path).exists());
-        let mut command = as_server(std::path::Path::new(program.unwrap_or("pgbouncer")));
-        let process = command.arg(&settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "the pool does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { process, port }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,14 +25,14 @@ async fn records_work_behind_pools_by_transaction_and_by_session() {
         for (name, connections) in [("suite", 4), ("one", 1)] {
             let database = format!("{name}_{mode}");
             server.database(&database);
-            let url = server::Postgres::url_at(pool.port, &database);
+            let url = server::Postgres::url_at(pool.port(), &database);
             let records = Postgres::open(&place(&url, connections)).await.unwrap();
             suite(&records).await;
         }
         for (name, part) in [("leading", 0), ("pruning", 1), ("usage", 2)] {
             let database = format!("{name}_{mode}");
             server.database(&database);
-            let url = server::Postgres::url_at(pool.port, &database);
+            let url = server::Postgres::url_at(pool.port(), &database);
             let records = Postgres::open(&place(&url, 3)).await.unwrap();
             match part {
                 0 => leading(&records).await,
@@ -85,7 +48,7 @@ async fn what_others_write_is_heard_of_soon_also_where_a_pool_keeps_notification
     let server = server::Postgres::start();
     let pool = Pool::start(&server, "transaction");
     server.database("pooled");
-    let records = Postgres::open(&place(&server::Postgres::url_at(pool.port, "pooled"), 4)).await.unwrap();
+    let records = Postgres::open(&place(&server::Postgres::url_at(pool.port(), "pooled"), 4)).await.unwrap();
     let before = records.version().await.unwrap();
     server.sql("pooled", "INSERT INTO skep.removals VALUES ('x')");
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -145,7 +108,7 @@ fn certified() -> server::Postgres {
         printf 'subjectAltName=DNS:localhost\\nbasicConstraints=CA:false\\n' >ext
         openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out server.crt
         chmod 600 server.key; chmod 644 ca.crt";
-    let made = as_server(std::path::Path::new("sh")).args(["-c", script, "sh"]).arg(&folder).output().unwrap();
+    let made = server::as_server(std::path::Path::new("sh")).args(["-c", script, "sh"]).arg(&folder).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     server.stop();
     let setting = |name: &str, file: &str| format!("{name}={}", folder.join(file).display());
@@ -196,6 +159,13 @@ async fn owners_see_what_is_theirs_and_nobody_sees_anything_else() {
     }
     records.add_event(&event(None, "everybody's")).await.unwrap();
     records.add_key(&NewKey::generate("web", KeyScope::All, at(0)).key).await.unwrap();
+    for (number, name) in (1..).zip(["mine", "theirs"]) {
+        let what = usage::asked(0, Some(name), skep::usage::UsedBy::Nobody, 200, 3, 1);
+        records.add_usage(&usage::batch("d", number, vec![what])).await.unwrap();
+        let (by, why) = ("ada".to_owned(), "so".to_owned());
+        let hold = Hold { on: None, serve: None, by, why, at: at(1), until: None, stays: true };
+        records.put_hold(&id(name), &hold).await.unwrap();
+    }
     let (me, them) = ("7a1f9b8e-0000-4000-8000-000000000001", "7a1f9b8e-0000-4000-8000-000000000002");
     server.sql("shared", &format!("INSERT INTO skep.owners VALUES ('mine', '{me}'), ('theirs', '{them}')"));
     let ask = |role: &str, sub: Option<&str>, sql: &str| {
@@ -207,6 +177,9 @@ async fn owners_see_what_is_theirs_and_nobody_sees_anything_else() {
         ("SELECT message FROM skep.events", "mine"),
         ("SELECT api FROM skep.revisions", "mine"),
         ("SELECT api FROM skep.owners", "mine"),
+        ("SELECT api, requests FROM skep.usage_totals", "mine|3"),
+        ("SELECT api, sum(requests) FROM skep.usage GROUP BY api", "mine|3"),
+        ("SELECT api FROM skep.holds", "mine"),
     ] {
         assert_eq!(ask("authenticated", Some(me), sql).unwrap(), mine, "{sql}");
         assert_eq!(ask("authenticated", None, sql).unwrap(), "", "{sql}: whoever has not signed in sees nothing");

@@ -248,12 +248,12 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-/// A program of the newest Postgres that is installed.
+/// A program of Postgres 15, as Supabase has it and Debian 12; or of the newest one that is installed.
 pub fn program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<_> =
         versions.map(|entry| entry.path().join("bin").join(name)).filter(|path| path.exists()).collect();
-    found.sort();
+    found.sort_by_key(|path| (path.starts_with("/usr/lib/postgresql/15"), path.clone()));
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
 

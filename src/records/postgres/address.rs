@@ -153,9 +153,28 @@ fn split(text: &str) -> (String, std::collections::BTreeMap<String, String>) {
         let kept: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !is_ours(pair)).collect();
         if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) }
     } else {
-        text.split_whitespace().filter(|pair| !is_ours(pair)).collect::<Vec<_>>().join(" ")
+        words(text).into_iter().filter(|pair| !is_ours(pair)).collect::<Vec<_>>().join(" ")
     };
     (rest, ours)
+}
+
+/// The `key=value` pairs of a text as they stand; spaces between quotes belong to a value, and `\` takes the next as it is.
+fn words(text: &str) -> Vec<&str> {
+    let (mut words, mut begin, mut is_quoted, mut is_taken) = (Vec::new(), None, false, false);
+    for (place, c) in text.char_indices() {
+        match begin {
+            Some(start) if c.is_whitespace() && !is_quoted && !is_taken => {
+                words.extend(text.get(start..place));
+                begin = None;
+            }
+            None if !c.is_whitespace() => begin = Some(place),
+            _ => {}
+        }
+        is_quoted ^= c == '\'' && !is_taken;
+        is_taken = c == '\\' && !is_taken;
+    }
+    words.extend(begin.and_then(|start| text.get(start..)));
+    words
 }
 
 /// A value of a query string: `%2F` is a slash.
@@ -239,6 +258,13 @@ mod tests {
         assert_eq!(named.ca.as_deref(), Some(std::path::Path::new("/etc/ca.crt")));
         let ours = parse(&format!("{url}?sslmode=require")).or_ca(Some(&"ours.crt".into()));
         assert_eq!((ours.trust, ours.ca), (Trust::Authority, Some("ours.crt".into())));
+    }
+
+    #[test]
+    fn what_stands_between_quotes_is_one_value_whatever_it_holds() {
+        let address = parse(r"host=db.example.com password='a  b sslmode=disable \' c' sslmode='require' user=me");
+        assert_eq!(address.config.get_password(), Some(&b"a  b sslmode=disable ' c"[..]));
+        assert_eq!((address.trust, address.config.get_user()), (Trust::Encrypted, Some("me")));
     }
 
     #[test]
