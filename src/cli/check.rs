@@ -42,6 +42,8 @@ pub enum Format {
     Json,
     /// Annotations of a GitHub workflow.
     Github,
+    /// SARIF 2.1.0, for tools that show findings beside the code.
+    Sarif,
 }
 
 /// Runs the check.
@@ -66,6 +68,7 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
         Format::Text => findings.text(true),
         Format::Json => findings.json(),
         Format::Github => findings.github(),
+        Format::Sarif => findings.sarif(),
     };
     // Takes the colours out again where they would not show.
     match anstream::stdout().write_all(text.as_bytes()) {

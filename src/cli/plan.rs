@@ -14,6 +14,7 @@ use crate::reconcile::found::ROW_GONE;
 use crate::reconcile::goals::{REMOVED, REMOVED_AS_CONFIRMED};
 use crate::reconcile::plan::{ApiPlan, Change, Plan, Verdict, plan};
 use crate::report;
+use crate::report::diagnostics::Findings;
 use crate::report::plan::{PlanJson, Summary};
 use crate::tree::Digest;
 
@@ -64,6 +65,8 @@ pub enum Format {
     Markdown,
     /// Annotations of a GitHub workflow.
     Github,
+    /// What is wrong with the tree, and nothing else, as SARIF 2.1.0.
+    Sarif,
 }
 
 /// Runs `skep plan`.
@@ -84,6 +87,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let plan = make(&parts, &comparison).await;
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings };
+    if args.output == Format::Sarif {
+        anstream::print!("{}", Findings::new(&[], &comparison.tree, None, "").sarif());
+    }
     print(args, &json, None)?;
     if let Some(file) = &args.out {
         let text = serde_json::to_vec_pretty(&json)?;
@@ -104,6 +110,7 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
             anstream::eprint!("{}", findings.text(true));
         }
         Format::Github => anstream::print!("{}", findings.github()),
+        Format::Sarif => anstream::print!("{}", findings.sarif()),
         _ => {}
     }
     print(args, &json, Some(&between.base))?;
@@ -120,6 +127,8 @@ fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Res
         Format::Text => anstream::print!("{}", report::plan::text(json.plan, args.steps)),
         Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, base)),
         Format::Github => anstream::print!("{}", report::markdown::github(json.plan)),
+        // It holds findings alone, which whoever has made the plan prints.
+        Format::Sarif => {}
     }
     Ok(())
 }

@@ -118,7 +118,12 @@ impl<'a> Findings<'a> {
         text
     }
 
-    fn shown(&self, finding: &Diagnostic) -> String {
+    /// Every finding.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.findings.iter().copied()
+    }
+
+    pub(super) fn shown(&self, finding: &Diagnostic) -> String {
         if self.prefix.is_empty() || finding.path == ENVIRONMENT {
             finding.path.clone()
         } else {

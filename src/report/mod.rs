@@ -7,6 +7,7 @@ pub mod import;
 pub mod markdown;
 pub mod plan;
 pub mod progress;
+pub mod sarif;
 pub mod status;
 pub mod style;
 pub mod usage;

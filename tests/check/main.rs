@@ -144,3 +144,25 @@ fn every_code_is_documented_once() {
         document.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`')).map(|(code, _)| code).collect();
     assert_eq!(documented, skep::tree::diagnostic::code::ALL);
 }
+
+#[test]
+fn findings_come_as_sarif_for_tools_that_show_them_beside_the_code() {
+    let tree = tree("broken");
+    let json: Value = serde_json::from_str(&stdout(&skep(tree.path(), &["check", "--output", "json"]))).unwrap();
+    let output = skep(tree.path(), &["check", "--output", "sarif"]);
+    assert_eq!(output.status.code(), Some(1));
+    let sarif: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let run = &sarif["runs"][0];
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    let (results, findings) = (run["results"].as_array().unwrap(), json["findings"].as_array().unwrap());
+    assert_eq!(results.len(), findings.len());
+    for (result, finding) in results.iter().zip(findings) {
+        let rule = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+        assert_eq!((&result["ruleId"], &rules[rule]["id"]), (&finding["code"], &finding["code"]));
+        assert_eq!(result["level"], finding["severity"]);
+        assert!(result["message"]["text"].as_str().unwrap().starts_with(finding["message"].as_str().unwrap()));
+        let region = &result["locations"][0]["physicalLocation"]["region"];
+        assert_eq!(region["startLine"], finding["span"]["line"]);
+        assert_eq!(region["endColumn"], finding["span"]["end_column"]);
+    }
+}
