@@ -22,16 +22,29 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// Where the server cannot be reached, is not trusted, does not speak HTTP, or has too much to say.
 pub async fn send(request: Request<Bytes>) -> Result<Response<Bytes>, Cause> {
+    send_for(request, MAX_SIZE).await
+}
+
+/// As [`send`], for an answer of at most so many bytes.
+///
+/// # Errors
+/// As [`send`].
+pub async fn send_for(request: Request<Bytes>, most: usize) -> Result<Response<Bytes>, Cause> {
     let uri = request.uri();
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_tls = uri.scheme_str() == Some("https");
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 }))).await?;
-    if is_tls { exchange(tls::connect(host, stream).await?, request).await } else { exchange(stream, request).await }
+    if is_tls {
+        exchange(tls::connect(host, stream).await?, request, most).await
+    } else {
+        exchange(stream, request, most).await
+    }
 }
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     mut request: Request<Bytes>,
+    most: usize,
 ) -> Result<Response<Bytes>, Cause> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
@@ -45,7 +58,7 @@ async fn exchange(
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     let (head, body) = sender.send_request(request.map(Full::new)).await?.into_parts();
-    let read = Limited::new(body, MAX_SIZE).collect().await;
+    let read = Limited::new(body, most).collect().await;
     connection.abort();
     Ok(Response::from_parts(head, read?.to_bytes()))
 }

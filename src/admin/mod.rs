@@ -3,6 +3,7 @@
 //! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
 
 mod adopt;
+mod apply;
 mod body;
 mod call;
 pub mod client;
@@ -14,6 +15,7 @@ mod openapi;
 pub mod push;
 mod streams;
 pub mod surface;
+pub mod trial;
 mod usage;
 
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::usage::UsageBy;
 
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 28] = [
+const PATHS: [(&str, &str, &str); 29] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
     ("get", "/openapi.json", "The OpenAPI documents of all APIs that the caller's key opens, as one"),
@@ -21,6 +21,11 @@ const PATHS: [(&str, &str, &str); 28] = [
     ("post", "/admin/reload/{id}", "The same for one API"),
     ("post", "/admin/cleanup", "Remove what nothing needs any more"),
     ("get", "/admin/plan", "What would change, and why"),
+    (
+        "post",
+        "/admin/plan",
+        "What a tree would change, sent as a gzipped tar of its API folders; nothing of it is kept",
+    ),
     ("get", "/admin/events", "What happened; as server-sent events where those are accepted"),
     ("get", "/admin/logs/{id}", "What the instances of an API printed; as server-sent events where those are accepted"),
     ("get", "/admin/history/{id}", "The revisions of an API that have served"),
@@ -117,6 +122,8 @@ fn schemas() -> Value {
             "required": ["name"],
             "properties": {
                 "name": { "type": "string", "minLength": 1, "maxLength": 100 },
+                "push": { "type": "boolean" },
+                "plans": { "type": "boolean" },
                 "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
                 "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },
                 "methods": { "type": "array", "items": { "type": "string" } },

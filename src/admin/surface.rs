@@ -5,26 +5,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::ApplyLine;
+use super::apply::apply;
 use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
 use super::push::{self, Pushes};
 use super::streams::{self, Query};
-use super::{adopt, deployments, keys, openapi, usage};
+use super::{adopt, deployments, keys, openapi, trial, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
@@ -135,7 +129,8 @@ impl Surface {
         }
         let call = Call::of(request.method(), &path);
         let is_admin = self.is_admin(&request);
-        if !is_open(call.as_ref(), &path) && !is_admin {
+        let plans = matches!(call, Some(Call::Plan | Call::PlanOf)) && self.callers.plans(token(&request));
+        if !is_open(call.as_ref(), &path) && !is_admin && !plans {
             return Ok(unauthorized(&request));
         }
         let Some(call) = call else {
@@ -176,6 +171,7 @@ impl Surface {
             }
             Call::CleanUp => deployments::clean_up(&self.leading()?.0).await?,
             Call::Plan => holds::planned(&self.leading()?.0).await?,
+            Call::PlanOf => trial::planned(&self.leading()?.0, &self.callers.settings(), body).await?,
             Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
@@ -186,9 +182,11 @@ impl Surface {
             Call::Hold(id) => holds::put(&self.leading()?.0, &id, Wish::read(body).await?).await?,
             Call::Release(id) => holds::release(&self.leading()?.0, &id).await?,
             Call::Keys => keys::list(&*self.records, &self.callers).await?,
-            Call::MakeKey => return keys::make(&*self.records, &self.callers, body).await,
-            Call::RotateKey(id) => return keys::rotate(&*self.records, &self.callers, &id, body).await,
-            Call::RevokeKey(id) => keys::revoke(&*self.records, &self.callers, &id).await?,
+            Call::MakeKey => return keys::make(Arc::clone(&self.records), Arc::clone(&self.callers), body).await,
+            Call::RotateKey(id) => {
+                return keys::rotate(Arc::clone(&self.records), Arc::clone(&self.callers), id, body).await;
+            }
+            Call::RevokeKey(id) => keys::revoke(Arc::clone(&self.records), Arc::clone(&self.callers), id).await?,
         };
         Ok(json_answer(StatusCode::OK, &shown))
     }
@@ -240,11 +238,7 @@ impl Surface {
     }
 
     fn is_admin(&self, request: &Request<Incoming>) -> bool {
-        let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = shown.and_then(|value| value.split_once(' '));
-        let token =
-            token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim());
-        self.is_admin_key(token)
+        self.is_admin_key(token(request))
     }
 
     fn is_admin_key(&self, secret: &str) -> bool {
@@ -323,6 +317,13 @@ fn is_open(call: Option<&Call>, path: &str) -> bool {
     call.map_or_else(|| !looks_guarded(), Call::is_open)
 }
 
+/// What is shown as `Authorization: Bearer …`; nothing where nothing is.
+fn token(request: &Request<Incoming>) -> &str {
+    let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = shown.and_then(|value| value.split_once(' '));
+    token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
+}
+
 fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
     let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
     let error = "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header";
@@ -330,53 +331,6 @@ fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     answer
 }
-
-/// Looks at tree and world now, and tells, line by line, what comes of it.
-///
-/// The work goes on whether or not somebody listens to the end.
-fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
-    let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    tokio::spawn(tell(controller, tree, lines));
-    let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
-    });
-    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
-}
-
-async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
-    let mut news = controller.world().news.subscribe();
-    let done = async {
-        tree.look().await;
-        match controller.look().await {
-            // All of them, since one may have been at work before this look, and so have nothing left for it.
-            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
-            Err(error) => ApplyLine::Failed(error.to_string()),
-        }
-    };
-    tokio::pin!(done);
-    loop {
-        let line = tokio::select! {
-            // News first, so that the last line really is the last.
-            biased;
-            news = news.recv() => match news {
-                Ok(news) => ApplyLine::News(news),
-                // Whoever reads slowly misses some lines of output, and no more than that.
-                Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            },
-            last = &mut done => last,
-        };
-        let is_last = !matches!(line, ApplyLine::News(_));
-        if lines.send(line).await.is_err() || is_last {
-            return;
-        }
-    }
-}
-
 impl Handler for Arc<Surface> {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
         Box::pin(Arc::clone(self).answer(request))

@@ -4,9 +4,11 @@ mod desk;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use desk::{KeyError, KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
@@ -34,6 +36,17 @@ pub struct Callers {
     pub tokens: Arc<Tokens>,
     root: PathBuf,
     settings: Mutex<Arc<Settings>>,
+    /// Held while the keys are read and handed over, so that of two the later one is not undone.
+    loading: Arc<tokio::sync::Mutex<()>>,
+    stale: Arc<Stale>,
+}
+
+/// What this daemon has written of keys, and has not read again.
+#[derive(Debug, Default)]
+struct Stale {
+    written: AtomicU64,
+    read: AtomicU64,
+    news: Notify,
 }
 
 impl Callers {
@@ -41,7 +54,8 @@ impl Callers {
     #[must_use]
     pub fn new(records: Arc<dyn Records>, keys: Arc<Keys>, settings: Arc<Settings>) -> Self {
         let tokens = Arc::new(Tokens::new(settings.jwt.clone()));
-        Self { records, keys, tokens, root: settings.root.clone(), settings: Mutex::new(settings) }
+        let (root, settings) = (settings.root.clone(), Mutex::new(settings));
+        Self { records, keys, tokens, root, settings, loading: Arc::default(), stale: Arc::default() }
     }
 
     /// Reads the keys, and hands them to the gateway.
@@ -49,6 +63,8 @@ impl Callers {
     /// # Errors
     /// Where the records cannot be read; the keys that are known then stay in force.
     pub async fn load(&self) -> Result<(), RecordsError> {
+        let turn = Arc::clone(&self.loading).lock_owned().await;
+        let written = self.stale.written.load(Ordering::SeqCst);
         let recorded = self.records.keys().await?;
         let settings = self.settings();
         let keys = Arc::clone(&self.keys);
@@ -62,16 +78,46 @@ impl Callers {
                 }
             }
             keys.set(joined);
+            // Also where nobody waits for it any more.
+            drop(turn);
         });
         // It neither panics nor is cancelled.
         let _ = handed.await;
+        self.stale.read.store(written, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Says that this daemon has written something of keys: they are read until that succeeds, whoever stops waiting.
+    pub fn have_changed(&self) {
+        self.stale.written.fetch_add(1, Ordering::SeqCst);
+        self.stale.news.notify_one();
+    }
+
+    /// Whether something that was written here has not been read again.
+    #[must_use]
+    pub fn are_stale(&self) -> bool {
+        self.stale.written.load(Ordering::SeqCst) != self.stale.read.load(Ordering::SeqCst)
+    }
+
+    /// Returns when keys are to be read again because of that.
+    pub async fn due(&self) {
+        if !self.are_stale() {
+            self.stale.news.notified().await;
+        }
+        // Whoever has written reads by itself, and mostly can.
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 
     /// Whose key this is, where its holder may push.
     #[must_use]
     pub fn pusher(&self, secret: &str) -> Option<String> {
         self.keys.pusher(secret)
+    }
+
+    /// Whether this is a key whose holder may ask what a tree would change.
+    #[must_use]
+    pub fn plans(&self, secret: &str) -> bool {
+        self.keys.plans(secret)
     }
 
     /// What `skep.yaml` says now, as far as callers go.

@@ -21,7 +21,7 @@ const TAKEN_IN: Duration = Duration::from_millis(700);
 /// Arguments of `skep keys`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  skep keys create --name website --api thumbnails --expires 90d\n  skep keys create --name reader --method GET --path /items --limit 60/1m\n  skep keys create --name ada --push\n  skep keys list\n  skep keys rotate k_3f9a1c7e --overlap 24h\n  skep keys revoke k_3f9a1c7e\n  skep keys hash < key.txt"
+    after_help = "Examples:\n  skep keys create --name website --api thumbnails --expires 90d\n  skep keys create --name reader --method GET --path /items --limit 60/1m\n  skep keys create --name ada --push\n  skep keys create --name ci --plans\n  skep keys list\n  skep keys rotate k_3f9a1c7e --overlap 24h\n  skep keys revoke k_3f9a1c7e\n  skep keys hash < key.txt"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -72,6 +72,9 @@ struct Create {
     /// It opens no API, and lets its holder push: the password of `git push`, for one person.
     #[arg(long, conflicts_with_all = ["apis", "methods", "paths", "limit", "plan"])]
     push: bool,
+    /// It opens no API and changes nothing, and lets its holder ask what a tree would change: for `skep plan --remote` in CI.
+    #[arg(long, conflicts_with_all = ["push", "apis", "methods", "paths", "limit", "plan"])]
+    plans: bool,
     /// When it opens nothing any more: after a span, as in 90d, or from a day on, as in 2027-01-31.
     #[arg(long, value_name = "SPAN|DAY", value_parser = expiry)]
     expires: Option<Timestamp>,
@@ -129,6 +132,7 @@ impl Create {
         KeyWish {
             name: self.name.clone(),
             push: self.push,
+            plans: self.plans,
             apis: (!self.apis.is_empty()).then(|| self.apis.clone()),
             expires: self.expires,
             methods: self.methods.clone(),
@@ -179,6 +183,7 @@ fn opens(key: &Key) -> String {
         KeyScope::All => "all".to_owned(),
         KeyScope::Apis(apis) => words(apis),
         KeyScope::Push => "pushes".to_owned(),
+        KeyScope::Plan => "plans".to_owned(),
     };
     if !methods.is_empty() || !paths.is_empty() {
         let scope = [words(methods), words(paths)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();

@@ -20,6 +20,8 @@ mod mirror;
 pub mod plan;
 mod pushed;
 pub mod receive;
+mod refresh;
+mod remote;
 pub mod rollback;
 pub mod schema;
 pub mod serve;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use super::between::Between;
 use super::context::{Comparison, Context, Parts};
+use super::remote;
 use crate::git::Commit;
 use crate::reconcile::found::ROW_GONE;
 use crate::reconcile::goals::{REMOVED, REMOVED_AS_CONFIRMED};
@@ -21,7 +22,7 @@ use crate::tree::Digest;
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
+    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base or --remote, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown\n  SKEP_TOKEN=skep_… skep plan --remote https://apis.example.com:8664\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
 )]
 pub struct Args {
     /// How to print it.
@@ -35,6 +36,14 @@ pub struct Args {
     /// With --base: the commit to compare it with, rather than what lies in the folder now.
     #[arg(long, value_name = "COMMIT", requires = "base")]
     head: Option<String>,
+
+    /// Ask the daemon there what this tree would do to what it serves; a `--plans` key of its is enough.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["base", "out", "apis"])]
+    remote: Option<String>,
+
+    /// With --remote: the key. Better set as `SKEP_TOKEN`, where nobody else on this host sees it.
+    #[arg(long, env = "SKEP_TOKEN", hide_env_values = true, requires = "remote")]
+    token: Option<String>,
 
     /// Exit with 2 where something would change.
     #[arg(long)]
@@ -77,6 +86,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(base) = &args.base {
         return compare(args, &Between::of(root, base, args.head.as_deref()).await?);
     }
+    if let Some(url) = &args.remote {
+        return ask(args, url, root).await;
+    }
     let mut context = Context::open(root)?;
     if let Some(apis) = &args.apis {
         context.settings.apis.clone_from(apis);
@@ -118,6 +130,33 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
         (0, true) if !between.plan.apis.is_empty() => ExitCode::from(2),
         (0, _) => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
+    })
+}
+
+/// Asks a daemon elsewhere, and prints what it says.
+async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
+    let Some(token) = &args.token else {
+        bail!("--remote wants a key: make one there with `skep keys create --name ci --plans`, and set SKEP_TOKEN")
+    };
+    let answer = remote::ask(url, token, root).await?;
+    let said = |name: &str| answer["text"][name].as_str().unwrap_or_default().to_owned();
+    let (is_sound, is_empty) = (answer["errors"] == 0, answer["plan"]["apis"].as_array().is_none_or(Vec::is_empty));
+    match args.output {
+        Format::Json => anstream::println!("{:#}", answer["plan"]),
+        Format::Text => {
+            if answer["plan"]["findings"].as_array().is_some_and(|findings| !findings.is_empty()) {
+                anstream::eprint!("{}", said("findings"));
+            }
+            anstream::print!("{}", said(if args.steps { "steps" } else { "text" }));
+        }
+        Format::Markdown => anstream::print!("{}", said("markdown")),
+        Format::Github => anstream::print!("{}", said("github")),
+        Format::Sarif => anstream::print!("{}", said("sarif")),
+    }
+    Ok(match (is_sound, args.detailed_exitcode && !is_empty) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(2),
+        (true, false) => ExitCode::SUCCESS,
     })
 }
 

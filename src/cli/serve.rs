@@ -18,6 +18,7 @@ use super::listen::{Listeners, gateway_of};
 use super::log::{self, LogFormat};
 use super::mirror;
 use super::pushed::take_pushes;
+use super::refresh;
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::callers::Callers;
@@ -121,7 +122,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     });
 
     // From the first moment: a key that is made while the engine is still awaited is a key.
-    tasks.spawn(refresh(Arc::clone(&records), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
+    tasks.spawn(refresh::refresh(Arc::clone(&records), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
     tasks.spawn(callers.run(stop.clone()));
 
     let engine = context.engine()?;
@@ -323,35 +324,6 @@ async fn serve_what_served(controller: &Arc<Controller>, offline: Offline, open:
 /// Every API of the tree.
 fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
     controller.tree().map(|tree| tree.folders.keys().cloned().collect()).unwrap_or_default()
-}
-
-/// Notices within a second what another process wrote into the records: a key, an edited row, a confirmed removal.
-async fn refresh(
-    records: Arc<dyn Records>,
-    mut seen: u64,
-    callers: Arc<Callers>,
-    surface: Arc<Surface>,
-    stop: CancellationToken,
-) {
-    loop {
-        tokio::select! { () = stop.cancelled() => return, () = records.changed() => {} }
-        // Counts only what others wrote: this is the same handle as the reconciler's own.
-        let Ok(version) = records.version().await else { continue };
-        if version == seen {
-            continue;
-        }
-        if let Err(error) = callers.load().await {
-            tracing::warn!("{error}; the keys that are known stay in force until they can be read");
-            continue;
-        }
-        // Remembered only now: what could not be read is read again, also when nobody writes any more.
-        seen = version;
-        if let Some(controller) = surface.controller()
-            && let Err(error) = controller.look().await
-        {
-            tracing::debug!("{error}");
-        }
-    }
 }
 
 /// Puts our firewall rules back where somebody flushed them.

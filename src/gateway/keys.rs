@@ -119,6 +119,15 @@ impl Keys {
         Some(key.name.clone())
     }
 
+    /// Whether this is a key whose holder may ask what a tree would change.
+    #[must_use]
+    pub fn plans(&self, secret: &str) -> bool {
+        let hash = Digest::of(secret.as_bytes());
+        let (keys, now) = (self.by_hash.load(), Timestamp::now());
+        let found = keys.get(&hash).filter(|entry| entry.key.plans(now));
+        found.inspect(|entry| entry.uses.mark(now)).is_some()
+    }
+
     /// What a token is to a request for `path` of `api`.
     ///
     /// Takes the same way for a token that is missing, wrong, revoked, expired or for another API.

@@ -7,7 +7,7 @@ use super::desired::{Basis, Desired, Ground};
 use super::goals::{Grounds, goals};
 use super::look::Look;
 use super::turn::{TurnError, lock};
-use crate::tree::ApiId;
+use crate::tree::{ApiId, Tree};
 use crate::world::Record;
 
 /// Why nothing is done to an API whose folder has just gone.
@@ -46,6 +46,23 @@ impl Controller {
         let gone = goals.iter().filter(|(id, _)| !has_folder(id));
         *lock(&self.gone) = gone.map(|(id, desired)| (id.clone(), desired.basis.clone())).collect();
         goals
+    }
+
+    /// What would be of every API if the tree were another one. Changes nothing of what is aimed at.
+    #[must_use]
+    pub fn would(&self, look: &Look, tree: &Tree) -> BTreeMap<ApiId, Desired> {
+        let Some(base) = self.base.get() else { return BTreeMap::new() };
+        goals(&Grounds {
+            tree: Ok(tree),
+            records: &look.records,
+            running: &look.running(),
+            confirmed: &look.confirmed,
+            recent: &look.recent,
+            base: &base.digest,
+            at: self.world.clock.now(),
+            owner: &self.world.owner,
+            policy: &lock(&self.policy).clone(),
+        })
     }
 
     /// What should be of one API, from the tree as it is now.

@@ -50,21 +50,31 @@ pub enum KeyScope {
     Apis(Vec<ApiId>),
     /// No API: whoever holds it may push.
     Push,
+    /// No API, and nothing that changes anything: whoever holds it may ask what a tree would change.
+    Plan,
 }
 
 impl Key {
     /// Whether it lets a caller of `api` in at that moment.
     #[must_use]
     pub fn opens(&self, api: &str, now: Timestamp) -> bool {
-        let is_revoked = self.revoked.is_some_and(|at| at <= now);
-        !is_revoked && !self.terms.is_over(now) && self.scope.covers(api)
+        self.is_in_force(now) && self.scope.covers(api)
     }
 
     /// Whether whoever holds it may push at that moment.
     #[must_use]
     pub fn pushes(&self, now: Timestamp) -> bool {
-        let is_revoked = self.revoked.is_some_and(|at| at <= now);
-        self.scope == KeyScope::Push && !is_revoked && !self.terms.is_over(now)
+        self.scope == KeyScope::Push && self.is_in_force(now)
+    }
+
+    /// Whether whoever holds it may ask what a tree would change, at that moment.
+    #[must_use]
+    pub fn plans(&self, now: Timestamp) -> bool {
+        self.scope == KeyScope::Plan && self.is_in_force(now)
+    }
+
+    fn is_in_force(&self, now: Timestamp) -> bool {
+        self.revoked.is_none_or(|at| at > now) && !self.terms.is_over(now)
     }
 
     /// What is known of a key that `skep.yaml` declares.
@@ -101,7 +111,7 @@ impl KeyScope {
         match self {
             Self::All => true,
             Self::Apis(apis) => apis.iter().any(|id| id.as_str() == api),
-            Self::Push => false,
+            Self::Push | Self::Plan => false,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 use super::{Key, RecordsError};
 use crate::tree::ApiId;
@@ -17,6 +18,9 @@ use crate::world::Record;
 
 /// After how long all is read again, whatever the log says.
 const WHOLE_EVERY: Duration = Duration::from_secs(600);
+
+/// How long a reader waits for another one, whose own question has a deadline too.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Up to how many changes it pays to read rows one by one.
 pub const FEW: i64 = 1000;
@@ -70,7 +74,11 @@ impl<V> Known<V> {
         take: impl FnOnce(&BTreeMap<String, V>) -> T,
     ) -> Result<T, RecordsError> {
         // Held meanwhile, so that of two readers the later one does not bring back what the earlier one has read.
-        let mut state = self.0.lock().await;
+        let busy = |_| RecordsError::Failed {
+            action: "read what is new",
+            cause: "whoever is at it gets no answer".to_owned(),
+        };
+        let mut state = timeout(PATIENCE, self.0.lock()).await.map_err(busy)?;
         let seen = state.seen.as_ref().filter(|(_, at)| at.elapsed() < WHOLE_EVERY);
         let News { since, rows } = ask(seen.map(|(seen, _)| seen.clone())).await?;
         let whole_at = seen.map(|(_, at)| *at);

@@ -2,7 +2,8 @@
 
 use crate::apps::saying;
 use crate::engine;
-use crate::world::World;
+use crate::http::Request;
+use crate::world::{Ran, World};
 
 /// Text with what differs from run to run taken out: revisions.
 fn lasting(text: &str) -> String {
@@ -114,4 +115,66 @@ fn a_written_plan_is_carried_out_unless_tree_or_world_have_moved_on() {
     std::fs::write(file, "{}").unwrap();
     let ran = world.run(&["apply", file]).expect(1);
     assert!(ran.err.contains("no plan"), "{}", ran.err);
+}
+
+#[test]
+fn a_daemon_says_what_a_tree_elsewhere_would_do_there_to_who_may_ask_and_nothing_is_kept() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.settings("hello", "auth: key\n");
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let key = |more: &[&str]| {
+        let made = world.run(&[&["keys", "create", "--name", "ci"], more].concat()).expect(0);
+        made.out.trim().to_owned()
+    };
+    let (token, caller) = (key(&["--plans"]), key(&[]));
+    let before = world.containers("hello");
+
+    // A checkout somewhere else, with a change, a new API, and one that is gone.
+    let checkout = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = checkout.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("apis/fresh/main.py", &saying("fresh"));
+    let url = format!("http://{}", world.address());
+    let plan = |token: &str, more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_skep"));
+        command.current_dir(checkout.path()).env_remove("SKEP_ROOT").env("SKEP_TOKEN", token);
+        Ran::of(command.args(["plan", "--remote", &url]).args(more).output().unwrap())
+    };
+    let verdicts = |plan: &serde_json::Value| -> Vec<(String, String)> {
+        let word = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        plan["apis"].as_array().unwrap().iter().map(|api| (word(&api["id"]), word(&api["verdict"]))).collect()
+    };
+    let pair = |id: &str, verdict: &str| (id.to_owned(), verdict.to_owned());
+    let asked = plan(&token, &["--output", "json", "--detailed-exitcode"]).expect(2).json();
+    assert_eq!(verdicts(&asked), [pair("fresh", "create"), pair("hello", "remove")]);
+    write("apis/hello/main.py", &saying("two"));
+    let asked = plan(&token, &["--output", "json"]).expect(0).json();
+    assert_eq!(verdicts(&asked), [pair("fresh", "create"), pair("hello", "update")]);
+    let text = plan(&token, &[]).expect(0).out;
+    assert!(text.contains("fresh") && text.contains("1 to create"), "{text}");
+    assert!(plan(&token, &["--output", "markdown"]).expect(0).out.starts_with("<!-- "));
+
+    // One that is broken is an error, with its place; so is a key that may not ask.
+    write("apis/hello/api.yaml", "replicas: many\n");
+    let broken = plan(&token, &[]).expect(1);
+    assert!(broken.err.contains("apis/hello/api.yaml:1:11"), "{broken:?}");
+    let sarif = plan(&token, &["--output", "sarif"]).expect(1).json();
+    assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 1);
+    for bad in [caller.as_str(), "skep_wrong"] {
+        assert!(plan(bad, &[]).expect(1).err.contains("does not know this key"));
+    }
+    // It opens nothing else.
+    for path in ["/admin/keys", "/admin/deployments", "/run/hello/", "/metrics"] {
+        assert_eq!(world.send(&Request::get(path).key(&token)).status, 401, "{path}");
+    }
+    assert_eq!(world.send(&Request::post("/admin/apply", "").key(&token)).status, 401);
+    assert_eq!(world.send(&Request::post("/admin/plan", "no tree").key(&token)).status, 400);
+    assert_eq!((world.containers("hello"), world.run(&["status", "fresh"]).code), (before, 1));
+    let left = std::fs::read_dir(world.state()).unwrap().filter_map(Result::ok);
+    assert!(!left.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("trial-")));
 }

@@ -21,7 +21,7 @@ mod usage;
 mod ways;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -151,6 +151,21 @@ async fn a_row_that_skep_did_not_write_is_named_and_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_opened_again_stays_locked_against_other_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let first = Sqlite::open(&path).unwrap();
+    first.put(&record("a")).await.unwrap();
+    let second = Sqlite::open(&path).unwrap();
+    second.put(&record("b")).await.unwrap();
+    // A program that found it unlocked would take the log away that both write to.
+    let inode = format!(":{}", std::fs::metadata(&path).unwrap().ino());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let me = format!(" {} ", std::process::id());
+    assert!(locks.lines().any(|line| line.contains(&me) && line.contains(&inode)), "{locks}");
+}
+
+#[tokio::test]
 async fn what_is_known_is_not_read_again_and_is_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("records.db");
@@ -161,9 +176,13 @@ async fn what_is_known_is_not_read_again_and_is_what_is_there() {
     // A file has no statements past its triggers; so there is none meanwhile.
     let past = |sql: &str| {
         let read = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
-        let trigger = "SELECT sql FROM sqlite_schema WHERE name = 'apis_changed'";
-        let trigger = other.query_row(trigger, [], read).unwrap();
-        other.execute_batch(&format!("BEGIN; DROP TRIGGER apis_changed; {sql}; {trigger}; COMMIT")).unwrap();
+        let trigger = |name: &str| {
+            let sql = format!("SELECT sql FROM sqlite_schema WHERE name = '{name}'");
+            other.query_row(&sql, [], read).unwrap()
+        };
+        let (apis, keys) = (trigger("apis_changed"), trigger("keys_changed"));
+        let drop = "DROP TRIGGER apis_changed; DROP TRIGGER keys_changed";
+        other.execute_batch(&format!("BEGIN; {drop}; {sql}; {apis}; {keys}; COMMIT")).unwrap();
     };
     let fresh = async || Arc::new(open()) as Arc<dyn Records>;
     news::news(&reader, fresh, "", past, shell).await;

@@ -54,8 +54,11 @@ pub async fn news(
     }
     // What has not changed, as far as the log says, is not read again: a restore that says nothing is not seen at once …
     let was = reader.all().await.unwrap();
+    let keys_before = keys(reader).await;
     past(&format!("UPDATE {schema}apis SET message = 'restored' WHERE id = 'c'"));
+    past(&format!("UPDATE {schema}keys SET name = 'restored' WHERE id = 'k_new'"));
     assert_eq!(reader.all().await.unwrap(), was);
+    assert_eq!(keys(reader).await, keys_before);
     // … but one that takes the log along is.
     let is = fresh().await.all().await.unwrap();
     assert_ne!(is, was);

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use skep::records::postgres::{Place, Postgres, examine};
-use skep::records::{KeyHash, KeyScope, NewKey, Records, RecordsError};
+use skep::records::{Keep, KeyHash, KeyScope, NewKey, Records, RecordsError};
 use skep::tree::Digest;
 use skep::world::Record;
 
@@ -136,6 +137,33 @@ async fn postgres_is_not_asked_again_for_what_is_known_and_yet_nothing_is_missed
     let past = |sql: &str| drop(server.sql("news", &format!("SET session_replication_role = replica; {sql}")));
     let fresh = async || Arc::new(open(&url).await) as Arc<dyn Records>;
     news::news(&reader, fresh, "skep.", past, shell).await;
+    // A log that is thrown away as far as it is old.
+    past(
+        "UPDATE skep.change_log SET at = at - interval '2 hours'; UPDATE skep.changes SET at = at - interval '2 hours'",
+    );
+    reader.each().await.unwrap();
+    let keep = Keep { revisions: 9, events_since: Timestamp::UNIX_EPOCH, blobs_since: Timestamp::UNIX_EPOCH };
+    let before: u32 = server.sql("news", "SELECT count(*) FROM skep.change_log").parse().unwrap();
+    reader.prune(&keep).await.unwrap();
+    let left: u32 = server.sql("news", "SELECT count(*) FROM skep.change_log").parse().unwrap();
+    assert!(left < before && left > 0, "{left} of {before} are left");
+    shell("UPDATE skep.apis SET message = 'pruned' WHERE id = 'c'");
+    assert_eq!(reader.all().await.unwrap(), fresh().await.all().await.unwrap());
+    // One who has changed something and waits keeps whoever comes after it waiting, so that the later one is not seen first.
+    reader.put(&record("a")).await.unwrap();
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| {
+            shell("BEGIN; UPDATE skep.apis SET message = 'slow' WHERE id = 'a'; SELECT pg_sleep(1.5); COMMIT");
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        let quick = scope.spawn(|| shell("UPDATE skep.apis SET message = 'quick' WHERE id = 'c'"));
+        while !(slow.is_finished() && quick.is_finished()) {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async { drop(reader.each().await.unwrap()) });
+            });
+        }
+    });
+    assert_eq!(reader.all().await.unwrap(), fresh().await.all().await.unwrap());
     // By a statement that has no rows to show.
     server.sql("news", "TRUNCATE skep.keys");
     assert_eq!(reader.keys().await.unwrap(), []);
@@ -273,6 +301,27 @@ async fn postgres_tables_that_are_lost_are_made_again_by_the_handle_that_misses_
     assert_eq!(records.get(&id("a")).await.unwrap(), None);
     records.put(&record("a")).await.unwrap();
     assert!(records.get(&id("a")).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_tables_stay_whose_they_are_whoever_brings_them_up_to_date() {
+    let server = server::Postgres::start();
+    server.database("owned");
+    server.sql("owned", "CREATE ROLE skep LOGIN; CREATE SCHEMA skep AUTHORIZATION skep");
+    let theirs = server.url("owned").replace("postgres@", "skep@");
+    drop(open(&theirs).await);
+    server.sql(
+        "owned",
+        "DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
+        DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds;
+        UPDATE skep.installation SET schema = schema - 1",
+    );
+    drop(open(&server.url("owned")).await);
+    let records = open(&theirs).await;
+    records.put(&record("a")).await.unwrap();
+    let others =
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'skep'::regnamespace AND relowner <> 'skep'::regrole";
+    assert_eq!(server.sql("owned", others), "0");
 }
 
 #[tokio::test(flavor = "multi_thread")]

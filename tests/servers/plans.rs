@@ -46,7 +46,16 @@ impl Plans {
             let lines: Vec<&str> = plan.lines().take_while(|line| line.starts_with('\t')).map(str::trim).collect();
             let text = lines.join(" ");
             let statement = text.split(" (cost=").next().unwrap_or_default();
-            for table in lines.iter().filter_map(|line| line.split_once("Seq Scan on ")?.1.split(' ').next()) {
+            // Of an order that stops early, an index need not be asked for anything in particular.
+            let stops = lines.iter().any(|line| line.contains("Limit  ("));
+            for (place, line) in lines.iter().enumerate() {
+                let whole = line.split_once("Seq Scan on ").or_else(|| {
+                    let is_asked = lines.get(place + 1).is_some_and(|next| next.starts_with("Index Cond:"));
+                    let (_, scan) =
+                        line.split_once("Index Scan using ").or(line.split_once("Index Only Scan using "))?;
+                    scan.split_once(" on ").filter(|_| !is_asked && !stops)
+                });
+                let table = whole.and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
                 if LARGE.contains(&table) {
                     scans.push(format!("{table}: {statement}"));
                 }

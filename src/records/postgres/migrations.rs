@@ -75,6 +75,16 @@ pub async fn migrate(client: &Client, place: &str, schema: &str, owner: &str) ->
 fn statements(found: &Found, schema: &str, owner: &str) -> String {
     let mut sql = if found.has_namespace { String::new() } else { format!("CREATE SCHEMA {schema};\n") };
     sql.push_str(&format!("SET LOCAL search_path = {schema}, pg_temp;\n"));
+    if found.schema.is_some() {
+        // What is made is of whoever the rest is of: its functions run with that role's rights.
+        sql.push_str(
+            "DO $$ DECLARE theirs name := (SELECT tableowner FROM pg_tables
+                WHERE schemaname = current_schema() AND tablename = 'installation');
+            BEGIN
+                IF theirs <> current_user THEN EXECUTE format('SET LOCAL ROLE %I', theirs); END IF;
+            END $$;\n",
+        );
+    }
     if found.schema.is_none() {
         sql.push_str(
             "CREATE TABLE installation (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),

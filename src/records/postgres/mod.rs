@@ -350,7 +350,15 @@ impl Records for Postgres {
     }
 
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {
-        job!(self, Write, "throw away what is old", [keep = *keep], |t| prune::prune(t, &keep))
+        const WHAT: &str = "throw away what is old";
+        job!(self, Beat, WHAT, [], |t| prune::changes(t))?;
+        let (revisions, events) = job!(self, Write, WHAT, [keep = *keep], |t| prune::history(t, &keep))?;
+        let unused = job!(self, Read, WHAT, [keep = *keep], |t| prune::unused(t, &keep))?;
+        let mut blobs = 0;
+        for some in unused.chunks(prune::FEW) {
+            blobs += job!(self, Write, WHAT, [keep = *keep, some = some.to_vec()], |t| prune::blobs(t, &keep, &some))?;
+        }
+        Ok(Pruned { revisions, events, blobs })
     }
 
     async fn add_usage(&self, batch: &UsageBatch) -> Result<(), RecordsError> {

@@ -271,7 +271,11 @@ impl Shared {
     /// A connection with a transaction begun on it. One that has died in the pool is no reason to fail: nothing was asked of
     /// it yet.
     async fn begin(&self, access: Access) -> Result<Object, Trouble> {
-        let mut sql = String::from(if access == Access::Read { "BEGIN READ ONLY" } else { "BEGIN" });
+        let mut sql = String::from(match access {
+            // Of one moment, whatever is read.
+            Access::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            _ => "BEGIN",
+        });
         sql.push_str(&format!(
             "; SET LOCAL search_path = {}, pg_temp; SET LOCAL statement_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}",

@@ -68,8 +68,17 @@ impl Worker {
         let place = path.display().to_string();
         let io = |e: io::Error| RecordsError::Open { place: place.clone(), cause: e.to_string() };
         // SQLite gives its side files the mode of this one. Settings of APIs are in it, and they may hold secrets.
-        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(io)?;
-        if fs::metadata(path).map_err(io)?.permissions().mode() & 0o077 != 0 {
+        // A file that is there is not opened here: closing it again would drop every lock that this process has on it (POSIX), and
+        // SQLite would not know.
+        match OpenOptions::new().append(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io(error)),
+            _ => {}
+        }
+        let there = fs::metadata(path).map_err(io)?;
+        if there.is_dir() {
+            return Err(io(io::ErrorKind::IsADirectory.into()));
+        }
+        if there.permissions().mode() & 0o077 != 0 {
             // As of a restored copy. Where the file is another user's, that user decides.
             let _ = fs::set_permissions(path, Permissions::from_mode(0o600));
         }

@@ -43,6 +43,13 @@ CREATE TRIGGER keys_changed AFTER UPDATE ON keys BEGIN
     INSERT INTO change_log (kind, name) VALUES ('keys', NEW.id);
     INSERT INTO change_log (kind, name) SELECT 'keys', OLD.id WHERE OLD.id IS NOT NEW.id;
 END;
+-- `OR REPLACE` takes a key away that has the same hash, and calls no other trigger for it.
+CREATE TRIGGER keys_replaced BEFORE INSERT ON keys BEGIN
+    INSERT INTO change_log (kind, name) SELECT 'keys', id FROM keys WHERE hash = NEW.hash AND id IS NOT NEW.id;
+END;
+CREATE TRIGGER keys_displaced BEFORE UPDATE OF hash ON keys BEGIN
+    INSERT INTO change_log (kind, name) SELECT 'keys', id FROM keys WHERE hash = NEW.hash AND id IS NOT OLD.id;
+END;
 CREATE TRIGGER keys_gone AFTER DELETE ON keys BEGIN
     INSERT INTO change_log (kind, name) VALUES ('keys', OLD.id);
 END;
@@ -70,5 +77,5 @@ CREATE TRIGGER let_go_added AFTER INSERT ON let_go BEGIN
 END;
 
 -- It stood in for what a daemon of before `written` did not write, and took the edit of a hand that also changed the time for that.
--- What such a daemon writes until it ends is taken for an edit now, and put right.
+-- What such a daemon writes until it ends is taken for an edit now: what was written before it holds, until the tree is read.
 DROP TRIGGER written;

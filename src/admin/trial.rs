@@ -1,0 +1,207 @@
+//! A trial is the plan of a tree that somebody shows: what it would change here, with nothing of it kept.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::fault::Fault;
+use crate::git::scratch::Scratch;
+use crate::reconcile::Controller;
+use crate::reconcile::plan::plan;
+use crate::report::plan::{PlanJson, Summary};
+use crate::report::{self, diagnostics::Findings};
+use crate::settings::Settings;
+use crate::tree::{ApiId, Scanner, Tree};
+
+/// The most bytes of one as it comes in.
+const MOST: usize = 64 << 20;
+
+/// The most bytes of its files, and the most files: what unpacks to more is none.
+const MOST_UNPACKED: (u64, usize) = (512 << 20, 200_000);
+
+/// One at a time: each may be large.
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// Packs the API folders of `apis` as a trial wants them: as a tar of `ID/…`, gzipped. Hidden files are left out.
+///
+/// # Errors
+/// Where a file cannot be read, or all of it is too large.
+pub fn pack(apis: &Path) -> io::Result<Bytes> {
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let is_folder = |path: &PathBuf| path.is_dir();
+    let mut folders: Vec<PathBuf> = std::fs::read_dir(apis)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<Vec<_>>>()?
+        .into_iter()
+        .filter(is_folder)
+        .collect();
+    folders.sort();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with('.') || name == "__pycache__" {
+                continue;
+            }
+            let (kind, path) = (entry.file_type()?, entry.path());
+            if kind.is_dir() {
+                folders.push(path);
+            } else if kind.is_file() {
+                let below = path.strip_prefix(apis).map_err(io::Error::other)?;
+                let bytes = std::fs::read(&path)?;
+                let mut header = tar::Header::new_gnu();
+                header.set_size(bytes.len() as u64);
+                header.set_mode(0o644);
+                archive.append_data(&mut header, below, &bytes[..])?;
+            }
+        }
+    }
+    let packed = archive.into_inner()?.finish()?;
+    if packed.len() > MOST {
+        return Err(io::Error::other(format!("the tree is of {} bytes, packed; {MOST} are taken", packed.len())));
+    }
+    Ok(packed.into())
+}
+
+/// `POST /admin/plan`: what a tree would change here. Answers with the plan, its findings, and both as text.
+pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, body: Incoming) -> Result<Value, Fault> {
+    let busy = |_| Fault::Unavailable("another tree is being looked at; ask again".to_owned());
+    let _turn = TURN.try_acquire().map_err(busy)?;
+    let read = Limited::new(body, MOST).collect().await;
+    let packed = read.map_err(|error| Fault::Bad(format!("{error}; at most {MOST} bytes are taken")))?.to_bytes();
+    let settings = settings.clone();
+    // The folder goes when the findings are told, which name lines of it.
+    let unpacked = tokio::task::spawn_blocking(move || tree_of(&packed, settings)).await;
+    let (tree, _folder) = unpacked.map_err(|error| Fault::Unavailable(error.to_string()))??;
+    let world = controller.world();
+    let look = world.look().await?;
+    let goals = controller.would(&look, &tree);
+    let apis: Vec<_> = goals.into_values().map(|desired| (world.observed(&look, &desired), desired)).collect();
+    let plan = plan(apis.iter().map(|(observed, desired)| (desired, observed)));
+    let findings = Findings::new(&[], &tree, None, "");
+    let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
+    Ok(json!({
+        "plan": json,
+        "errors": findings.summary().errors,
+        "text": {
+            "text": report::plan::text(&plan, false),
+            "steps": report::plan::text(&plan, true),
+            "markdown": report::markdown::markdown(&plan, None),
+            "github": findings.github() + &report::markdown::github(&plan),
+            "findings": findings.text(true),
+            "sarif": findings.sarif(),
+        },
+    }))
+}
+
+/// Unpacks a tree, and reads it with the settings of this host.
+fn tree_of(packed: &[u8], settings: Settings) -> Result<(Arc<Tree>, Scratch), Fault> {
+    let here = |error: io::Error| Fault::Unavailable(format!("cannot unpack the tree here: {error}"));
+    let scratch = Scratch::new(&settings.state, "trial-").map_err(here)?;
+    let settings = Settings { apis: scratch.path().join("apis"), root: scratch.path().to_owned(), ..settings };
+    std::fs::create_dir(&settings.apis).map_err(here)?;
+    unpack(packed, &settings.apis)
+        .map_err(|error| Fault::Bad(format!("this is no tree, as a gzipped tar: {error}")))?;
+    let scanner = Scanner::new(&settings).and_then(|mut scanner| scanner.read());
+    Ok((scanner.map_err(|error| Fault::Unavailable(error.to_string()))?.tree, scratch))
+}
+
+/// Writes the plain files of an archive, and refuses everything else: whoever packed it may be anybody with a key.
+fn unpack(packed: &[u8], into: &Path) -> io::Result<()> {
+    let refuse = |why: String| Err(io::Error::other(why));
+    let mut made = BTreeSet::new();
+    let (mut bytes, mut files) = (0, 0);
+    // What a small archive unpacks to may be without end.
+    let unpacked = GzDecoder::new(packed).take(MOST_UNPACKED.0 * 2);
+    for entry in tar::Archive::new(unpacked).entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        let folder = path.iter().next().and_then(|name| ApiId::new(name.to_str()?).ok());
+        if entry.header().entry_type() != tar::EntryType::Regular || !is_plain || folder.is_none() {
+            return refuse(format!("{}: only plain files of API folders are taken", path.display()));
+        }
+        (bytes, files) = (bytes + entry.size(), files + 1);
+        if bytes > MOST_UNPACKED.0 || files > MOST_UNPACKED.1 {
+            return refuse("it is too large".to_owned());
+        }
+        let target = into.join(&path);
+        if let Some(parent) = target.parent()
+            && made.insert(parent.to_owned())
+        {
+            std::fs::create_dir_all(parent)?;
+        }
+        // A name twice would be the later one to some, and the earlier to others.
+        let mut file = std::fs::File::create_new(&target)?;
+        io::copy(&mut entry, &mut file)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(add: impl FnOnce(&mut tar::Builder<GzEncoder<Vec<u8>>>)) -> Vec<u8> {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        add(&mut archive);
+        archive.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn what_is_packed_unpacks_to_the_same_and_nothing_but_plain_files_does() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("a/inner")).unwrap();
+        for (path, text) in [("a/main.py", "one"), ("a/inner/x.py", "two"), ("a/.hidden", "no"), ("stray", "no")] {
+            std::fs::write(from.path().join(path), text).unwrap();
+        }
+        unpack(&pack(from.path()).unwrap(), to.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(to.path().join("a/inner/x.py")).unwrap(), "two");
+        assert!(to.path().join("a/main.py").exists() && !to.path().join("a/.hidden").exists());
+        assert!(!to.path().join("stray").exists());
+
+        let link = archive(|archive| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(&mut header, "b/link", "/etc/passwd").unwrap();
+        });
+        // The crate itself refuses to write such a path.
+        let outside = archive(|archive| {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..11].copy_from_slice(b"b/../../esc");
+            header.set_size(0);
+            header.set_cksum();
+            archive.append(&header, &b""[..]).unwrap();
+        });
+        let twice = archive(|archive| {
+            for _ in 0..2 {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(0);
+                archive.append_data(&mut header, "b/main.py", &b""[..]).unwrap();
+            }
+        });
+        let odd = archive(|archive| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(0);
+            archive.append_data(&mut header, "Not An Id/main.py", &b""[..]).unwrap();
+        });
+        for (bad, name) in
+            [(link, "link"), (outside, "outside"), (twice, "twice"), (odd, "odd"), (b"no".to_vec(), "no")]
+        {
+            let to = tempfile::tempdir().unwrap();
+            unpack(&bad, to.path()).expect_err(name);
+            assert!(!to.path().parent().unwrap().join("esc").exists());
+        }
+    }
+}
