@@ -16,6 +16,7 @@ pub mod keys;
 mod listen;
 mod log;
 pub mod logs;
+pub mod man;
 mod mirror;
 pub mod plan;
 mod pushed;
@@ -89,6 +90,8 @@ pub enum Command {
     Hook(hook::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print a manual page, or write all
+    Man(man::Args),
 }
 
 /// How a command writes its answer.
@@ -128,5 +131,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Receive(args) => context::block_on(receive::run(&args, root)),
         Command::Hook(args) => context::block_on(hook::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => man::run(&args),
     }
 }
