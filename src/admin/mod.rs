@@ -3,6 +3,7 @@
 //! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
 
 mod adopt;
+mod apply;
 mod body;
 mod call;
 pub mod client;

@@ -1,30 +1,24 @@
 //! The surface answers every request that is not for an API.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::ApplyLine;
 use super::call::Call;
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::holds::{self, Wish};
 use super::push::{self, Pushes};
 use super::streams::{self, Query};
-use super::{adopt, deployments, keys, openapi, usage};
+use super::{adopt, apply, deployments, keys, openapi, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
@@ -59,6 +53,8 @@ pub struct Surface {
     metrics: Arc<Metrics>,
     /// Whether errors are told to Sentry.
     tells_sentry: bool,
+    /// Whether this daemon is about to reconcile, another one having given up its place.
+    is_to_lead: AtomicBool,
     /// What takes pushes, where they are taken.
     pushes: OnceLock<Arc<Pushes>>,
 }
@@ -85,6 +81,7 @@ impl Surface {
             admin_key,
             metrics,
             tells_sentry,
+            is_to_lead: AtomicBool::new(false),
             pushes: OnceLock::new(),
         })
     }
@@ -95,8 +92,14 @@ impl Surface {
         let _ = self.pushes.set(pushes);
     }
 
+    /// Says that this daemon will reconcile in a moment: whoever asks for something meanwhile waits, and is not sent away.
+    pub fn expect_to_lead(&self) {
+        self.is_to_lead.store(true, Ordering::Relaxed);
+    }
+
     /// Says that this daemon reconciles.
     pub fn set_to_lead(&self, controller: Arc<Controller>, tree: Ask) {
+        self.is_to_lead.store(false, Ordering::Relaxed);
         self.work.store(Some(Arc::new(Work { controller, tree: Some(tree) })));
     }
 
@@ -125,10 +128,10 @@ impl Surface {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-        self.called(request).await.unwrap_or_else(|fault| fault.answer(&id))
+        self.called(request, &id).await.unwrap_or_else(|fault| fault.answer(&id))
     }
 
-    async fn called(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+    async fn called(&self, request: Request<Incoming>, request_id: &str) -> Result<Response<Body>, Fault> {
         let path = request.uri().path().to_owned();
         if push::is_git(&path) {
             return self.git(request).await;
@@ -136,12 +139,16 @@ impl Surface {
         let call = Call::of(request.method(), &path);
         let is_admin = self.is_admin(&request);
         if !is_open(call.as_ref(), &path) && !is_admin {
-            return Ok(unauthorized(&request));
+            return Ok(fault::unauthorized(request_id));
         }
         let Some(call) = call else {
             let allowed = Call::allowed(&path);
             return Err(if allowed.is_empty() { Fault::NotFound } else { Fault::Method(allowed) });
         };
+        if !call.is_open() && self.is_to_lead.load(Ordering::Relaxed) {
+            // Where it does not come about, what was asked for says so.
+            let _ = self.leading_soon().await;
+        }
         let (parts, body) = request.into_parts();
         let query = Query::of(parts.uri.query());
         // The gateway says it with each request.
@@ -154,7 +161,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply(controller, tree));
+                return Ok(apply::answer(controller, tree));
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
@@ -321,60 +328,6 @@ fn is_open(call: Option<&Call>, path: &str) -> bool {
     let looks_guarded =
         || path == "/metrics" || push::is_git(path) || path.starts_with("/admin/") || path.starts_with("/api/");
     call.map_or_else(|| !looks_guarded(), Call::is_open)
-}
-
-fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
-    let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-    let error = "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header";
-    let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error, "request_id": id }));
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
-}
-
-/// Looks at tree and world now, and tells, line by line, what comes of it.
-///
-/// The work goes on whether or not somebody listens to the end.
-fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
-    let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    tokio::spawn(tell(controller, tree, lines));
-    let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
-    });
-    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
-}
-
-async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
-    let mut news = controller.world().news.subscribe();
-    let done = async {
-        tree.look().await;
-        match controller.look().await {
-            // All of them, since one may have been at work before this look, and so have nothing left for it.
-            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
-            Err(error) => ApplyLine::Failed(error.to_string()),
-        }
-    };
-    tokio::pin!(done);
-    loop {
-        let line = tokio::select! {
-            // News first, so that the last line really is the last.
-            biased;
-            news = news.recv() => match news {
-                Ok(news) => ApplyLine::News(news),
-                // Whoever reads slowly misses some lines of output, and no more than that.
-                Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            },
-            last = &mut done => last,
-        };
-        let is_last = !matches!(line, ApplyLine::News(_));
-        if lines.send(line).await.is_err() || is_last {
-            return;
-        }
-    }
 }
 
 impl Handler for Arc<Surface> {

@@ -42,4 +42,5 @@ mod settings;
 mod telemetry;
 mod tree;
 mod trouble;
+mod upgrade;
 mod usage;
