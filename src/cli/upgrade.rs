@@ -16,7 +16,7 @@ const LOOKS: (u32, Duration) = (10, Duration::from_millis(200));
 /// Arguments of `skep upgrade`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The daemon starts the program that lies at its own path now, with its own arguments and environment, and\ngoes on until that one serves all that it serves itself. Then the new one accepts callers and reconciles; the old\none answers who is connected to it, and ends. No request is lost. Settings that are read at the start, as\nSKEP_LISTEN, are read anew.\n\nWhere the new one cannot serve, the old one stays, and this command says why.\n\nExit codes:\n  0  the new daemon serves\n  1  the old one does\n\nExamples:\n  apt-get install ./skep_0.2.0_amd64.deb && systemctl reload skep\n  install skep /usr/local/bin/skep && skep --root /srv/apis upgrade"
+    after_help = "The daemon starts the program that lies at its own path now, with its own arguments and environment, and\ngoes on until that one serves all that it serves itself. Then the new one accepts callers and reconciles; the old\none answers who is connected to it, and ends. No request is lost. skep.yaml is read anew, and all of it;\nthe environment is the old one's.\n\nWhere the new one cannot serve, the old one stays, and this command says why.\n\nExit codes:\n  0  the new daemon serves\n  1  the old one does\n\nExamples:\n  apt-get install ./skep_0.2.0_amd64.deb && systemctl reload skep\n  install skep /usr/local/bin/skep && skep --root /srv/apis upgrade"
 )]
 pub struct Args {}
 

@@ -240,7 +240,7 @@ fn an_upgrade_starts_what_lies_at_the_daemons_path_and_tells_the_service_manager
     let status = world.wait("the old one ends", || first.try_wait().unwrap());
     assert!(status.success(), "{status}");
 
-    // The signal does the same, and whoever asks for nothing in particular is asked once more.
+    // The signal does the same.
     signal(new, Signal::USR2);
     assert!(hear().contains("RELOADING=1") && hear().contains("MAINPID="));
     let last = world.wait("the third one has the lock", || holder(&world).filter(|now| now["pid"] != new));
