@@ -19,6 +19,7 @@ use super::hand_over::{Outcome, READY_WITHIN, Ready, Wish, Yours, offer};
 use super::manager;
 use super::passing::{receive, send};
 use super::term::Seat;
+use crate::engine::docker::is_in_container;
 use crate::gateway::{Leaving, Routes};
 use crate::installation::Lock;
 
@@ -147,10 +148,9 @@ impl Place {
     }
 
     async fn start_successor(&self) -> Outcome {
-        if std::process::id() == 1 {
-            return Err("this daemon is the first process of its container, which ends with it; \
-                        replace the container instead"
-                .to_owned());
+        // A service manager can be told which process is the service now. A container ends with its first one.
+        if is_in_container() && std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Err("the container that this daemon is in would end with it; replace the container".to_owned());
         }
         let arguments = std::env::args_os().skip(1).filter(|word| word != "--take-over" && word != "--welcome");
         let mut command = Command::new(&self.program);
