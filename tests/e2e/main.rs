@@ -30,6 +30,7 @@ mod doctor;
 mod framing;
 mod gateway;
 mod healing;
+mod in_container;
 mod keys;
 mod manners;
 mod outages;

@@ -14,7 +14,8 @@ use super::call::WORK;
 use super::network::Network;
 use crate::engine::EngineError;
 
-/// The host's network namespace, as `/proc/1/ns/net` is mounted into skep's own container.
+/// The host's network namespace, mounted into skep's own container. The engine keeps it in a file,
+/// `/var/run/docker/netns/default`, once a container has run in it.
 pub(super) const DOOR: &str = "/run/skep/host-net";
 
 /// Where interfaces are shown: those of this process's own network.
