@@ -137,9 +137,15 @@ fn a_daemon_in_a_container_joins_the_networks_of_the_apis_and_holds_them_apart()
     assert_eq!((world.containers("hello"), world.containers("quiet")), before, "nothing was restarted");
     assert!(!reaches(&before.0[0], quiet_at, 8000));
 
+    // A command beside it has the same rules, and takes none away.
+    let beside = |command: &'static str| {
+        ["exec", &daemon.0, "/opt/lib/ld-linux-x86-64.so.2", "--library-path", "/opt/lib", "/opt/skep", command]
+    };
+    let found = docker(&beside("doctor")).out;
+    assert!(found.contains("rules in force") && !found.contains("are not in force"), "{found}");
+    assert!(answers(address, "hello", "two"));
+
     // The container would end with the one that an upgrade ends.
-    let skep =
-        ["exec", &daemon.0, "/opt/lib/ld-linux-x86-64.so.2", "--library-path", "/opt/lib", "/opt/skep", "upgrade"];
-    let refused = docker(&skep);
+    let refused = docker(&beside("upgrade"));
     assert!(refused.code == 1 && refused.err.contains("replace the container"), "{refused:?}");
 }

@@ -98,9 +98,17 @@ impl Docker {
         Ok(())
     }
 
-    /// Where this gateway is on the APIs' networks.
+    /// Where the gateway is on the APIs' networks. A command that runs beside it, in the same container, has joined nothing,
+    /// and its rules are to be the same.
     pub(super) async fn own_addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.shared.joined.lock().await.clone().unwrap_or_default()
+        if let Some(joined) = &*self.shared.joined.lock().await {
+            return joined.clone();
+        }
+        let Some(id) = own_container().filter(|_| has_door()) else { return BTreeSet::new() };
+        let found = self.inspect_container(&id).await.ok().flatten();
+        let ends = found.and_then(|found| found.network_settings?.networks).unwrap_or_default();
+        let ours = ends.into_iter().filter(|(name, _)| name.starts_with(&self.network_prefix()));
+        ours.filter_map(|(_, end)| end.ip_address?.parse().ok()).collect()
     }
 
     /// This gateway's address on a network; `None` where that is not there.
