@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
@@ -63,6 +67,37 @@ fn keep_asking(address: SocketAddr, pause: Duration, seen: &Seen, stop: &AtomicB
     }
 }
 
+/// The same with HTTP/2. What a caller has not sent yet when it hears that the connection is going away, it sends on another.
+fn keep_asking_http2(address: SocketAddr, seen: &Seen, stop: &AtomicBool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = async |sender: &mut http2::SendRequest<Empty<Bytes>>| {
+        sender.ready().await?;
+        let request = hyper::Request::get(format!("http://{address}/run/lasting/")).body(Empty::new()).unwrap();
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, hyper::Error>(if head.status == 200 {
+            String::from_utf8_lossy(&body).into_owned()
+        } else {
+            head.status.to_string()
+        })
+    };
+    runtime.block_on(async {
+        while !stop.load(Ordering::Relaxed) {
+            let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+            let connection = tokio::spawn(connection);
+            while !stop.load(Ordering::Relaxed) && !sender.is_closed() {
+                match ask(&mut sender).await {
+                    Err(error) if error.is_canceled() || error.is_closed() => break,
+                    answer => seen.note("with HTTP/2", answer.map_err(io::Error::other), "here"),
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            connection.abort();
+        }
+    });
+}
+
 /// A body of 64 pieces, over some two seconds.
 fn upload(address: SocketAddr) -> io::Result<crate::http::Reply> {
     let mut connection = Connection::open(address)?;
@@ -97,10 +132,10 @@ fn three_hand_overs_under_load_lose_no_request() {
     let admin_key = fs::read_to_string(world.state().join("admin.key")).unwrap();
     let control = Request::get("/admin/deployments").key(admin_key.trim());
     let stop = AtomicBool::new(false);
-    let seen: [Seen; 7] = std::array::from_fn(|_| Seen::default());
+    let seen: [Seen; 8] = std::array::from_fn(|_| Seen::default());
     let mut before: Vec<Child> = Vec::new();
     thread::scope(|scope| {
-        let [new, kept, rare, slow, body, stream, told] = &seen;
+        let [new, kept, rare, second, slow, body, stream, told] = &seen;
         let stop = &stop;
         let until_stopped = move |seen: &Seen, what: &str, ask: &dyn Fn() -> io::Result<String>, expected: &str| {
             while !stop.load(Ordering::Relaxed) {
@@ -113,6 +148,7 @@ fn three_hand_overs_under_load_lose_no_request() {
         });
         scope.spawn(move || keep_asking(address, Duration::from_millis(1), kept, stop));
         scope.spawn(move || keep_asking(address, Duration::from_millis(700), rare, stop));
+        scope.spawn(move || keep_asking_http2(address, second, stop));
         scope.spawn(move || {
             let ask = || text(Request::get("/run/lasting/slow").try_send(address));
             until_stopped(slow, "slow", &ask, "here");
