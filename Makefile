@@ -31,6 +31,7 @@ deb: static ## Build a Debian package, target/deb/*.deb, and try it in a fresh s
 	@scripts/check-deb target/deb/*_$$(dpkg --print-architecture).deb
 
 image: static ## Build the container image skep:VERSION, from Debian packages and no registry
+	@scripts/setup serve
 	@exec scripts/with-engine scripts/image "$$(scripts/static binary)"
 
 check: build ## Check skep.yaml and apis/, without an engine
