@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 SEEDS ?= 100000
-.PHONY: help run setup build check test lint fuzz bench chaos hostile simulate schema ci clean
+.PHONY: help run setup build static deb image check test lint fuzz bench chaos hostile simulate schema ci clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,18 @@ setup: ## Only set up what is missing
 build: ## Build target/release/skep
 	@scripts/setup build
 	@cargo build --release --locked
+
+static: ## Build one static binary for any Linux, below target/
+	@scripts/setup static
+	@cargo build --profile dist --locked --target $$(scripts/static target)
+
+deb: static ## Build a Debian package, target/deb/*.deb, and try it in a fresh system
+	@scripts/deb "$$(scripts/static binary)"
+	@scripts/check-deb target/deb/*_$$(dpkg --print-architecture).deb
+
+image: static ## Build the container image skep:VERSION, from Debian packages and no registry
+	@scripts/setup serve
+	@exec scripts/with-engine scripts/image "$$(scripts/static binary)"
 
 check: build ## Check skep.yaml and apis/, without an engine
 	@target/release/skep check

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,8 @@ pub struct Installation {
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// Whether another process holds it by now.
+    is_passed_on: bool,
 }
 
 /// Who holds the lock.
@@ -141,7 +144,7 @@ impl Installation {
                 Err(errno) => return Err(failed(&path)(errno.into())),
             }
         }
-        let mut lock = Lock { file, path };
+        let mut lock = Lock { file, path, is_passed_on: false };
         lock.write(holder)?;
         Ok(lock)
     }
@@ -155,7 +158,19 @@ impl Installation {
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = open.map_err(failed(&path))?;
         let is_ours = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        Ok(is_ours.then_some(Lock { file, path }))
+        Ok(is_ours.then_some(Lock { file, path, is_passed_on: false }))
+    }
+
+    /// The lock as another process has passed it on: nobody could take it meanwhile.
+    #[must_use]
+    pub fn receive(&self, descriptor: OwnedFd) -> Lock {
+        Lock { file: descriptor.into(), path: self.folder.join("lock"), is_passed_on: false }
+    }
+
+    /// Where the daemon that holds the lock lets another one take its place.
+    #[must_use]
+    pub fn door(&self) -> PathBuf {
+        self.folder.join("hand-over")
     }
 
     /// Says who is at work, for one that took over from a holder of the lock that is asleep.
@@ -180,6 +195,17 @@ impl Installation {
 }
 
 impl Lock {
+    /// The lock for another process, which holds it with whoever else has this descriptor open, and alone once this one
+    /// has ended.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub fn pass_on(mut self) -> io::Result<OwnedFd> {
+        let copy = self.file.try_clone()?;
+        self.is_passed_on = true;
+        Ok(copy.into())
+    }
+
     /// Says anew who holds it.
     ///
     /// # Errors
@@ -199,7 +225,7 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // The next holder must not be taken for this one before it has written its own name. One that took over while this
         // process was asleep has written it already.
-        if read_holder(&mut self.file).pid == std::process::id() {
+        if !self.is_passed_on && read_holder(&mut self.file).pid == std::process::id() {
             let _ = self.file.set_len(0);
         }
     }

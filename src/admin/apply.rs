@@ -1,4 +1,4 @@
-//! Applying looks at tree and world now, for somebody who waits for what comes of it.
+//! An apply is asked for over the control surface, and told of line by line.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::reconcile::follow::Ask;
 /// Looks at tree and world now, and tells, line by line, what comes of it.
 ///
 /// The work goes on whether or not somebody listens to the end.
-pub(super) fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
+pub(super) fn answer(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
     let (lines, answer) = mpsc::channel::<ApplyLine>(64);
     tokio::spawn(tell(controller, tree, lines));
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {

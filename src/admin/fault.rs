@@ -2,7 +2,7 @@
 
 use http::Response;
 use http::StatusCode;
-use http::header::{ALLOW, HeaderValue};
+use http::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use serde_json::json;
 
 use crate::engine::EngineError;
@@ -49,6 +49,14 @@ impl Fault {
         }
         answer
     }
+}
+
+/// What one hears who shows no admin key.
+pub(super) fn unauthorized(request_id: &str) -> Response<Body> {
+    let error = "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header";
+    let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error, "request_id": request_id }));
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    answer
 }
 
 impl From<TurnError> for Fault {

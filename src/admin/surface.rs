@@ -1,24 +1,24 @@
 //! The surface answers every request that is not for an API.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use super::apply::apply;
 use super::call::Call;
-use super::fault::Fault;
+use super::fault::{self, Fault};
 use super::holds::{self, Wish};
 use super::push::{self, Pushes};
 use super::streams::{self, Query};
-use super::{adopt, deployments, keys, openapi, trial, usage};
+use super::{adopt, apply, deployments, keys, openapi, trial, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
@@ -53,6 +53,8 @@ pub struct Surface {
     metrics: Arc<Metrics>,
     /// Whether errors are told to Sentry.
     tells_sentry: bool,
+    /// Whether this daemon is about to reconcile, another one having given up its place.
+    is_to_lead: AtomicBool,
     /// What takes pushes, where they are taken.
     pushes: OnceLock<Arc<Pushes>>,
 }
@@ -79,6 +81,7 @@ impl Surface {
             admin_key,
             metrics,
             tells_sentry,
+            is_to_lead: AtomicBool::new(false),
             pushes: OnceLock::new(),
         })
     }
@@ -89,8 +92,14 @@ impl Surface {
         let _ = self.pushes.set(pushes);
     }
 
+    /// Says that this daemon will reconcile in a moment: whoever asks for something meanwhile waits, and is not sent away.
+    pub fn expect_to_lead(&self) {
+        self.is_to_lead.store(true, Ordering::Relaxed);
+    }
+
     /// Says that this daemon reconciles.
     pub fn set_to_lead(&self, controller: Arc<Controller>, tree: Ask) {
+        self.is_to_lead.store(false, Ordering::Relaxed);
         self.work.store(Some(Arc::new(Work { controller, tree: Some(tree) })));
     }
 
@@ -119,10 +128,10 @@ impl Surface {
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-        self.called(request).await.unwrap_or_else(|fault| fault.answer(&id))
+        self.called(request, &id).await.unwrap_or_else(|fault| fault.answer(&id))
     }
 
-    async fn called(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+    async fn called(&self, request: Request<Incoming>, request_id: &str) -> Result<Response<Body>, Fault> {
         let path = request.uri().path().to_owned();
         if push::is_git(&path) {
             return self.git(request).await;
@@ -131,12 +140,16 @@ impl Surface {
         let is_admin = self.is_admin(&request);
         let plans = matches!(call, Some(Call::Plan | Call::PlanOf)) && self.callers.plans(token(&request));
         if !is_open(call.as_ref(), &path) && !is_admin && !plans {
-            return Ok(unauthorized(&request));
+            return Ok(fault::unauthorized(request_id));
         }
         let Some(call) = call else {
             let allowed = Call::allowed(&path);
             return Err(if allowed.is_empty() { Fault::NotFound } else { Fault::Method(allowed) });
         };
+        if !call.is_open() && self.is_to_lead.load(Ordering::Relaxed) {
+            // Where it does not come about, what was asked for says so.
+            let _ = self.leading_soon().await;
+        }
         let (parts, body) = request.into_parts();
         let query = Query::of(parts.uri.query());
         // The gateway says it with each request.
@@ -149,7 +162,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply(controller, tree));
+                return Ok(apply::answer(controller, tree));
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
@@ -322,14 +335,6 @@ fn token(request: &Request<Incoming>) -> &str {
     let shown = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = shown.and_then(|value| value.split_once(' '));
     token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
-}
-
-fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
-    let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-    let error = "Missing or invalid admin key. Include 'Authorization: Bearer ADMIN_KEY' header";
-    let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error, "request_id": id }));
-    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    answer
 }
 impl Handler for Arc<Surface> {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use listenfd::ListenFd;
+use rustix::io::{FdFlags, fcntl_setfd};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::hand_over::Predecessor;
 use crate::admin::Surface;
-use crate::gateway::{Gateway, Handler, Keys, Limits, Routes, Tls};
+use crate::gateway::{Gateway, Handler, Keys, Leaving, Limits, Routes, Tls};
 use crate::settings::{GatewaySettings, Settings, TlsFiles};
 
 /// For how long an address may be taken. A daemon that was killed while it began another program, as to look at the firewall,
@@ -32,30 +35,65 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
+    /// Takes those of the daemon `before` at the same addresses, else those that the service manager has opened, and opens
+    /// what is left.
+    ///
     /// # Errors
     /// Where an address is taken, or is none of this host's.
-    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let callers = bind(settings.listen, "SKEP_LISTEN").await?;
+    pub(super) async fn open(settings: &Settings, mut before: Option<&mut Predecessor>) -> anyhow::Result<Self> {
+        let mut passed = Passed(ListenFd::from_env());
+        let mut get = async |place, address, variable| {
+            if let Some(listener) = before.as_mut().and_then(|before| before.listener(address)) {
+                return at_work(listener);
+            }
+            match passed.take(place)? {
+                Some(listener) => at_work(listener),
+                None => bind(address, variable).await,
+            }
+        };
+        let callers = get(0, settings.listen, "SKEP_LISTEN").await?;
         let control = match settings.admin_listen {
-            Some(address) => Some(bind(address, "SKEP_ADMIN_LISTEN").await?),
+            Some(address) => Some(get(1, address, "SKEP_ADMIN_LISTEN").await?),
             None => None,
         };
+        if control.is_none() && passed.0.len() > 1 {
+            bail!(
+                "the service manager passes a second socket, which is for the control surface; set SKEP_ADMIN_LISTEN to \
+                 its address too"
+            );
+        }
         let address = callers.local_addr()?;
         let control_address = control.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
         Ok(Self { callers, control, address, control_address })
+    }
+
+    /// Copies of them, for a daemon that takes this one's place.
+    ///
+    /// # Errors
+    /// Where no descriptor is left.
+    pub(super) fn copies(&self) -> std::io::Result<Vec<std::net::TcpListener>> {
+        let copy = |listener: &TcpListener| socket2::SockRef::from(listener).try_clone().map(Into::into);
+        [Some(&self.callers), self.control.as_ref()].into_iter().flatten().map(copy).collect()
     }
 
     /// Puts behind each what answers there: `gateway` to callers, and `surface` to whoever controls.
     ///
     /// # Errors
     /// Where the certificate cannot be used.
-    pub(super) fn open_to(self, settings: &Settings, gateway: Gateway, surface: Arc<Surface>) -> anyhow::Result<Doors> {
+    pub(super) fn open_to(
+        self,
+        settings: &Settings,
+        gateway: Gateway,
+        surface: Arc<Surface>,
+        leaving: Leaving,
+    ) -> anyhow::Result<Doors> {
+        let gateway = gateway.until(leaving.clone());
         let Some(control) = self.control else {
             let (gateway, surface) = (Arc::new(gateway), Arc::new(surface));
             return Ok(Doors { callers: (gateway, self.callers, surface), control: None });
         };
         // It knows no API: the address is for whoever controls, and perhaps in reach of nobody else.
-        let own = gateway_of(settings, Arc::default(), Arc::default())?;
+        let own = gateway_of(settings, Arc::default(), Arc::default())?.until(leaving);
         let front = Arc::new(Arc::clone(&surface).front());
         Ok(Doors {
             callers: (Arc::new(gateway), self.callers, front),
@@ -84,6 +122,30 @@ impl Doors {
             None => serve(self.callers).await,
         }
     }
+}
+
+/// The sockets that the service manager has opened: systemd's protocol, `sd_listen_fds`(3).
+struct Passed(ListenFd);
+
+impl Passed {
+    fn take(&mut self, place: usize) -> anyhow::Result<Option<std::net::TcpListener>> {
+        if self.0.len() <= place {
+            return Ok(None);
+        }
+        let listener = self.0.take_tcp_listener(place);
+        let listener = listener.with_context(|| format!("socket {place} of the service manager is not for TCP"))?;
+        if let Some(listener) = &listener {
+            // It is not for programs that skep starts, which may outlive it.
+            fcntl_setfd(listener, FdFlags::CLOEXEC)?;
+        }
+        Ok(listener)
+    }
+}
+
+/// A socket that somebody else has opened, as ours.
+fn at_work(listener: std::net::TcpListener) -> anyhow::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(listener)?)
 }
 
 async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<TcpListener> {

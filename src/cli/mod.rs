@@ -8,6 +8,7 @@ pub mod completions;
 pub mod context;
 pub mod doctor;
 pub mod events;
+mod hand_over;
 pub mod history;
 pub mod hold;
 pub mod hook;
@@ -16,8 +17,13 @@ pub mod keys;
 mod listen;
 mod log;
 pub mod logs;
+pub mod man;
+mod manager;
 mod mirror;
+mod passing;
+mod place;
 pub mod plan;
+mod process;
 mod pushed;
 pub mod receive;
 mod refresh;
@@ -27,7 +33,9 @@ pub mod schema;
 pub mod serve;
 pub mod status;
 pub mod term;
+pub mod upgrade;
 pub mod usage;
+mod welcome;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +68,8 @@ pub enum Command {
     Apply(apply::Args),
     /// Serve callers, and keep the world as the tree says, until Ctrl-C
     Serve(serve::Args),
+    /// Have the daemon give its place to the program that lies at its path by now
+    Upgrade(upgrade::Args),
     /// Show how each API is, and why
     Status(status::Args),
     /// Show what an API prints, or printed while it was built
@@ -91,6 +101,8 @@ pub enum Command {
     Hook(hook::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
+    /// Print a manual page, or write all
+    Man(man::Args),
 }
 
 /// How a command writes its answer.
@@ -115,6 +127,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => context::block_on(plan::run(&args, root)),
         Command::Apply(args) => context::block_on(apply::run(&args, root)),
         Command::Serve(args) => context::block_on(serve::run(&args, root)),
+        Command::Upgrade(args) => context::block_on(upgrade::run(&args, root)),
         Command::Status(args) => context::block_on(status::run(&args, root)),
         Command::Logs(args) => context::block_on(logs::run(&args, root)),
         Command::Events(args) => context::block_on(events::run(&args, root)),
@@ -130,5 +143,6 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Receive(args) => context::block_on(receive::run(&args, root)),
         Command::Hook(args) => context::block_on(hook::run(&args, root)),
         Command::Completions(args) => Ok(completions::run(&args)),
+        Command::Man(args) => man::run(&args),
     }
 }

@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, Parts};
-use super::listen::{Listeners, gateway_of};
+use super::hand_over::Predecessor;
+use super::listen::{Doors, Listeners, gateway_of};
 use super::log::{self, LogFormat};
-use super::mirror;
+use super::place::Place;
 use super::pushed::take_pushes;
 use super::refresh;
 use super::term::Terms;
+use super::welcome::{welcome, welcome_key};
+use super::{manager, mirror, process};
 use crate::admin::Surface;
 use crate::callers::Callers;
 use crate::engine::docker::Docker;
@@ -30,15 +32,11 @@ use crate::metrics::Metrics;
 use crate::reconcile::routing::route;
 use crate::reconcile::stand_in::StandIns;
 use crate::reconcile::{Controller, World};
+use crate::records::Records;
 use crate::records::sqlite::Sqlite;
-use crate::records::{KeyScope, NewKey, Records};
-use crate::report::style::{BOLD, NAME, paint};
 use crate::settings::{Offline, Settings};
 use crate::tree::ApiId;
 use crate::usage::Writer;
-
-/// What the key of `--welcome` is called, so that the next start can replace it.
-const WELCOME_KEY: &str = "welcome";
 
 /// How long callers may wait for what was running before, when a daemon starts.
 const ADOPTION: Duration = Duration::from_secs(2);
@@ -58,12 +56,16 @@ const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration
 /// Arguments of `skep serve`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Environment:\n  SKEP_LISTEN        where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR     where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY\n                     PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY      the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG           what to log, as in debug or skep=info,skep::access=info\n  OTEL_EXPORTER_OTLP_ENDPOINT, SENTRY_DSN\n                     whom to tell of requests, steps and errors (default: nobody)\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json"
+    after_help = "Environment:\n  SKEP_LISTEN        where to listen (default 127.0.0.1:8663)\n  SKEP_ADMIN_LISTEN  where the control surface listens (default: with the gateway)\n  SKEP_STATE_DIR     where to keep records, keys and the lock (default .skep)\n  SKEP_TLS_CERTIFICATE, SKEP_TLS_KEY\n                     PEM files to speak TLS with (default: plain HTTP)\n  ADMIN_API_KEY      the admin key (default: made once, and kept in the state folder)\n  SKEP_LOG           what to log, as in debug or skep=info,skep::access=info\n  OTEL_EXPORTER_OTLP_ENDPOINT, SENTRY_DSN\n                     whom to tell of requests, steps and errors (default: nobody)\n\nExamples:\n  skep serve\n  SKEP_LISTEN=:8663 skep serve --log-format json\n\nSIGUSR2 has the daemon give its place to the program that lies at its path by now, as `skep upgrade` does."
 )]
 pub struct Args {
     /// Make a fresh key, and print commands to try.
     #[arg(long)]
     welcome: bool,
+
+    /// Take the place of the daemon that is at work in this state folder, without a lost request; begin as ever where none is.
+    #[arg(long)]
+    take_over: bool,
 
     /// How to write the log, on standard error.
     #[arg(long, value_enum, default_value_t)]
@@ -77,15 +79,16 @@ pub struct Args {
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let telling = log::start(args.log_format)?;
     let context = Context::open(root)?;
-    allow_many_files();
-    stand_firm();
-    let listeners = Listeners::open(&context.settings).await?;
+    process::prepare();
+    let mut before = if args.take_over { Predecessor::find(&context.installation).await? } else { None };
+    let takes_over = before.is_some();
+    let listeners = Listeners::open(&context.settings, before.as_mut()).await?;
     let (address, control_address) = (listeners.address, listeners.control_address);
     let lock = lock(&context, control_address)?;
+    let leads = lock.is_some();
     let records = context.records_to_serve().await?;
 
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone()));
+    let stop = process::stop_on_signal();
 
     let settings = Arc::new(context.settings.clone());
     let (routes, keys) = (Arc::new(Routes::default()), Arc::new(Keys::default()));
@@ -106,20 +109,15 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         telling.reporter.is_some(),
     );
     take_pushes(&context, &surface, &mut tasks, &stop).await;
+    let place = Place::new(context.installation.door(), listeners.copies()?, Arc::clone(&routes), lock)?;
+    tasks.spawn(Arc::clone(&place).keep(stop.clone()));
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
     let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());
     let open = Arc::new(Notify::new());
-    tasks.spawn({
-        let doors = listeners.open_to(&settings, gateway, Arc::clone(&surface))?;
-        let (stop, open) = (stop.clone(), Arc::clone(&open));
-        async move {
-            // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
-            // refused. But not for ever: with the engine away, an honest 503 is better than silence.
-            let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
-            writer.run_while(doors.serve(stop)).await;
-        }
-    });
+    let doors = listeners.open_to(&settings, gateway, Arc::clone(&surface), place.leaving.clone())?;
+    let opened = wait_to_open(Arc::clone(&open), takes_over, stop.clone());
+    tasks.spawn(serve_callers(opened, doors, writer, Arc::clone(&place), stop.clone()));
 
     // From the first moment: a key that is made while the engine is still awaited is a key.
     tasks.spawn(refresh::refresh(Arc::clone(&records), seen, Arc::clone(&callers), Arc::clone(&surface), stop.clone()));
@@ -135,13 +133,13 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
-    serve_what_served(&controller, settings.records.offline, &open).await?;
+    serve_what_served(&controller, settings.records.offline, &open, takes_over).await?;
     let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
-    let (begun, leads) = (Arc::new(Notify::new()), lock.is_some());
+    let begun = Arc::new(Notify::new());
     let terms = Terms {
         installation: context.installation.clone(),
         holder,
@@ -151,8 +149,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         controller: Arc::clone(&controller),
         surface: Arc::clone(&surface),
         begun: Arc::clone(&begun),
+        seat: Arc::clone(&place.seat),
     };
-    tasks.spawn(terms.run(lock, stop.clone()));
+    tasks.spawn(terms.run(stop.clone()));
     tasks.spawn(mirror::keep(Arc::clone(&records), settings.records.clone(), Arc::clone(&world), stop.clone()));
 
     let ids = if leads {
@@ -162,8 +161,15 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         controller.known()
     };
     let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+    if let Some(before) = &before {
+        tokio::select! { () = stop.cancelled() => {} is_ready = before.wait_for(&world.routes) => is_ready? }
+        surface.expect_to_lead();
+    }
     tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
     open.notify_one();
+    if let Some(before) = before {
+        stop.run_until_cancelled(before.succeed(&context.installation, &place.seat)).await;
+    }
 
     if let Some(secret) = secret {
         tokio::select! { () = stop.cancelled() => {} _ = controller.rested(&ids) => {} }
@@ -171,18 +177,56 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             anstream::print!("{}", welcome(&settings, &world.routes, [address, control_address], &secret, &admin_key));
         }
     }
+    until_stopped(&mut tasks, &stop).await?;
+    if !place.leaving.is_so() {
+        manager::stopping();
+        tracing::info!("stopping; containers go on running, and the next start takes them over");
+    }
+    Ok(ended(tasks).await)
+}
+
+/// Returns when callers may come in.
+async fn wait_to_open(open: Arc<Notify>, takes_over: bool, stop: CancellationToken) {
+    if takes_over {
+        // Whoever comes is served by the other daemon until this one can.
+        stop.run_until_cancelled(open.notified()).await;
+    } else {
+        // What ran before is found, probed and routed first: a caller who comes during a restart waits, and is not
+        // refused. But not for ever: with the engine away, an honest 503 is better than silence.
+        let _ = tokio::time::timeout(ADOPTION, open.notified()).await;
+        manager::ready();
+    }
+}
+
+/// Serves callers once it is `opened`, and counts them, until `stop`; or until the last one has gone of those that came
+/// before this daemon's place was given away.
+async fn serve_callers(
+    opened: impl Future<Output = ()>,
+    doors: Doors,
+    writer: Writer,
+    place: Arc<Place>,
+    stop: CancellationToken,
+) {
+    opened.await;
+    writer.run_while(doors.serve(stop.clone())).await;
+    if place.leaving.is_so() {
+        stop.run_until_cancelled(place.given_away()).await;
+        tracing::info!("the last connection from before the hand-over has ended");
+        stop.cancel();
+    }
+}
+
+/// Waits for the word to stop. All parts run until then: one that ended by itself leaves a daemon that only seems to work.
+async fn until_stopped(tasks: &mut JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
     tokio::select! {
         // First, since what is told to stop ends in the same moment.
         biased;
-        () = stop.cancelled() => {}
-        // All of them run until they are told to stop. One that ended by itself leaves a daemon that only seems to work.
+        () = stop.cancelled() => Ok(()),
         ended = tasks.join_next() => {
             stop.cancel();
             bail!("a part of the daemon ended by itself, which is a fault of skep's own: {ended:?}");
         }
     }
-    tracing::info!("stopping; containers go on running, and the next start takes them over");
-    Ok(ended(tasks).await)
 }
 
 /// Waits until all parts have ended that were told to: callers are served to the end, and counted.
@@ -215,42 +259,6 @@ fn lock(context: &Context, address: SocketAddr) -> anyhow::Result<Option<Lock>> 
     }
 }
 
-/// Lets this process have as many files open as the host allows it: each caller is one, and each idle upstream.
-fn allow_many_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::debug!("the limit of open files stays as it is: {error}");
-    }
-}
-
-/// Asks the kernel to spare this process where memory runs out, as container engines ask for themselves: without it
-/// nobody is served. Needs root; without that the kernel weighs it like any other, and it is small.
-fn stand_firm() {
-    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "-500") {
-        tracing::debug!("the kernel weighs this process like any other where memory runs out: {error}");
-    }
-}
-
-/// The first Ctrl-C or SIGTERM asks everything to end; the second does not wait for it.
-async fn stop_on_signal(stop: CancellationToken) {
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        tracing::error!("cannot listen for signals");
-        return;
-    };
-    let mut count = 0;
-    loop {
-        tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = terminate.recv() => {} }
-        count += 1;
-        if count == 1 {
-            stop.cancel();
-        } else {
-            // Nothing below main exits, save for this: whoever asks twice does not want to wait for anything.
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).ok();
-        }
-    }
-}
-
 /// The base image, as soon as the engine answers; `None` where we were told to stop first.
 async fn wait_for_base(engine: &Docker, stop: &CancellationToken) -> anyhow::Result<Option<Base>> {
     let progress = Progress::new(|line| tracing::info!("base image: {line}"));
@@ -279,17 +287,6 @@ async fn expect_what_served(records: &dyn Records, routes: &Routes) -> anyhow::R
     Ok(())
 }
 
-/// Replaces the key that the last start with `--welcome` made.
-async fn welcome_key(records: &dyn Records) -> anyhow::Result<String> {
-    let now = Timestamp::now();
-    for key in records.keys().await?.into_iter().filter(|key| key.name == WELCOME_KEY) {
-        records.revoke_key(&key.id, now).await?;
-    }
-    let made = NewKey::generate(WELCOME_KEY, KeyScope::All, now);
-    records.add_key(&made.key).await?;
-    Ok(made.secret)
-}
-
 /// Finds who answers for APIs that nothing of ours serves yet, where the settings say that somebody may.
 async fn find_stand_ins(
     controller: &Arc<Controller>,
@@ -305,7 +302,12 @@ async fn find_stand_ins(
 }
 
 /// Routes what served before. A base image that somebody threw away takes minutes to be made again, and callers do not wait.
-async fn serve_what_served(controller: &Arc<Controller>, offline: Offline, open: &Notify) -> anyhow::Result<()> {
+async fn serve_what_served(
+    controller: &Arc<Controller>,
+    offline: Offline,
+    open: &Notify,
+    takes_over: bool,
+) -> anyhow::Result<()> {
     if let Err(error) = controller.world().records.follow(&controller.world().daemon).await {
         // Whoever reconciles does not wait for one that it does not know of, so this is no way to begin; save where the
         // records may be away, since without them nobody reconciles.
@@ -314,7 +316,9 @@ async fn serve_what_served(controller: &Arc<Controller>, offline: Offline, open:
         }
         tracing::warn!("{error}; it is tried again");
     }
-    if let Ok(ids) = controller.look().await {
+    if let Ok(ids) = controller.look().await
+        && !takes_over
+    {
         let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
         open.notify_one();
     }
@@ -341,31 +345,4 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
             Err(error) => tracing::debug!("{error}"),
         }
     }
-}
-
-/// Commands to try, as they stand.
-fn welcome(
-    settings: &Settings,
-    routes: &Routes,
-    [address, control]: [SocketAddr; 2],
-    secret: &str,
-    admin_key: &str,
-) -> String {
-    let table = routes.table();
-    let mut serving: Vec<&ApiId> =
-        table.iter().filter(|(_, route)| matches!(route.state, RouteState::Serving { .. })).map(|(id, _)| id).collect();
-    serving.sort();
-    let (heading, url) = (paint("skep serves", BOLD), format!("http://{address}"));
-    let mut text = format!("\n{heading} {} APIs of {}\n\n", serving.len(), settings.apis.display());
-    for (label, value) in [("gateway", url.as_str()), ("caller key", secret), ("admin key", admin_key)] {
-        text.push_str(&format!("  {:<11} {}\n", label, paint(value, NAME)));
-    }
-    text.push_str("\nTry:\n\n");
-    text.push_str(&format!("  curl {url}/health\n"));
-    for id in serving.iter().take(1) {
-        text.push_str(&format!("  curl -H 'Authorization: Bearer {secret}' {url}/run/{id}/openapi.json\n"));
-    }
-    text.push_str(&format!("  curl -X POST -H 'Authorization: Bearer {admin_key}' http://{control}/admin/apply\n\n"));
-    text.push_str("Change a file below apis/ and call again. Ctrl-C stops skep; containers go on running.\n\n");
-    text
 }

@@ -1,6 +1,6 @@
 //! A term is the time in which this daemon reconciles. Before and after it, it serves callers and stands by.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Surface;
 use crate::installation::{Holder, Installation, Lock};
 use crate::reconcile::follow::Follower;
-use crate::reconcile::leadership::{keep_leading, stand_by};
+use crate::reconcile::leadership::{keep_following, keep_leading, stand_by};
 use crate::reconcile::{Controller, World};
 use crate::records::{Lease, Records};
 use crate::settings::Settings;
@@ -38,33 +38,87 @@ pub struct Terms {
     pub surface: Arc<Surface>,
     /// Told when the first term, if there is one, has looked at everything once.
     pub begun: Arc<Notify>,
+    /// What another process takes over with the place of this one.
+    pub seat: Arc<Seat>,
+}
+
+/// What a daemon holds that reconciles on its host, and may be asked to give up for another one.
+#[derive(Debug, Default)]
+pub struct Seat {
+    lock: Mutex<Option<Lock>>,
+    /// Told when the lock is there.
+    taken: Notify,
+    yields: CancellationToken,
+    has_yielded: CancellationToken,
+}
+
+impl Seat {
+    /// A seat with the lock, or one whose holder stands by.
+    #[must_use]
+    pub fn new(lock: Option<Lock>) -> Self {
+        Self { lock: Mutex::new(lock), ..Self::default() }
+    }
+
+    /// Puts the lock in that another process has passed on.
+    pub fn put(&self, lock: Lock) {
+        *self.guard() = Some(lock);
+        self.taken.notify_one();
+    }
+
+    /// Returns when the lock is there.
+    pub async fn taken(&self) {
+        while self.guard().is_none() {
+            self.taken.notified().await;
+        }
+    }
+
+    /// Gives it up, for ever: returns when nothing is reconciled any more, with the lock.
+    pub async fn give_up(&self) -> Option<Lock> {
+        self.yields.cancel();
+        self.has_yielded.cancelled().await;
+        self.guard().take()
+    }
+
+    fn guard(&self) -> MutexGuard<'_, Option<Lock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Terms {
-    /// Stands by, reconciles, stands by again, until `stop`.
-    pub async fn run(self, lock: Option<Lock>, stop: CancellationToken) {
-        let lock = Mutex::new(lock);
+    /// Stands by, reconciles, stands by again, until `stop`; or until another daemon wants the seat, and then only serves.
+    pub async fn run(self, stop: CancellationToken) {
         let mut has_lost = false;
-        loop {
+        while !self.seat.yields.is_cancelled() {
             let daemon = self.world.daemon.clone();
+            let is_alone = |lease: &Lease| self.is_of_here(lease) && self.take();
             let epoch = tokio::select! {
                 () = stop.cancelled() => break,
-                epoch = stand_by(&*self.records, &daemon, has_lost, |lease| self.is_of_here(lease) && self.take(&lock)) => epoch,
+                () = self.seat.yields.cancelled() => break,
+                epoch = stand_by(&*self.records, &daemon, has_lost, is_alone) => epoch,
             };
-            self.lead(epoch, &lock, &stop).await;
-            if stop.is_cancelled() {
+            self.lead(epoch, &stop).await;
+            let yields = self.seat.yields.is_cancelled();
+            if yields || stop.is_cancelled() {
                 // Nobody has to wait for it to run out.
                 let _ = self.records.resign(epoch).await;
+            }
+            if stop.is_cancelled() {
                 break;
             }
-            tracing::warn!("another daemon has taken over; this one goes on serving, and stands by");
-            *guard(&lock) = None;
-            has_lost = true;
             self.surface.set_to_follow(Arc::clone(&self.controller));
+            if yields {
+                self.seat.has_yielded.cancel();
+            } else {
+                tracing::warn!("another daemon has taken over; this one goes on serving, and stands by");
+                *self.seat.guard() = None;
+                has_lost = true;
+            }
             if let Err(error) = self.controller.look().await {
                 tracing::warn!("cannot look at the world: {error}");
             }
         }
+        self.seat.has_yielded.cancel();
+        stop.run_until_cancelled(keep_following(&*self.records, &self.world.daemon)).await;
         let _ = self.records.dismiss(&self.world.daemon).await;
     }
 
@@ -76,11 +130,11 @@ impl Terms {
     }
 
     /// One term.
-    async fn lead(&self, epoch: u64, lock: &Mutex<Option<Lock>>, stop: &CancellationToken) {
+    async fn lead(&self, epoch: u64, stop: &CancellationToken) {
         self.records.fence(Some(epoch));
         self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
-        self.sign(lock);
+        self.sign();
         let term = stop.child_token();
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
             Ok((follower, ask)) => {
@@ -109,13 +163,14 @@ impl Terms {
             self.begun.notify_one();
             loop {
                 tokio::time::sleep(LOCK_AGAIN).await;
-                if guard(lock).is_none() && self.take(lock) {
-                    self.sign(lock);
+                if self.seat.guard().is_none() && self.take() {
+                    self.sign();
                 }
             }
         };
         tokio::select! {
             () = stop.cancelled() => {}
+            () = self.seat.yields.cancelled() => self.world.role.follow(),
             () = keep_leading(Arc::clone(&self.records), &self.world.role, epoch) => self.world.role.follow(),
             () = work => {}
         }
@@ -128,17 +183,18 @@ impl Terms {
     }
 
     /// Takes the lock where nobody has it; `true` where it is ours.
-    fn take(&self, lock: &Mutex<Option<Lock>>) -> bool {
-        let mut lock = guard(lock);
-        if lock.is_none() {
-            *lock = self.installation.try_lock().ok().flatten();
+    fn take(&self) -> bool {
+        if self.seat.guard().is_none()
+            && let Ok(Some(lock)) = self.installation.try_lock()
+        {
+            self.seat.put(lock);
         }
-        lock.is_some()
+        self.seat.guard().is_some()
     }
 
     /// Writes down who is at work, for commands that want to ask.
-    fn sign(&self, lock: &Mutex<Option<Lock>>) {
-        let signed = match &mut *guard(lock) {
+    fn sign(&self) {
+        let signed = match &mut *self.seat.guard() {
             Some(lock) => lock.write(&self.holder),
             None => self.installation.sign(&self.holder),
         };
@@ -146,8 +202,4 @@ impl Terms {
             tracing::warn!("{error}");
         }
     }
-}
-
-fn guard(lock: &Mutex<Option<Lock>>) -> std::sync::MutexGuard<'_, Option<Lock>> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -159,6 +159,11 @@ impl Server {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
+                // What its caller sends before it has heard of that is still answered: RFC 9113, section 6.8.
+                () = self.gateway.leaving.begun(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
                 () = quiet.as_mut() => {
                     if stopping {
                         // It was asked to end, has nothing open, and does not go.

@@ -92,7 +92,8 @@ impl<'a> Exchange<'a> {
     pub(super) async fn run(mut self, request: Request<Incoming>) -> Response<Body> {
         let began = std::time::Instant::now();
         // A stream of HTTP/2 ends by itself, and its neighbours go on.
-        let unread = !request.body().is_end_stream() && request.version() != Version::HTTP_2;
+        let is_http2 = request.version() == Version::HTTP_2;
+        let unread = !request.body().is_end_stream() && !is_http2;
         let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| {
             // What it was, the panic hook has said.
@@ -120,6 +121,9 @@ impl<'a> Exchange<'a> {
             timing.write_to(headers, began.elapsed());
         }
         headers.insert(X_REQUEST_ID, self.request_id);
+        if !is_http2 && self.server.gateway.leaving.is_so() && !headers.contains_key(UPGRADE) {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(mut access) = self.access {
             access.answered(response.status());
             response.body_mut().log(access);

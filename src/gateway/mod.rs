@@ -40,6 +40,7 @@ mod headers;
 mod heads;
 mod jwks;
 pub mod keys;
+mod leaving;
 mod line;
 mod meter;
 mod networks;
@@ -77,6 +78,7 @@ pub use access::RequestId;
 pub use body::{Body, BodyError};
 pub use catalog::Catalog;
 pub use keys::Keys;
+pub use leaving::Leaving;
 pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};
 pub use server::{Handler, HandlerFuture, Limits, Peer};
@@ -101,6 +103,7 @@ pub struct Gateway {
     traces: Option<Arc<Traces>>,
     usage: Option<Arc<Counter>>,
     tokens: Arc<Tokens>,
+    leaving: Leaving,
     /// One for each answer that is being compressed.
     encoders: Arc<Semaphore>,
 }
@@ -112,8 +115,8 @@ impl Gateway {
         let tokens = Arc::new(Tokens::new(JwtSettings::default()));
         let rates = rate::RateLimiter::default();
         let encoders = Arc::new(Semaphore::new(encoder::MOST));
-        let (metrics, traces, usage) = (None, None, None);
-        Self { routes, keys, rates, limits, tls: None, metrics, traces, usage, tokens, encoders }
+        let (metrics, traces, usage, leaving) = (None, None, None, Leaving::default());
+        Self { routes, keys, rates, limits, tls: None, metrics, traces, usage, tokens, leaving, encoders }
     }
 
     /// Counts what it does in `metrics`.
@@ -149,8 +152,15 @@ impl Gateway {
         Self { tls: Some(Arc::new(tls)), ..self }
     }
 
+    /// Leaves when `leaving` says so; without, only a shutdown ends it.
+    #[must_use]
+    pub fn until(self, leaving: Leaving) -> Self {
+        Self { leaving, ..self }
+    }
+
     /// Serves callers on `listener`, and `other` everything outside `/run/`, until `shutdown`; then accepts no more,
-    /// and returns when what has begun has ended, or [`Limits::shutdown`] has passed.
+    /// and returns when what has begun has ended, or [`Limits::shutdown`] has passed. Where it leaves instead, connections end
+    /// by themselves, each after the next answer on it, within [`Limits::leaving`].
     pub async fn serve(self: Arc<Self>, listener: TcpListener, other: Arc<dyn Handler>, shutdown: CancellationToken) {
         let _follows =
             self.tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(async move { tls.follow().await })));

@@ -65,6 +65,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// How long requests, streams and tunnels may finish after the shutdown has been asked for.
     pub shutdown: Duration,
+    /// How long connections may go on where another daemon accepts in this one's place.
+    pub leaving: Duration,
 }
 
 impl Default for Limits {
@@ -77,6 +79,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: 5000,
             shutdown: Duration::from_secs(30),
+            leaving: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -93,7 +96,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Serves until `shutdown`, then finishes what has begun, as long as [`Limits::shutdown`] lets it.
+    /// Serves until `shutdown`, then finishes what has begun, as long as [`Limits::shutdown`] lets it; or until it leaves.
     pub(super) async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let slots = Arc::new(Semaphore::new(self.gateway.limits.connections));
         let crowd = Arc::new(Crowd::default());
@@ -102,7 +105,14 @@ impl Server {
             let slot = Arc::clone(&slots).acquire_owned().await;
             (slot, listener.accept().await)
         };
-        while let Some((slot, accepted)) = shutdown.run_until_cancelled(accept()).await {
+        loop {
+            let (slot, accepted) = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                // What nobody has accepted stays in the socket's queue, which another daemon has too.
+                () = self.gateway.leaving.begun() => break,
+                accepted = accept() => accepted,
+            };
             match accepted {
                 Ok((stream, peer)) => {
                     let most = self.gateway.limits.connections_per_address;
@@ -128,6 +138,13 @@ impl Server {
         }
         drop(listener);
         self.tasks.close();
+        let left = tokio::time::timeout(self.gateway.limits.leaving, self.tasks.wait());
+        if self.gateway.leaving.is_so()
+            && let Some(Err(_)) = shutdown.run_until_cancelled(left).await
+        {
+            tracing::warn!(open = self.tasks.len(), "ending what was begun before the hand-over, and has not ended");
+            self.end.cancel();
+        }
         if tokio::time::timeout(self.gateway.limits.shutdown, self.tasks.wait()).await.is_err() {
             tracing::warn!(open = self.tasks.len(), "ending what did not finish in time");
             self.end.cancel();

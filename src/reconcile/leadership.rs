@@ -131,6 +131,16 @@ async fn try_to_lead(
     Ok(None)
 }
 
+/// Gives signs of life as a follower that will never reconcile again, for as long as it is polled.
+pub async fn keep_following(records: &dyn Records, daemon: &str) {
+    loop {
+        if let Err(error) = records.follow(daemon).await {
+            tracing::debug!("{error}");
+        }
+        sleep(BEAT).await;
+    }
+}
+
 /// Gives signs of life until another daemon has taken over, and forgets followers that give none.
 pub async fn keep_leading(records: Arc<dyn Records>, role: &Role, epoch: u64) {
     let mut followers = std::collections::BTreeMap::new();

@@ -183,6 +183,24 @@ impl World {
         Beside { process, address }
     }
 
+    /// Starts one more daemon, which takes the place of the one that is at work. Gives the one before, which ends by itself.
+    #[track_caller]
+    pub fn hand_over(&self) -> Child {
+        let address = self.address();
+        let before = self.daemon().take().unwrap().process;
+        let log = fs::File::options().create(true).append(true).open(self.folder.path().join("serve.log")).unwrap();
+        let mut command = self.command(&["serve", "--take-over"]);
+        let mut process = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let pid = u64::from(process.id());
+        self.wait("the new daemon has taken over", || {
+            assert!(process.try_wait().unwrap().is_none(), "the new daemon ended:\n{}", self.log());
+            let holder: Value = serde_json::from_slice(&fs::read(self.state().join("lock")).ok()?).ok()?;
+            (holder["pid"] == pid).then_some(())
+        });
+        *self.daemon() = Some(Daemon { process, address });
+        before
+    }
+
     /// Ends the daemon as Ctrl-C does.
     #[track_caller]
     pub fn interrupt(&self) -> ExitStatus {

@@ -19,7 +19,7 @@ use super::call::{Fault, QUICK, WORK};
 use super::hardening::{Kind, Limits, USER, host_config};
 use super::labels::LimitsGiven;
 use super::network::Network;
-use super::{labels, ports, runtime};
+use super::{host, labels, ports, runtime};
 use crate::engine::{EngineError, Start};
 use crate::settings::Dial;
 use crate::tree::{Digest, Egress};
@@ -55,7 +55,7 @@ impl Docker {
             let network = self.network(job.run.egress).await?;
             self.guard(&network, job.run.egress).await?;
             if let Attempt::Started = self.try_start(job, &network).await? {
-                Self::set_apart(&network);
+                Self::set_apart(&network).await;
                 return Ok(());
             }
         }
@@ -301,6 +301,11 @@ impl Docker {
                     .to_owned(),
             )),
             (Dial::Loopback, _) => Ok(true),
+            (Dial::Auto, _) if !is_visible && host::own_container().is_some() => Err(EngineError::Unsupported(
+                "skep is in a container, from which it cannot reach APIs; give it the host's network, or a door to it, as \
+                 docs/install.md describes"
+                    .to_owned(),
+            )),
             (Dial::Auto, _) => Ok(!is_visible),
         }
     }

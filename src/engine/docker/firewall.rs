@@ -31,6 +31,13 @@ pub(super) struct Seen {
     has_warned: bool,
 }
 
+impl Seen {
+    /// The rules are other ones by now.
+    pub(super) fn forget(&mut self) {
+        self.in_force = None;
+    }
+}
+
 impl Docker {
     /// Sees to it that the firewall's rules are in force, and repairs them where they are not. Cheap when they are:
     /// a few milliseconds. Meant for every periodic look, since a reload of the host's own firewall drops them. Tells
@@ -44,11 +51,11 @@ impl Docker {
             return Ok(false);
         }
         for network in self.names_of_networks() {
-            bridge::isolate_ports(&network.interface);
+            bridge::isolate_ports(&network.interface).await;
         }
         let mut seen = self.shared.firewall.lock().await;
         seen.in_force = None;
-        let rules = self.rules();
+        let rules = self.rules().await;
         let has_changed = self.put_in_force().await.map_err(EngineError::Unsupported)?;
         seen.in_force = Some(Instant::now());
         // Others are put in force as bridges of others come and go.
@@ -90,7 +97,7 @@ impl Docker {
     /// # Errors
     /// Why they cannot be seen.
     pub async fn examine_firewall(&self) -> Result<FirewallFacts, String> {
-        let (listed, rules) = (program::list().await?, self.rules());
+        let (listed, rules) = (program::list().await?, self.rules().await);
         let change = rules.repair(&listed).unwrap_or_default();
         let missing = change.lines().filter(|line| line.starts_with("-A") || line.starts_with("-I"));
         let chains = listed.lines().filter_map(|line| line.strip_prefix("-N "));
@@ -104,14 +111,15 @@ impl Docker {
     }
 
     /// After a container has started: sets its port on the bridge apart from the others.
-    pub(super) fn set_apart(network: &Network) {
-        bridge::isolate_ports(&network.interface);
+    pub(super) async fn set_apart(network: &Network) {
+        bridge::isolate_ports(&network.interface).await;
     }
 
     /// Takes our rules out again.
     pub(super) async fn drop_firewall(&self) {
         self.shared.firewall.lock().await.in_force = None;
-        let removed = match program::list().await.map(|listed| self.rules().removal(&listed)) {
+        let rules = self.rules().await;
+        let removed = match program::list().await.map(|listed| rules.removal(&listed)) {
             Ok(Some(change)) => program::change(&change).await,
             Ok(None) => Ok(()),
             Err(cause) => Err(cause),
@@ -123,16 +131,16 @@ impl Docker {
     }
 
     /// Whether anything had to be changed.
-    async fn put_in_force(&self) -> Result<bool, String> {
-        let Some(change) = self.rules().repair(&program::list().await?) else { return Ok(false) };
+    pub(super) async fn put_in_force(&self) -> Result<bool, String> {
+        let Some(change) = self.rules().await.repair(&program::list().await?) else { return Ok(false) };
         tracing::debug!("the firewall's rules are put in force");
         program::change(&change).await?;
         Ok(true)
     }
 
-    fn rules(&self) -> Rules {
+    async fn rules(&self) -> Rules {
         let interfaces = self.interface_prefix();
-        let others = bridge::others(&interfaces);
-        Rules::new(self.short_owner(), interfaces, others)
+        let others = bridge::others(&interfaces).await;
+        Rules::new(self.short_owner(), interfaces, others).letting_in(self.own_addresses().await)
     }
 }

@@ -29,6 +29,7 @@ const AT_ONCE: usize = 8;
 
 impl Docker {
     pub(super) async fn list_instances(&self, api: Option<&ApiId>) -> Result<Vec<Instance>, EngineError> {
+        self.join_networks().await?;
         let wanted = [(labels::OWNER, self.owner()), (labels::API, api.map_or("", ApiId::as_str))];
         let options = ListContainersOptions {
             all: true,

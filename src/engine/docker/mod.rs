@@ -26,6 +26,7 @@ mod firewall;
 )]
 pub mod fuzzing;
 mod hardening;
+mod host;
 mod images;
 mod install;
 mod installer;
@@ -45,6 +46,7 @@ mod usage;
 mod workshop;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -58,6 +60,8 @@ use crate::settings::{BuildSettings, EngineSettings, Settings};
 use crate::tree::ApiId;
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Predecessor};
+
+pub use self::host::is_in_container;
 
 /// Where the engine listens unless told otherwise.
 const DEFAULT_ADDRESS: &str = "unix:///var/run/docker.sock";
@@ -87,6 +91,8 @@ struct Shared {
     /// Where the full look goes on to look closely.
     closely: AtomicUsize,
     firewall: tokio::sync::Mutex<firewall::Seen>,
+    /// This gateway's own addresses on our networks, once it has joined them; see `host`.
+    joined: tokio::sync::Mutex<Option<BTreeSet<Ipv4Addr>>>,
     /// Where the engine keeps its images, as it says.
     folder: OnceLock<String>,
     /// Held while a loopback port is chosen and taken.
@@ -131,6 +137,7 @@ impl Docker {
                 cursor: Mutex::new(addresses::Cursor::anywhere()),
                 closely: AtomicUsize::new(0),
                 firewall: tokio::sync::Mutex::default(),
+                joined: tokio::sync::Mutex::default(),
                 folder: OnceLock::new(),
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),

@@ -10,7 +10,7 @@ use bollard::query_parameters::ListNetworksOptions;
 use super::Docker;
 use super::addresses::Subnet;
 use super::call::{Fault, QUICK, WORK};
-use super::labels;
+use super::{host, labels};
 use crate::engine::EngineError;
 use crate::tree::Egress;
 
@@ -36,9 +36,10 @@ impl Network {
     }
 
     /// Whether this process sees the bridge. It does not where the engine is remote, rootless or in a virtual machine,
-    /// or where skep itself is in a container: then the host cannot dial instances, and its firewall cannot hold them.
+    /// or where skep itself is in a container without a door to the host's network: then the host cannot dial instances,
+    /// and its firewall cannot hold them.
     pub(super) fn is_visible(&self) -> bool {
-        Path::new("/sys/class/net").join(&self.interface).exists()
+        host::has_door() || Path::new("/sys/class/net").join(&self.interface).exists()
     }
 }
 
@@ -61,6 +62,7 @@ impl Docker {
             Some(subnet) => *subnet,
             None => {
                 let subnet = self.ensure_network(&network).await?;
+                self.join(&network).await?;
                 seen.insert(network.name.clone(), subnet);
                 subnet
             }

@@ -155,7 +155,7 @@ impl Workshop {
             .await?;
         let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
         self.docker.call("start a container to build in", WORK, start).await?;
-        Docker::set_apart(&self.network);
+        Docker::set_apart(&self.network).await;
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
+
+use crate::engine::docker::host;
 
 /// For one run, the program's own lock included.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,11 +23,22 @@ pub(super) async fn change(text: &str) -> Result<(), String> {
     run(&["--noflush"], Some(text)).await.map(drop)
 }
 
+/// What a program says of the host's network.
+pub(super) async fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let asked = host::command(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
+    match tokio::time::timeout(LIMIT, asked).await {
+        Ok(Ok(output)) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(Ok(output)) => Err(format!("{program} said: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(Err(error)) => Err(format!("{program}: {error}")),
+        Err(_) => Err(format!("{program} took longer than {LIMIT:?}")),
+    }
+}
+
 /// Runs `iptables`, or `iptables-restore` where there is input, and gives what it printed.
 async fn run(arguments: &[&str], input: Option<&str>) -> Result<String, String> {
     for program in PROGRAMS {
         let program = if input.is_some() { format!("{program}-restore") } else { program.to_owned() };
-        let spawned = Command::new(&program)
+        let spawned = host::command(&program)
             .arg("-w")
             .arg("5")
             .args(arguments)

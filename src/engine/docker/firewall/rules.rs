@@ -1,6 +1,9 @@
 //! The rules of one installation: two chains, and the jumps that lead there. Pure: from what `iptables -S` lists to the
 //! change that is needed.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
 /// Where clouds hand out credentials to whoever asks from the machine itself, besides the link-local addresses that
 /// most of them use. The sources are the clouds' own manuals.
 const METADATA: [&str; 5] = [
@@ -26,12 +29,20 @@ pub(super) struct Rules {
     interfaces: String,
     /// Bridges that are not ours.
     others: Vec<String>,
+    /// Where a gateway in a container is on our bridges.
+    gateways: BTreeSet<Ipv4Addr>,
 }
 
 impl Rules {
     /// Those of the installation whose bridges' names begin with `interfaces`, and that may reach nobody behind `others`.
     pub(super) fn new(owner: &str, interfaces: String, others: Vec<String>) -> Self {
-        Self { chain: format!("SKEP-{owner}"), interfaces, others }
+        Self { chain: format!("SKEP-{owner}"), interfaces, others, gateways: BTreeSet::new() }
+    }
+
+    /// With a gateway that is on our bridges itself, at these addresses. It may speak to instances, and they may answer it.
+    /// No instance can take its address: that takes a capability, and they have none.
+    pub(super) fn letting_in(self, gateways: BTreeSet<Ipv4Addr>) -> Self {
+        Self { gateways, ..self }
     }
 
     /// What all that instances send to the host itself goes through.
@@ -52,7 +63,17 @@ impl Rules {
 
     /// What all that instances send elsewhere goes through. Needs nothing of what the engine's own rules hold.
     fn to_elsewhere(&self) -> Vec<String> {
-        let mut rules = vec![
+        let mut rules: Vec<String> = self
+            .gateways
+            .iter()
+            .flat_map(|address| {
+                [
+                    format!("-s {address}/32 -o {}+ -j ACCEPT", self.interfaces),
+                    format!("-d {address}/32 -m conntrack --ctstate RELATED,ESTABLISHED --ctdir REPLY -j ACCEPT"),
+                ]
+            })
+            .collect();
+        rules.extend([
             format!("-i {}n -j DROP", self.interfaces),
             // Neighbours, on the same bridge and on the other.
             format!("-o {}+ -j DROP", self.interfaces),
@@ -61,7 +82,7 @@ impl Rules {
             "-p tcp -m tcp --dport 53 -j RETURN".to_owned(),
             // Ports that this host publishes for other containers.
             "-m conntrack --ctstate DNAT -j DROP".to_owned(),
-        ];
+        ]);
         rules.extend(self.others.iter().map(|bridge| format!("-o {bridge} -j DROP")));
         rules.extend(METADATA.iter().map(|address| format!("-d {address} -j DROP")));
         rules.iter().map(|rule| format!("-A {} {rule}", self.away())).collect()
@@ -226,6 +247,18 @@ mod tests {
         let other = Rules::new("89abcdef", "sk89abcdef".to_owned(), vec!["docker0".to_owned()]);
         let both = after(&whole, &other.repair(&whole).unwrap());
         assert_eq!((rules().repair(&both), other.repair(&both)), (None, None));
+    }
+
+    #[test]
+    fn a_gateway_on_the_bridges_is_let_in_before_anything_is_dropped() {
+        let address = "172.18.0.2".parse().unwrap();
+        let rules = rules().letting_in([address].into());
+        let whole = after(ENGINE, &rules.repair(ENGINE).unwrap());
+        assert_eq!(rules.repair(&whole), None);
+        let away: Vec<&str> = below(&whole, "SKEP-0123abcd-AWAY").take(3).collect();
+        assert_eq!(away[0], "-s 172.18.0.2/32 -o sk0123abcd+ -j ACCEPT");
+        assert!(away[1].starts_with("-d 172.18.0.2/32 ") && away[1].ends_with("--ctdir REPLY -j ACCEPT"), "{away:?}");
+        assert_eq!(away[2], "-i sk0123abcdn -j DROP");
     }
 
     #[test]

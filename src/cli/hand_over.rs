@@ -1,0 +1,167 @@
+//! A hand-over is how a daemon takes the place of another one on its host: the sockets pass from process to process with all
+//! that waits in their queues, then the lease and the lock, and no caller notices.
+//!
+//! The new one accepts nobody before it serves all that the old one serves, and the old one goes on accepting until then; so
+//! one that cannot begin costs nothing but a line in the log. Afterwards the old one answers whoever is still connected to
+//! it, follows what the new one does as any daemon that stands by, and ends with its last connection.
+
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixStream;
+
+use super::passing::{receive, send};
+use super::term::Seat;
+use crate::gateway::{RouteState, Routes};
+use crate::installation::Installation;
+
+/// How long the new daemon may take to serve what the old one serves. What runs is only found and probed, not started.
+pub(super) const READY_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long the old daemon may take to finish the step that it is at. The new one serves meanwhile.
+const YOURS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Between two looks at what is served.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What somebody wants of the daemon whose place it is.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Wish {
+    /// To take its place.
+    TakeOver,
+    /// To have it start the program anew, and give its place to that.
+    Upgrade,
+}
+
+/// What the old daemon gives away before it leaves; its sockets come with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Offer {
+    /// Its process.
+    pub(super) pid: u32,
+    /// The APIs that it serves.
+    pub(super) serving: BTreeSet<String>,
+}
+
+/// The new daemon serves, and accepts.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ready {
+    /// Its process.
+    pub(super) pid: u32,
+}
+
+/// Nothing is reconciled by the old daemon any more; its lock comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Yours {}
+
+/// What came of an upgrade: the new daemon's process, or why there is none.
+pub(super) type Outcome = Result<u32, String>;
+
+/// Speaks to whoever holds the place; `None` where nobody does.
+pub(super) async fn knock(door: &Path, wish: Wish) -> io::Result<Option<UnixStream>> {
+    match UnixStream::connect(door).await {
+        Ok(mut stream) => {
+            send(&mut stream, &wish, &[]).await?;
+            Ok(Some(stream))
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The daemon whose place this one takes, while it still serves.
+pub(super) struct Predecessor {
+    stream: UnixStream,
+    offer: Offer,
+    listeners: Vec<TcpListener>,
+}
+
+impl Predecessor {
+    /// Finds the daemon that is at work in this state folder; `None` where none is.
+    ///
+    /// # Errors
+    /// Where it does not answer as one would.
+    pub(super) async fn find(installation: &Installation) -> anyhow::Result<Option<Self>> {
+        let asked = async {
+            let Some(stream) = knock(&installation.door(), Wish::TakeOver).await? else { return Ok(None) };
+            let (offer, open) = receive::<Offer>(&stream).await?;
+            let listeners = open.into_iter().map(TcpListener::from).collect();
+            Ok::<_, io::Error>(Some(Self { stream, offer, listeners }))
+        };
+        let asked = tokio::time::timeout(YOURS_WITHIN, asked).await.unwrap_or(Err(ErrorKind::TimedOut.into()));
+        asked.context("the daemon at work does not give its place away; end it, and start this one without --take-over")
+    }
+
+    /// Its socket at an address. Port 0 is any port, as it is when one is opened.
+    pub(super) fn listener(&mut self, wanted: SocketAddr) -> Option<TcpListener> {
+        let is_wanted = |listener: &TcpListener| {
+            let is =
+                |there: SocketAddr| there.ip() == wanted.ip() && (wanted.port() == 0 || there.port() == wanted.port());
+            listener.local_addr().is_ok_and(is)
+        };
+        let place = self.listeners.iter().position(is_wanted)?;
+        Some(self.listeners.remove(place))
+    }
+
+    /// Waits until this process serves whatever that one serves.
+    ///
+    /// # Errors
+    /// Where that does not come about, with what is missing.
+    pub(super) async fn wait_for(&self, routes: &Routes) -> anyhow::Result<()> {
+        let serves = |id: &String| {
+            routes
+                .get(id)
+                .is_some_and(|route| matches!(route.state, RouteState::Serving { .. } | RouteState::Suspended))
+        };
+        let mut missing: Vec<&String> = self.offer.serving.iter().collect();
+        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        loop {
+            missing.retain(|id| !serves(id));
+            let Some(first) = missing.first() else { return Ok(()) };
+            if tokio::time::Instant::now() > deadline {
+                bail!(
+                    "process {} goes on serving: {} of the APIs that it serves cannot be served here, {first} among them",
+                    self.offer.pid,
+                    missing.len()
+                );
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Says that callers are accepted here, and takes what is left: the right to reconcile, and the lock.
+    pub(super) async fn succeed(mut self, installation: &Installation, seat: &Seat) {
+        // Those that this one does not listen at.
+        self.listeners.clear();
+        let ready = Ready { pid: std::process::id() };
+        let given = async {
+            send(&mut self.stream, &ready, &[]).await?;
+            receive::<Yours>(&self.stream).await
+        };
+        match tokio::time::timeout(YOURS_WITHIN, given).await {
+            Ok(Ok((Yours {}, open))) => {
+                if let Some(lock) = open.into_iter().next() {
+                    seat.put(installation.receive(lock));
+                }
+                tracing::info!("took over from process {}", self.offer.pid);
+            }
+            // Where it has ended the lock is free; where it has not, it goes on reconciling.
+            _ => tracing::warn!("process {} does not let go; this daemon serves, and stands by", self.offer.pid),
+        }
+    }
+}
+
+/// What the old daemon says it gives away.
+pub(super) async fn offer(stream: &mut UnixStream, routes: &Routes, listeners: &[TcpListener]) -> io::Result<()> {
+    let table = routes.table();
+    let serving = table.iter().filter(|(_, route)| matches!(route.state, RouteState::Serving { .. }));
+    let offer = Offer { pid: std::process::id(), serving: serving.map(|(id, _)| id.to_string()).collect() };
+    let open: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    send(stream, &offer, &open).await
+}

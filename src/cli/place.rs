@@ -1,0 +1,211 @@
+//! A place is what one daemon of a host has and another one can take: see `hand_over`. Its holder opens a door to it in the
+//! state folder, which only this user and root can reach.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context as _;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::hand_over::{Outcome, READY_WITHIN, Ready, Wish, Yours, offer};
+use super::manager;
+use super::passing::{receive, send};
+use super::term::Seat;
+use crate::engine::docker::is_in_container;
+use crate::gateway::{Leaving, Routes};
+use crate::installation::Lock;
+
+/// A daemon's place.
+pub(super) struct Place {
+    door: PathBuf,
+    program: PathBuf,
+    /// The sockets, for as long as they are this daemon's.
+    listeners: Mutex<Vec<TcpListener>>,
+    routes: Arc<Routes>,
+    /// Told once the place is another daemon's.
+    pub(super) leaving: Leaving,
+    /// What goes with it.
+    pub(super) seat: Arc<Seat>,
+    /// One hand-over at a time.
+    turn: tokio::sync::Mutex<()>,
+    given_away: CancellationToken,
+    /// What is being said at the door.
+    talks: TaskTracker,
+}
+
+impl Place {
+    /// The place of this process, which has the `lock` or stands by.
+    ///
+    /// # Errors
+    /// Where it cannot be found out where this program lies.
+    pub(super) fn new(
+        door: PathBuf,
+        listeners: Vec<TcpListener>,
+        routes: Arc<Routes>,
+        lock: Option<Lock>,
+    ) -> anyhow::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            door,
+            program: program().context("cannot find this program")?,
+            listeners: Mutex::new(listeners),
+            routes,
+            leaving: Leaving::default(),
+            seat: Arc::new(Seat::new(lock)),
+            turn: tokio::sync::Mutex::default(),
+            given_away: CancellationToken::new(),
+            talks: TaskTracker::new(),
+        }))
+    }
+
+    /// Opens the door once this daemon is the one of its host, and gives the place away to whoever asks, or to a new
+    /// process of its own where SIGUSR2 says so.
+    pub(super) async fn keep(self: Arc<Self>, stop: CancellationToken) {
+        let mut door = None;
+        let Ok(mut upgrades) = signal(SignalKind::user_defined2()) else {
+            tracing::error!("cannot listen for signals");
+            return stop.cancelled().await;
+        };
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = upgrades.recv() => {
+                    let place = Arc::clone(&self);
+                    // Why not, it has logged.
+                    self.talks.spawn(async move { place.upgrade().await });
+                }
+                () = self.seat.taken(), if door.is_none() => match open(&self.door) {
+                    Ok(listener) => door = Some(listener),
+                    Err(error) => {
+                        tracing::warn!("no other daemon can take this one's place: {}: {error}", self.door.display());
+                        return stop.cancelled().await;
+                    }
+                },
+                Some(stream) = next(door.as_ref()) => {
+                    let place = Arc::clone(&self);
+                    self.talks.spawn(async move {
+                        if let Err(error) = place.answer(stream).await {
+                            tracing::warn!("a hand-over came to nothing: {error}");
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Returns when the place is another daemon's, and whoever asked for that knows.
+    pub(super) async fn given_away(&self) {
+        self.given_away.cancelled().await;
+        self.talks.close();
+        self.talks.wait().await;
+    }
+
+    async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
+        match receive(&stream).await?.0 {
+            Wish::TakeOver => self.give_away(stream).await,
+            Wish::Upgrade => send(&mut stream, &self.upgrade().await, &[]).await,
+        }
+    }
+
+    /// Gives the place to the process at the other end, once that serves.
+    async fn give_away(&self, mut stream: UnixStream) -> io::Result<()> {
+        let Ok(_turn) = self.turn.try_lock() else { return Err(io::Error::other("another one is under way")) };
+        if self.given_away.is_cancelled() {
+            return Err(io::Error::other("the place is another daemon's already"));
+        }
+        let copies: io::Result<Vec<_>> = self.listeners().iter().map(TcpListener::try_clone).collect();
+        offer(&mut stream, &self.routes, &copies?).await?;
+        let ready = tokio::time::timeout(READY_WITHIN * 2, receive::<Ready>(&stream)).await;
+        let (Ready { pid }, _) = ready.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
+        tracing::info!("process {pid} takes over; this one answers who is connected to it, and then ends");
+        self.leaving.begin();
+        self.listeners().clear();
+        let lock = self.seat.give_up().await;
+        manager::succeeded_by(pid);
+        let lock = lock.and_then(|lock| lock.pass_on().ok());
+        let open: Vec<_> = lock.iter().map(AsFd::as_fd).collect();
+        let told = send(&mut stream, &Yours {}, &open).await;
+        self.given_away.cancel();
+        told
+    }
+
+    /// Starts the program that lies at this one's path by now, and gives the place to it.
+    async fn upgrade(&self) -> Outcome {
+        manager::reloading();
+        let outcome = self.start_successor().await;
+        if let Err(cause) = &outcome {
+            tracing::warn!("no upgrade: {cause}; this daemon goes on");
+            manager::ready();
+        }
+        outcome
+    }
+
+    async fn start_successor(&self) -> Outcome {
+        // A service manager can be told which process is the service now. A container ends with its first one.
+        if is_in_container() && std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Err("the container that this daemon is in would end with it; replace the container".to_owned());
+        }
+        let arguments = std::env::args_os().skip(1).filter(|word| word != "--take-over" && word != "--welcome");
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--take-over").env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+        let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
+        let pid = child.id().unwrap_or_default();
+        tracing::info!("process {pid} is to take over ({})", self.program.display());
+        tokio::select! {
+            biased;
+            () = self.given_away.cancelled() => Ok(pid),
+            ended = child.wait() => {
+                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                Err(format!("process {pid} ended before it could serve ({how}); what it said stands in the daemon's log"))
+            }
+            () = tokio::time::sleep(READY_WITHIN * 2) => {
+                let _ = child.start_kill();
+                Err(format!("process {pid} could not serve within {READY_WITHIN:?}"))
+            }
+        }
+    }
+
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<TcpListener>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the door, in the place of one whose daemon is gone.
+fn open(door: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(door) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(door)?;
+    std::fs::set_permissions(door, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Who comes next; never anybody while the door is closed.
+async fn next(door: Option<&UnixListener>) -> Option<UnixStream> {
+    match door {
+        Some(door) => door.accept().await.ok().map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+/// Where this program was started from, as it was named: a link that is set to another version is followed anew.
+fn program() -> io::Result<PathBuf> {
+    let itself = std::env::current_exe()?;
+    let named = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let candidates: Vec<PathBuf> = if named.components().count() > 1 {
+        vec![std::path::absolute(&named)?]
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|folder| folder.join(&named)).collect()
+    };
+    let is_itself = |candidate: &PathBuf| candidate.canonicalize().is_ok_and(|found| found == itself);
+    Ok(candidates.into_iter().find(is_itself).unwrap_or(itself))
+}

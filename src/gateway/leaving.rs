@@ -1,0 +1,36 @@
+//! Leaving is how a daemon goes whose place another one has taken: it accepts nobody any more, and goes on answering those
+//! whose connections are its own, each of which it asks to come again elsewhere.
+//!
+//! An idle connection is not closed: its caller may be writing the next request at this moment, and would lose it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+/// Whether a daemon is leaving, and since when. Cheap to clone; all clones say the same.
+#[derive(Debug, Clone, Default)]
+pub struct Leaving {
+    begun: CancellationToken,
+    /// The same, without the lock that asking a token takes: each answer looks.
+    is_so: Arc<AtomicBool>,
+}
+
+impl Leaving {
+    /// Begins to leave.
+    pub fn begin(&self) {
+        self.is_so.store(true, Ordering::Relaxed);
+        self.begun.cancel();
+    }
+
+    /// Returns when it has begun.
+    pub async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
+    /// Whether it has begun.
+    #[must_use]
+    pub fn is_so(&self) -> bool {
+        self.is_so.load(Ordering::Relaxed)
+    }
+}
