@@ -244,6 +244,12 @@ impl Settings {
         }
     }
 
+    /// What the folder of API folders is called.
+    #[must_use]
+    pub fn apis_name(&self) -> String {
+        self.apis.file_name().map_or_else(|| "apis".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// Reads `skep.yaml` below `root`, if there is one, and the environment.
     ///
     /// # Errors

@@ -3,12 +3,14 @@
 //! Everything below `/admin/` wants `Authorization: Bearer <admin key>`.
 
 mod adopt;
+mod apply;
 mod body;
 mod call;
 pub mod client;
 mod deployments;
 mod fault;
 mod holds;
+mod hooks;
 mod keys;
 mod openapi;
 pub mod push;

@@ -5,29 +5,25 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, VARY, WWW_AUTHENTICATE};
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::Frame;
-use http_body_util::StreamBody;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
 use subtle::ConstantTimeEq;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 
-use super::ApplyLine;
+use super::apply::apply;
 use super::call::Call;
 use super::fault::Fault;
 use super::holds::{self, Wish};
+use super::hooks::{self, Hooks};
 use super::push::{self, Pushes};
 use super::streams::{self, Query};
 use super::{adopt, deployments, keys, openapi, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
+use crate::pull::Pulls;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::{Away, Records};
@@ -61,6 +57,8 @@ pub struct Surface {
     tells_sentry: bool,
     /// What takes pushes, where they are taken.
     pushes: OnceLock<Arc<Pushes>>,
+    /// What takes webhooks, where sources are followed.
+    hooks: OnceLock<Hooks>,
 }
 
 impl Surface {
@@ -86,6 +84,7 @@ impl Surface {
             metrics,
             tells_sentry,
             pushes: OnceLock::new(),
+            hooks: OnceLock::new(),
         })
     }
 
@@ -93,6 +92,11 @@ impl Surface {
     pub fn set_to_take(&self, pushes: Arc<Pushes>) {
         // Set once, by whoever has made the surface.
         let _ = self.pushes.set(pushes);
+    }
+
+    /// Takes webhooks of what is followed, and tells how that is.
+    pub fn set_to_pull(&self, pulls: Arc<Pulls>) {
+        let _ = self.hooks.set(Hooks::new(pulls));
     }
 
     /// Says that this daemon reconciles.
@@ -132,6 +136,9 @@ impl Surface {
         let path = request.uri().path().to_owned();
         if push::is_git(&path) {
             return self.git(request).await;
+        }
+        if hooks::is_hook(&path) {
+            return self.hook(request).await;
         }
         let call = Call::of(request.method(), &path);
         let is_admin = self.is_admin(&request);
@@ -180,6 +187,11 @@ impl Surface {
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
             Call::Usage => usage::answer(&*self.records, &query).await?,
+            Call::Pull => hooks::list(self.hooks.get()),
+            Call::PullNow => {
+                self.leading()?;
+                hooks::look(self.hooks.get())
+            }
             Call::Adopt => adopt::list(&*self.working()?).await?,
             Call::StopPredecessor(id) => adopt::stop(&self.leading()?.0, &id).await?,
             Call::Holds => holds::list(&*self.working()?).await?,
@@ -210,6 +222,15 @@ impl Surface {
             self.leading_soon().await?;
         }
         pushes.answer(request, &name).await
+    }
+
+    /// A forge shows in its own way that it is the one that it says.
+    async fn hook(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+        let Some(hooks) = self.hooks.get() else { return Err(Fault::NotFound) };
+        let source = hooks.source(&request)?;
+        // One that stands by fetches nothing.
+        self.leading_soon().await?;
+        hooks.take(&source, request).await
     }
 
     /// What is at work, whether or not it reconciles.
@@ -299,7 +320,9 @@ impl Surface {
         let work = self.work.load();
         let follows = work.as_ref().is_some_and(|work| work.tree.is_none());
         let is_reading = follows || work.as_ref().is_some_and(|work| work.controller.tree().is_ok());
-        let is_well = is_connected && away.is_none() && is_reading;
+        let pulled = self.hooks.get().filter(|_| !follows).map(|hooks| hooks.health(is_admin));
+        let is_well =
+            is_connected && away.is_none() && is_reading && pulled.as_ref().is_none_or(|(is_well, _)| *is_well);
         json_answer(
             StatusCode::OK,
             &json!({
@@ -307,6 +330,7 @@ impl Surface {
                 "deployed_apis": self.deployed(),
                 "database": if is_connected { "connected" } else { "disconnected" },
                 "waits": away.map(|away| away.to_string()),
+                "pull": pulled.map(|(_, said)| said),
                 "role": if follows { "follower" } else { "leader" },
                 "sentry_enabled": self.tells_sentry,
                 "timestamp": Timestamp::now(),
@@ -318,8 +342,13 @@ impl Surface {
 /// Whether anybody may ask that. What is done is guarded by what it is, however its path is written; a path that is none
 /// by how it looks, so that nobody learns which ones there are.
 fn is_open(call: Option<&Call>, path: &str) -> bool {
-    let looks_guarded =
-        || path == "/metrics" || push::is_git(path) || path.starts_with("/admin/") || path.starts_with("/api/");
+    let looks_guarded = || {
+        path == "/metrics"
+            || push::is_git(path)
+            || hooks::is_hook(path)
+            || path.starts_with("/admin/")
+            || path.starts_with("/api/")
+    };
     call.map_or_else(|| !looks_guarded(), Call::is_open)
 }
 
@@ -329,52 +358,6 @@ fn unauthorized(request: &Request<Incoming>) -> Response<Body> {
     let mut answer = json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": error, "request_id": id }));
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     answer
-}
-
-/// Looks at tree and world now, and tells, line by line, what comes of it.
-///
-/// The work goes on whether or not somebody listens to the end.
-fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
-    let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    tokio::spawn(tell(controller, tree, lines));
-    let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
-    });
-    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
-}
-
-async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
-    let mut news = controller.world().news.subscribe();
-    let done = async {
-        tree.look().await;
-        match controller.look().await {
-            // All of them, since one may have been at work before this look, and so have nothing left for it.
-            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
-            Err(error) => ApplyLine::Failed(error.to_string()),
-        }
-    };
-    tokio::pin!(done);
-    loop {
-        let line = tokio::select! {
-            // News first, so that the last line really is the last.
-            biased;
-            news = news.recv() => match news {
-                Ok(news) => ApplyLine::News(news),
-                // Whoever reads slowly misses some lines of output, and no more than that.
-                Err(RecvError::Lagged(_)) => continue,
-                Err(RecvError::Closed) => return,
-            },
-            last = &mut done => last,
-        };
-        let is_last = !matches!(line, ApplyLine::News(_));
-        if lines.send(line).await.is_err() || is_last {
-            return;
-        }
-    }
 }
 
 impl Handler for Arc<Surface> {

@@ -18,6 +18,7 @@ mod log;
 pub mod logs;
 mod mirror;
 pub mod plan;
+mod pulled;
 mod pushed;
 pub mod receive;
 pub mod rollback;

@@ -17,7 +17,7 @@ use super::context::{Context, Parts};
 use super::listen::{Listeners, gateway_of};
 use super::log::{self, LogFormat};
 use super::mirror;
-use super::pushed::take_pushes;
+use super::pulled::bring_in;
 use super::term::Terms;
 use crate::admin::Surface;
 use crate::callers::Callers;
@@ -104,7 +104,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
-    take_pushes(&context, &surface, &mut tasks, &stop).await;
+    bring_in(&context, &surface, &records, &mut tasks, &stop).await;
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
     let gateway = gateway.tallying(writer.counter()).with_tokens(Arc::clone(&callers.tokens)).traced(telling.traces());

@@ -1,0 +1,63 @@
+//! Applying looks at tree and world now, for somebody who waits for what comes of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::ApplyLine;
+use crate::gateway::Body;
+use crate::reconcile::Controller;
+use crate::reconcile::follow::Ask;
+
+/// Looks at tree and world now, and tells, line by line, what comes of it.
+///
+/// The work goes on whether or not somebody listens to the end.
+pub(super) fn apply(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
+    let (lines, answer) = mpsc::channel::<ApplyLine>(64);
+    tokio::spawn(tell(controller, tree, lines));
+    let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        Ok::<_, serde_json::Error>(Frame::data(Bytes::from(text)))
+    });
+    let mut response = Response::new(Body::stream(StreamBody::new(frames)));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
+    let mut news = controller.world().news.subscribe();
+    let done = async {
+        tree.look().await;
+        match controller.look().await {
+            // All of them, since one may have been at work before this look, and so have nothing left for it.
+            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
+            Err(error) => ApplyLine::Failed(error.to_string()),
+        }
+    };
+    tokio::pin!(done);
+    loop {
+        let line = tokio::select! {
+            // News first, so that the last line really is the last.
+            biased;
+            news = news.recv() => match news {
+                Ok(news) => ApplyLine::News(news),
+                // Whoever reads slowly misses some lines of output, and no more than that.
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            },
+            last = &mut done => last,
+        };
+        let is_last = !matches!(line, ApplyLine::News(_));
+        if lines.send(line).await.is_err() || is_last {
+            return;
+        }
+    }
+}
