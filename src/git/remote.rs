@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::access::{SecretError, Way};
@@ -112,12 +112,13 @@ impl<'a> Remote<'a> {
             Some(commit) => self.date(commit).await?.map(|date| (commit, format!("--shallow-since={date}"))),
             None => None,
         };
+        let filter = if self.whole().exists() { "--no-filter" } else { "--filter=blob:none" };
         let mut tries: Vec<Vec<&str>> = Vec::new();
         if let Some((_, since)) = &since {
-            tries.push(vec![since, "--filter=blob:none"]);
+            tries.push(vec![since, filter]);
         }
         // What an old server, or one that is no more than files, does not know is done without.
-        tries.extend([vec!["--depth=1", "--filter=blob:none"], vec!["--depth=1"], vec![]]);
+        tries.extend([vec!["--depth=1", filter], vec!["--depth=1", "--no-filter"], vec!["--no-filter"]]);
         let mut failure = None;
         for (number, options) in tries.iter().enumerate() {
             let arguments = [&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"], &options[..], &[REMOTE, &to]];
@@ -142,11 +143,11 @@ impl<'a> Remote<'a> {
         Err(failure.unwrap_or_else(|| RemoteError::Away("it sends nothing".to_owned())))
     }
 
-    /// Fetches the files of some trees that are not here yet.
+    /// Fetches the files of some trees of a reference that are not here yet.
     ///
     /// # Errors
     /// Where the remote cannot be asked, or sends what it may not.
-    pub async fn fetch_files(&self, trees: &BTreeSet<&String>) -> Result<(), RemoteError> {
+    pub async fn fetch_files(&self, reference: &Reference, trees: &BTreeSet<&String>) -> Result<(), RemoteError> {
         if trees.is_empty() {
             return Ok(());
         }
@@ -162,8 +163,22 @@ impl<'a> Remote<'a> {
         }
         let arguments =
             ["-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
-        let arguments = [&arguments[..], &["--filter=blob:none", "--stdin", REMOTE]].concat();
-        self.fetched(&arguments, &missing).await
+        let by_name = [&arguments[..], &["--filter=blob:none", "--stdin", REMOTE]].concat();
+        match self.fetched(&by_name, &missing).await {
+            Err(RemoteError::Away(why)) => tracing::debug!("files come with their commit: {why}"),
+            done => return done,
+        }
+        // One that gives out no files by their names gives out all of a commit, from now on with each.
+        let path = self.whole();
+        fs::write(&path, "").map_err(|source| GitError::Io { path, source })?;
+        let to = format!("+{}:{SEEN}", reference.name);
+        let all = [&arguments[2..], &["--refetch", "--depth=1", "--no-filter", REMOTE, &to]].concat();
+        self.fetched(&all, "").await
+    }
+
+    /// Says, where it is there, that the remote gives out commits with all of their files only.
+    fn whole(&self) -> PathBuf {
+        self.store.folder().join("whole")
     }
 
     /// Makes one pack of many, from time to time.

@@ -123,7 +123,7 @@ impl Source {
         }
         let difference = place.difference(self.store.repository(), &commit.id).await?;
         let trees = difference.changed.iter().filter_map(|name| after.get(name)).collect();
-        remote.fetch_files(&trees).await?;
+        remote.fetch_files(reference, &trees).await?;
         self.check(ground.settings, &commit.id, &difference.changed).await?;
 
         let _one_at_a_time = ground.placing.lock().await;

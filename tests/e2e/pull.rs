@@ -142,7 +142,7 @@ fn what_a_branch_has_is_checked_placed_and_served_whatever_happens_to_it() {
     expect_trouble(&world, "team", "broken", "there is no folder apis/ in it");
     assert_eq!(world.get("hello", "/").expect(200).text(), "seven");
     forge.git(&["mv", "elsewhere", "apis"]).expect(0);
-    forge.git(&["rm", "-r", "--quiet", "apis/other"]).expect(0);
+    forge.git(&["rm", "-r", "-f", "--quiet", "apis/other"]).expect(0);
     forge.commit("Remove other");
     forge.push();
     look(&world);
@@ -281,8 +281,8 @@ fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
     bad.commit("Big");
     try_it("it sends more than 1MiB");
     // What git itself would never make, its check on the way in finds.
-    bad.write("evil/.gitmodules", "[submodule \"x\"]\n\tpath = -u./payload\n\turl = -u./payload\n");
-    let modules = bad.ask(&["hash-object", "-w", "evil/.gitmodules"]);
+    bad.write(".git/payload", "[submodule \"x\"]\n\tpath = -u./payload\n\turl = -u./payload\n");
+    let modules = bad.ask(&["hash-object", "-w", ".git/payload"]);
     bad.git(&["update-index", "--add", "--cacheinfo", &format!("100644,{modules},.gitmodules")]).expect(0);
     bad.git(&["commit", "--quiet", "-m", "Options for a submodule"]).expect(0);
     bad.push();
