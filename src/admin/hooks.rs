@@ -45,6 +45,10 @@ impl Hooks {
         Self { pulls, places: Semaphore::new(AT_ONCE) }
     }
 
+    pub(super) fn pulls(&self) -> Arc<Pulls> {
+        Arc::clone(&self.pulls)
+    }
+
     /// Which source a request is about: one that takes webhooks. That others are there is nobody's business.
     pub(super) fn source(&self, request: &Request<Incoming>) -> Result<Arc<Source>, Fault> {
         let name = request.uri().path().strip_prefix(PATH).unwrap_or_default();

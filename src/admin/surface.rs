@@ -99,6 +99,12 @@ impl Surface {
         let _ = self.hooks.set(Hooks::new(pulls));
     }
 
+    /// What is followed, where anything is.
+    #[must_use]
+    pub fn pulls(&self) -> Option<Arc<Pulls>> {
+        self.hooks.get().map(Hooks::pulls)
+    }
+
     /// Says that this daemon reconciles.
     pub fn set_to_lead(&self, controller: Arc<Controller>, tree: Ask) {
         self.work.store(Some(Arc::new(Work { controller, tree: Some(tree) })));

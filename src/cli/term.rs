@@ -1,5 +1,6 @@
 //! A term is the time in which this daemon reconciles. Before and after it, it serves callers and stands by.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,11 +48,16 @@ impl Terms {
         let mut has_lost = false;
         loop {
             let daemon = self.world.daemon.clone();
+            let before = AtomicU64::new(0);
+            let is_alone = |lease: &Lease| {
+                before.store(lease.epoch, Ordering::Relaxed);
+                self.is_of_here(lease) && self.take(&lock)
+            };
             let epoch = tokio::select! {
                 () = stop.cancelled() => break,
-                epoch = stand_by(&*self.records, &daemon, has_lost, |lease| self.is_of_here(lease) && self.take(&lock)) => epoch,
+                epoch = stand_by(&*self.records, &daemon, has_lost, is_alone) => epoch,
             };
-            self.lead(epoch, &lock, &stop).await;
+            self.lead((before.load(Ordering::Relaxed), epoch), &lock, &stop).await;
             if stop.is_cancelled() {
                 // Nobody has to wait for it to run out.
                 let _ = self.records.resign(epoch).await;
@@ -75,8 +81,8 @@ impl Terms {
         is_file || holder.strip_prefix(self.installation.host()).is_some_and(|rest| rest.starts_with('.'))
     }
 
-    /// One term.
-    async fn lead(&self, epoch: u64, lock: &Mutex<Option<Lock>>, stop: &CancellationToken) {
+    /// One term, of that epoch, after one of another.
+    async fn lead(&self, (before, epoch): (u64, u64), lock: &Mutex<Option<Lock>>, stop: &CancellationToken) {
         self.records.fence(Some(epoch));
         self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
@@ -85,7 +91,12 @@ impl Terms {
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
             Ok((follower, ask)) => {
                 self.surface.set_to_lead(Arc::clone(&self.controller), ask.clone());
-                Some((tokio::spawn(follower.run(term.clone())), ask))
+                let (caught_up, term) = (self.catch_up(before, epoch), term.clone());
+                let followed = tokio::spawn(async move {
+                    tokio::select! { () = term.cancelled() => return, () = caught_up => {} }
+                    follower.run(term).await;
+                });
+                Some((followed, ask))
             }
             Err(error) => {
                 tracing::error!("{error}; another daemon may have more luck");
@@ -124,6 +135,25 @@ impl Terms {
         // It may be in the middle of a read that never ends.
         if tokio::time::timeout(TREE_GRACE, &mut followed).await.is_err() {
             followed.abort();
+        }
+    }
+
+    /// Returns once the tree of this host may be gone by: one that is older than what another host has brought to serve may not.
+    fn catch_up(&self, before: u64, epoch: u64) -> impl Future<Output = ()> + Send + 'static {
+        let (pulls, controller) = (self.surface.pulls(), Arc::clone(&self.controller));
+        async move {
+            let Some(pulls) = pulls else { return };
+            if pulls.is_behind(before) {
+                let why =
+                    "another host has reconciled meanwhile, so the tree here waits until all sources are followed";
+                tracing::warn!("{why}; what serves goes on serving");
+                controller.set_tree(Err(why.to_owned()));
+                if let Err(error) = controller.look().await {
+                    tracing::warn!("cannot look at the world: {error}");
+                }
+                pulls.caught_up().await;
+            }
+            pulls.sign(epoch);
         }
     }
 

@@ -37,6 +37,9 @@ pub enum RemoteError {
     /// It could not be reached, or said no.
     #[error("{0}")]
     Away(String),
+    /// It sends what git's own check does not let in.
+    #[error("git does not take it: {0}")]
+    Bad(String),
     /// It sends more than it may.
     #[error("it sends more than {0} (pull[].max_size)")]
     TooLarge(String),
@@ -109,13 +112,14 @@ impl<'a> Remote<'a> {
         self.clean();
         let to = format!("+{}:{SEEN}", reference.name);
         let since = match since {
-            Some(commit) => self.date(commit).await?.map(|date| (commit, format!("--shallow-since={date}"))),
+            Some(commit) => self.date(commit).await?.map(|date| (commit, date)),
             None => None,
         };
         let filter = if self.whole().exists() { "--no-filter" } else { "--filter=blob:none" };
         let mut tries: Vec<Vec<&str>> = Vec::new();
-        if let Some((_, since)) = &since {
-            tries.push(vec![since, filter]);
+        let young = since.as_ref().map(|(_, date)| format!("--shallow-since={date}"));
+        if let Some(young) = &young {
+            tries.push(vec![young, filter]);
         }
         // What an old server, or one that is no more than files, does not know is done without.
         tries.extend([vec!["--depth=1", filter], vec!["--depth=1", "--no-filter"], vec!["--no-filter"]]);
@@ -126,8 +130,8 @@ impl<'a> Remote<'a> {
                 Ok(()) => {
                     return Ok(match &since {
                         Some((commit, _)) if number == 0 => self.follows(commit).await?,
-                        // It has nothing as young as what it had before.
-                        Some(_) if is_older(failure.as_ref()) => Follows::No,
+                        // What is older than what came before is not behind it.
+                        Some((_, before)) if self.date(SEEN).await?.is_some_and(|date| date < *before) => Follows::No,
                         _ => Follows::Unknown,
                     });
                 }
@@ -195,10 +199,10 @@ impl<'a> Remote<'a> {
     }
 
     /// When a commit was made, in seconds since 1970, as who made it says.
-    async fn date(&self, commit: &str) -> Result<Option<String>, GitError> {
+    async fn date(&self, commit: &str) -> Result<Option<i64>, GitError> {
         let asked = ["log", "-1", "--no-show-signature", "--format=%ct", "--end-of-options", commit, "--"];
         match self.store.repository().ask(&asked, WITHIN).await {
-            Ok(date) => Ok(Some(String::from_utf8_lossy(&date).trim().to_owned()).filter(|date| !date.is_empty())),
+            Ok(date) => Ok(String::from_utf8_lossy(&date).trim().parse().ok()),
             Err(GitError::Failed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -229,7 +233,8 @@ impl<'a> Remote<'a> {
         if ran.said.contains("File too large") || ran.said.contains("died of signal 25") {
             return Err(RemoteError::TooLarge(self.source.max_size.to_string()));
         }
-        Err(RemoteError::Away(gist(&self.way.hush(&ran.said))))
+        let said = gist(&self.way.hush(&ran.said));
+        Err(if said.contains("fsck error") { RemoteError::Bad(said) } else { RemoteError::Away(said) })
     }
 
     /// Removes what a fetch that was broken off has left.
@@ -241,11 +246,6 @@ impl<'a> Remote<'a> {
             }
         }
     }
-}
-
-/// Whether a fetch failed since there is nothing that young.
-fn is_older(failure: Option<&RemoteError>) -> bool {
-    matches!(failure, Some(RemoteError::Away(said)) if said.contains("no commits selected for shallow requests"))
 }
 
 /// What `ls-remote` prints: an object and a name in each line, and that of a tag once more, with what it is of.

@@ -1,5 +1,6 @@
 //! All sources of an installation: each is asked in its time, and at once where somebody hints at something new.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,12 +84,48 @@ impl Pulls {
         }
     }
 
+    /// Whether another host has reconciled since this one did, in whose last term before now the lease had that number: then what
+    /// serves may be younger than the tree here.
+    #[must_use]
+    pub fn is_behind(&self, before: u64) -> bool {
+        let last = std::fs::read_to_string(self.term()).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        // A file of records is of this host alone.
+        self.settings.records.url.is_some() && last.unwrap_or(0) != before
+    }
+
+    /// Returns once the tree is as all sources are.
+    pub async fn caught_up(&self) {
+        for source in &self.sources {
+            source.is_current.send_replace(false);
+            source.look();
+        }
+        for source in &self.sources {
+            // Only a source that is no more would end the waiting without an answer.
+            let _ = source.is_current.subscribe().wait_for(|is_current| *is_current).await;
+        }
+    }
+
+    /// Remembers that this host goes by its tree, in a term with that number.
+    pub fn sign(&self, epoch: u64) {
+        let path = self.term();
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| std::fs::write(&path, epoch.to_string())) {
+            tracing::warn!("cannot use {}: {error}", path.display());
+        }
+    }
+
+    fn term(&self) -> PathBuf {
+        self.settings.state.join("pull").join("term")
+    }
+
     async fn turn(&self, source: &Source, records: &dyn Records, leads: &(dyn Fn() -> bool + Send + Sync)) {
         // What they allow may have changed since the start; whom they follow changes with the next.
         let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
         let settings = now.unwrap_or_else(|_| (*self.settings).clone());
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
-        let (kind, message) = match source.turn(&ground).await {
+        let turned = source.turn(&ground).await;
+        source.is_current.send_replace(turned.is_ok());
+        let (kind, message) = match turned {
             Ok(Some(news)) => {
                 let message = told(source.name(), &news);
                 source.set(|status| (status.placed, status.trouble) = (Some(news.placed), None));

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::status::{SourceStatus, TroubleKind};
+use super::turn::Stop;
 use super::webhook::Deliveries;
 use crate::git::remote::Follows;
 use crate::git::store::Store;
@@ -19,9 +20,13 @@ pub struct Source {
     pub(super) store: Store,
     /// What was fetched last, and where it stands, as long as this process lives.
     pub(super) fetched: Mutex<Option<(String, Follows)>>,
+    /// What was fetched in vain, and why: it is not fetched time and again.
+    pub(super) refused: Mutex<Option<(String, Stop)>>,
     /// Somebody has said that there may be something new.
     pub(super) hint: Notify,
     pub(super) deliveries: Mutex<Deliveries>,
+    /// Whether what it has lies in the tree.
+    pub(super) is_current: watch::Sender<bool>,
     state: PathBuf,
     status: Mutex<SourceStatus>,
 }
@@ -33,8 +38,10 @@ impl Source {
         Self {
             store: Store::of_source(state, &settings.name),
             fetched: Mutex::default(),
+            refused: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),
+            is_current: watch::Sender::new(false),
             state: state.to_owned(),
             status: Mutex::new(SourceStatus::remembered(state, &settings)),
             settings,

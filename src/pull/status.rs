@@ -191,4 +191,20 @@ mod tests {
         status.remember(state.path()).unwrap();
         assert_eq!(SourceStatus::remembered(state.path(), &settings.pull[0]), status);
     }
+
+    #[test]
+    fn a_commit_from_the_future_says_that_a_clock_is_wrong() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let commit = |second| Commit {
+            id: "a".repeat(40),
+            author: String::new(),
+            email: String::new(),
+            at: at(second),
+            subject: String::new(),
+        };
+        assert_eq!(clock_note(&commit(600), at(0)), None);
+        assert_eq!(clock_note(&commit(0), at(1_000_000)), None);
+        let note = clock_note(&commit(601), at(0)).unwrap();
+        assert!(note.contains("dated 1970-01-01T00:10:01Z, and here it is 1970-01-01T00:00:00Z"), "{note}");
+    }
 }

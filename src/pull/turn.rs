@@ -43,7 +43,7 @@ pub(super) struct News {
 }
 
 /// Why a turn brings nothing, though there may be something.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Stop {
     pub kind: TroubleKind,
     pub what: String,
@@ -75,19 +75,30 @@ impl Source {
 
     /// Fetches what is not here yet.
     async fn fetch(&self, remote: &Remote<'_>, reference: &Reference, placed: Option<&str>) -> Result<Follows, Stop> {
+        if let Some((_, why)) = lock(&self.refused).clone().filter(|(object, _)| *object == reference.object) {
+            return Err(why);
+        }
         if self.store.is_there() && self.seen().await?.as_ref() == Some(&reference.object) {
             let known = lock(&self.fetched).clone();
             return Ok(known
                 .filter(|(object, _)| *object == reference.object)
                 .map_or(Follows::Unknown, |known| known.1));
         }
-        let follows = remote.fetch(reference, placed).await?;
+        let follows = remote.fetch(reference, placed).await.map_err(|error| self.refuse(reference, error.into()))?;
         // What has come in the meantime is what counts.
         if let Some(object) = self.seen().await? {
             *lock(&self.fetched) = Some((object, follows));
         }
         remote.tidy().await;
         Ok(follows)
+    }
+
+    /// Remembers what is no use fetching once more.
+    fn refuse(&self, reference: &Reference, why: Stop) -> Stop {
+        if why.kind == TroubleKind::Broken {
+            *lock(&self.refused) = Some((reference.object.clone(), why.clone()));
+        }
+        why
     }
 
     /// What was fetched last, a commit or a tag.
@@ -123,7 +134,7 @@ impl Source {
         }
         let difference = place.difference(self.store.repository(), &commit.id).await?;
         let trees = difference.changed.iter().filter_map(|name| after.get(name)).collect();
-        remote.fetch_files(reference, &trees).await?;
+        remote.fetch_files(reference, &trees).await.map_err(|error| self.refuse(reference, error.into()))?;
         self.check(ground.settings, &commit.id, &difference.changed).await?;
 
         let _one_at_a_time = ground.placing.lock().await;
@@ -232,7 +243,7 @@ impl From<RemoteError> for Stop {
     fn from(error: RemoteError) -> Self {
         let kind = match &error {
             RemoteError::Git(GitError::Slow { .. }) | RemoteError::Away(_) => TroubleKind::Unreachable,
-            RemoteError::TooLarge(_) => TroubleKind::Broken,
+            RemoteError::TooLarge(_) | RemoteError::Bad(_) => TroubleKind::Broken,
             RemoteError::Secret(_) | RemoteError::Git(_) => TroubleKind::Failed,
         };
         stop(kind, with_causes(&error))

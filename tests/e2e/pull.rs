@@ -287,7 +287,7 @@ fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
     bad.git(&["commit", "--quiet", "-m", "Options for a submodule"]).expect(0);
     bad.push();
     look(&world);
-    expect_trouble(&world, "bad", "unreachable", "fsck");
+    expect_trouble(&world, "bad", "broken", "fsck");
     back();
     // Filters, hooks and attributes are files like others; and the next good commit is taken.
     bad.write(".gitattributes", "* filter=evil\n");
@@ -319,4 +319,40 @@ fn only_the_daemon_that_reconciles_fetches_and_one_that_is_killed_is_followed_by
     world.until("the other one serves what came meanwhile", || {
         Request::get("/run/hello/").send(beside.address).text() == "two"
     });
+}
+
+#[test]
+fn a_host_that_takes_over_does_not_go_by_its_old_tree() {
+    let server = crate::postgres::Postgres::start();
+    let mut one = World::new();
+    one.database = Some(server.database("pulled"));
+    let forge = Forge::new(&one, "team");
+    forge.code("hello", "one");
+    follow(&one, &[format!("name: team, url: '{}', every: 5s", forge.url())]);
+    one.expect_answer("hello", "/", "one");
+    // Another host of the same installation, to which nothing was ever pulled.
+    let mut two = World::new();
+    two.database.clone_from(&one.database);
+    two.write("skep.yaml", &std::fs::read_to_string(one.root().join("skep.yaml")).unwrap());
+    std::fs::create_dir_all(two.state()).unwrap();
+    std::fs::write(two.state().join("installation"), one.owner()).unwrap();
+    follow_again(&two);
+    two.expect_answer("hello", "/", "one");
+
+    let away = one.aside().join("away.git");
+    std::fs::rename(&forge.bare, &away).unwrap();
+    one.crash();
+    expect_trouble(&two, "team", "unreachable", "");
+    two.until("it reconciles", || two.send(&Request::get("/health")).json()["role"] == "leader");
+    // It looks at the world as often as it likes, and heals what dies; but nothing goes.
+    for container in two.containers("hello") {
+        crate::engine::kill(&container);
+    }
+    two.until("it heals", || two.log().contains("started: instance"));
+    two.expect_answer("hello", "/", "one");
+    assert!(!two.root().join("apis/hello").exists());
+
+    std::fs::rename(&away, &forge.bare).unwrap();
+    forge.code("hello", "two");
+    two.expect_answer("hello", "/", "two");
 }
