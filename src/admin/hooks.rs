@@ -113,7 +113,9 @@ pub(super) fn list(hooks: Option<&Hooks>) -> Value {
 /// Has all sources asked now.
 pub(super) fn look(hooks: Option<&Hooks>) -> Value {
     let sources = hooks.map(|hooks| hooks.pulls.sources()).unwrap_or_default();
-    sources.iter().for_each(|source| source.look());
+    for source in sources {
+        source.look();
+    }
     json!({ "version": 1, "asked": sources.iter().map(|source| source.name()).collect::<Vec<_>>() })
 }
 

@@ -279,7 +279,7 @@ fn gist(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).filter(is_news).collect();
     let mut text = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ");
     if text.is_empty() {
-        text = "it gave no answer".to_owned();
+        text.push_str("it gave no answer");
     }
     let plain = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(plain).take(LONGEST).collect()

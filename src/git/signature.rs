@@ -15,7 +15,7 @@ use crate::settings::SignedBy;
 /// How long checking may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// What folders are called in which OpenPGP keys are laid out for a check.
+/// What folders are called in which `OpenPGP` keys are laid out for a check.
 const KEYS: &str = "keys-";
 
 /// Why a commit is not known to be signed by whom it should be.

@@ -131,7 +131,9 @@ impl Pulls {
                 source.set(|status| (status.placed, status.trouble) = (Some(news.placed), None));
                 // An API that this source gives up, another may have waited for.
                 if !news.difference.gone.is_empty() {
-                    self.sources.iter().filter(|other| other.name() != source.name()).for_each(|other| other.look());
+                    for other in self.sources.iter().filter(|other| other.name() != source.name()) {
+                        other.look();
+                    }
                 }
                 ("pulled", message)
             }

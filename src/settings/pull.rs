@@ -86,7 +86,7 @@ pub struct SignedByFile {
     /// The file of allowed signers (see `ssh-keygen`), relative to `skep.yaml`.
     #[schemars(length(min = 1, max = 4000))]
     pub ssh: Option<At<String>>,
-    /// The file of OpenPGP public keys, armoured or not, relative to `skep.yaml`.
+    /// The file of public keys as `gpg --export` writes it, armoured or not, relative to `skep.yaml`.
     #[schemars(length(min = 1, max = 4000))]
     pub gpg: Option<At<String>>,
 }

@@ -76,7 +76,7 @@ pub enum SecretPlace {
 pub struct SignedBy {
     /// A file of allowed signers, as `ssh-keygen` has it.
     pub ssh: Option<PathBuf>,
-    /// A file of OpenPGP public keys.
+    /// A file of `OpenPGP` public keys.
     pub gpg: Option<PathBuf>,
 }
 

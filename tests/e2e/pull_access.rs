@@ -216,7 +216,7 @@ fn a_commit_is_served_only_where_one_of_the_named_signers_has_signed_it() {
     world.expect_answer("hello", "/", "six");
 }
 
-/// Keys of OpenPGP, of which each test has its own.
+/// Keys of `OpenPGP`, of which each test has its own.
 struct Gpg {
     home: std::path::PathBuf,
 }
