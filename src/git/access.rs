@@ -15,9 +15,8 @@ const MOST: u64 = 16 * 1024;
 
 /// What of this process's environment git and ssh get to see: where programs, certificates and proxies are. Keys of ours, and
 /// what would make git run or tell something else, are not among it.
-const PASSED: [&str; 19] = [
+const PASSED: [&str; 18] = [
     "PATH",
-    "HOME",
     "USER",
     "LOGNAME",
     "TMPDIR",
@@ -176,6 +175,8 @@ impl Way {
             }
         }
         command.envs([
+            // In the home of whoever the daemon runs as there may be a `.netrc`.
+            ("HOME", "/nonexistent"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),

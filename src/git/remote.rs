@@ -19,6 +19,9 @@ const ASKED: Duration = Duration::from_secs(30);
 /// How long a fetch may take.
 const FETCHED: Duration = Duration::from_secs(15 * 60);
 
+/// How old a mark is of something that does not go on any more.
+const STALE: Duration = Duration::from_secs(60);
+
 /// How many packs there may be before they are made one.
 const MOST_PACKS: usize = 50;
 
@@ -119,27 +122,30 @@ impl<'a> Remote<'a> {
         let mut tries: Vec<Vec<&str>> = Vec::new();
         let young = since.as_ref().map(|(_, date)| format!("--shallow-since={date}"));
         if let Some(young) = &young {
-            tries.push(vec![young, filter]);
+            // By the clocks of whoever commits, and where those are wrong, by a number.
+            tries.extend([vec![young.as_str(), filter], vec!["--depth=20", filter]]);
         }
         // What an old server, or one that is no more than files, does not know is done without.
         tries.extend([vec!["--depth=1", filter], vec!["--depth=1", "--no-filter"], vec!["--no-filter"]]);
         let mut failure = None;
-        for (number, options) in tries.iter().enumerate() {
+        for options in &tries {
             let arguments = [&["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"], &options[..], &[REMOTE, &to]];
             match self.fetched(&arguments.concat(), "").await {
                 Ok(()) => {
-                    return Ok(match &since {
-                        Some((commit, _)) if number == 0 => self.follows(commit).await?,
-                        // What is older than what came before is not behind it.
-                        Some((_, before)) if self.date(SEEN).await?.is_some_and(|date| date < *before) => Follows::No,
-                        _ => Follows::Unknown,
+                    let Some((commit, before)) = &since else { return Ok(Follows::Unknown) };
+                    let asked_for_more = options.first().is_some_and(|option| !option.ends_with("depth=1"));
+                    let is_older = self.date(SEEN).await?.is_some_and(|date| date < *before);
+                    return Ok(match (self.is_behind(commit).await?, options.first() == young.as_deref().as_ref()) {
+                        (true, _) => Follows::Yes,
+                        // All that is younger has come, or it is not younger at all.
+                        (false, true) => Follows::No,
+                        (false, false) if is_older && asked_for_more => Follows::No,
+                        (false, false) => Follows::Unknown,
                     });
                 }
                 Err(error @ RemoteError::Away(_)) => {
-                    // The first failure says why; unless it was only the question that was not understood.
-                    if failure.is_none() || number + 1 == tries.len() {
-                        failure = Some(error);
-                    }
+                    // Of a remote that is away, all of them say the same.
+                    failure.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
             }
@@ -208,11 +214,11 @@ impl<'a> Remote<'a> {
         }
     }
 
-    async fn follows(&self, commit: &str) -> Result<Follows, GitError> {
-        let asked = ["merge-base", "--is-ancestor", commit, SEEN];
-        match self.store.repository().ask(&asked, WITHIN).await {
-            Ok(_) => Ok(Follows::Yes),
-            Err(GitError::Failed { .. }) => Ok(Follows::No),
+    /// Whether what was fetched stands behind a commit, as far as is known here.
+    async fn is_behind(&self, commit: &str) -> Result<bool, GitError> {
+        match self.store.repository().ask(&["merge-base", "--is-ancestor", commit, SEEN], WITHIN).await {
+            Ok(_) => Ok(true),
+            Err(GitError::Failed { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -237,12 +243,19 @@ impl<'a> Remote<'a> {
         Err(if said.contains("fsck error") { RemoteError::Bad(said) } else { RemoteError::Away(said) })
     }
 
-    /// Removes what a fetch that was broken off has left.
+    /// Removes what a fetch that was broken off has left: half a pack, and marks that one is going on, which none does that
+    /// was begun so long ago.
     fn clean(&self) {
-        let Ok(entries) = fs::read_dir(self.store.folder().join("objects/pack")) else { return };
-        for entry in entries.filter_map(Result::ok) {
-            if entry.file_name().to_string_lossy().starts_with("tmp_") {
-                let _ = fs::remove_file(entry.path());
+        let folder = self.store.folder();
+        for below in ["objects/pack", "refs/skep", ""] {
+            let Ok(entries) = fs::read_dir(folder.join(below)) else { continue };
+            for entry in entries.filter_map(Result::ok) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let modified = entry.metadata().and_then(|file| file.modified()).ok();
+                let is_old = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > STALE);
+                if name.starts_with("tmp_") && below == "objects/pack" || name.ends_with(".lock") && is_old {
+                    let _ = fs::remove_file(entry.path());
+                }
             }
         }
     }

@@ -144,6 +144,11 @@ impl Source {
         if lock.is_none() || !(ground.leads)() {
             return Err(stop(TroubleKind::Failed, "another process is at work on the tree".to_owned()));
         }
+        if before.is_none() {
+            // Later it would be a disk that is not there, and no folder that was never made.
+            let made = std::fs::create_dir_all(place.apis);
+            made.map_err(|error| stop(TroubleKind::Failed, format!("cannot make {}: {error}", place.apis.display())))?;
+        }
         let ready = place.ready(&commit.id, self.settings.overwrite).await?;
         let difference = place.put(ready).await?;
         let rewritten = before

@@ -15,6 +15,8 @@ pub struct Forge {
     pub folder: PathBuf,
     /// Settings for each run of git in the checkout.
     pub with: Vec<String>,
+    /// When commits are made, where that is not now.
+    pub date: Option<String>,
 }
 
 impl Forge {
@@ -22,7 +24,7 @@ impl Forge {
     pub fn new(world: &World, name: &str) -> Self {
         let (bare, folder) = (world.aside().join(format!("{name}.git")), world.aside().join(name));
         std::fs::create_dir_all(&folder).unwrap();
-        let forge = Self { bare, folder, with: Vec::new() };
+        let forge = Self { bare, folder, with: Vec::new(), date: None };
         forge.git(&["init", "--quiet", "-b", "main"]).expect(0);
         forge.git(&["init", "--quiet", "--bare", "-b", "main", forge.bare.to_str().unwrap()]).expect(0);
         forge.git(&["remote", "add", "origin", forge.bare.to_str().unwrap()]).expect(0);
@@ -44,6 +46,9 @@ impl Forge {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("LC_ALL", "C")
             .stdin(Stdio::null());
+        if let Some(date) = &self.date {
+            git.env("GIT_COMMITTER_DATE", date).env("GIT_AUTHOR_DATE", date);
+        }
         Ran::of(git.output().unwrap())
     }
 

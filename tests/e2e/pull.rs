@@ -57,8 +57,9 @@ fn events(world: &World) -> String {
 #[test]
 fn what_a_branch_has_is_checked_placed_and_served_whatever_happens_to_it() {
     let world = World::new();
-    let forge = Forge::new(&world, "team");
+    let mut forge = Forge::new(&world, "team");
     forge.code("hello", "one");
+    std::fs::remove_dir(world.root().join("apis")).unwrap();
     follow(&world, &[format!("name: team, url: '{}', every: 5s", forge.url())]);
     world.expect_answer("hello", "/", "one");
     let history = world.run(&["history", "hello", "--output", "json"]).expect(0).json();
@@ -124,12 +125,30 @@ fn what_a_branch_has_is_checked_placed_and_served_whatever_happens_to_it() {
     world.expect_answer("hello", "/", "six");
     assert!(expect_placed(&world, "team", "hello says six")["placed"]["note"].is_null());
 
+    // Somebody's clock is wrong, and then right again.
+    forge.date = Some("2099-01-01T00:00:00Z".to_owned());
+    forge.code("hello", "future");
+    look(&world);
+    let note = expect_placed(&world, "team", "hello says future")["placed"]["note"].clone();
+    assert!(note.as_str().unwrap_or_default().contains("one of the two clocks is wrong"), "{note}");
+    forge.date = None;
+    forge.code("hello", "six");
+    look(&world);
+    world.expect_answer("hello", "/", "six");
+    assert!(expect_placed(&world, "team", "hello says six")["placed"]["note"].is_null());
+    // A fetch that was killed has left a mark that it goes on.
+    let mark = std::fs::File::create(world.state().join("pull/team/git/shallow.lock")).unwrap();
+    mark.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600)).unwrap();
+    forge.code("hello", "six again");
+    look(&world);
+    world.expect_answer("hello", "/", "six again");
+
     // The branch is deleted.
     forge.set("receive.denyDeleteCurrent", "ignore");
     forge.git(&["push", "--quiet", "origin", ":main"]).expect(0);
     look(&world);
     expect_trouble(&world, "team", "missing", "it has no branch main");
-    assert_eq!(world.get("hello", "/").expect(200).text(), "six");
+    assert_eq!(world.get("hello", "/").expect(200).text(), "six again");
     forge.code("hello", "seven");
     look(&world);
     world.expect_answer("hello", "/", "seven");
