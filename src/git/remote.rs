@@ -175,15 +175,15 @@ impl<'a> Remote<'a> {
             ["-c", "fetch.negotiationAlgorithm=noop", "fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
         let by_name = [&arguments[..], &["--filter=blob:none", "--stdin", REMOTE]].concat();
         match self.fetched(&by_name, &missing).await {
-            Err(RemoteError::Away(why)) => tracing::debug!("files come with their commit: {why}"),
+            // One that gives out no files by their names gives out all of a commit, from now on with each.
+            Err(RemoteError::Away(why)) if why.contains("unadvertised object") || why.contains("not our ref") => {}
             done => return done,
         }
-        // One that gives out no files by their names gives out all of a commit, from now on with each.
-        let path = self.whole();
-        fs::write(&path, "").map_err(|source| GitError::Io { path, source })?;
         let to = format!("+{}:{SEEN}", reference.name);
         let all = [&arguments[2..], &["--refetch", "--depth=1", "--no-filter", REMOTE, &to]].concat();
-        self.fetched(&all, "").await
+        self.fetched(&all, "").await?;
+        let path = self.whole();
+        Ok(fs::write(&path, "").map_err(|source| GitError::Io { path, source })?)
     }
 
     /// Says, where it is there, that the remote gives out commits with all of their files only.

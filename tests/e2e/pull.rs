@@ -342,7 +342,7 @@ fn only_the_daemon_that_reconciles_fetches_and_one_that_is_killed_is_followed_by
 
 #[test]
 fn a_host_that_takes_over_does_not_go_by_its_old_tree() {
-    let server = crate::postgres::Postgres::start();
+    let server = crate::server::Postgres::start();
     let mut one = World::new();
     one.database = Some(server.database("pulled"));
     let forge = Forge::new(&one, "team");
