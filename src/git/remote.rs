@@ -253,7 +253,8 @@ impl<'a> Remote<'a> {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let modified = entry.metadata().and_then(|file| file.modified()).ok();
                 let is_old = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > STALE);
-                if name.starts_with("tmp_") && below == "objects/pack" || name.ends_with(".lock") && is_old {
+                let is_mark = name.rsplit_once('.').is_some_and(|(_, end)| end == "lock");
+                if name.starts_with("tmp_") && below == "objects/pack" || is_mark && is_old {
                     let _ = fs::remove_file(entry.path());
                 }
             }
