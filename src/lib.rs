@@ -6,7 +6,7 @@
 //! 2. [`world`] holds what is: instances, records, the route that callers get.
 //! 3. [`reconcile`] compares the two and names the next step; it also performs it and looks again.
 //! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers, and [`usage`] is what they ask of it.
-//! 5. [`git`] knows who changed what; [`admin`] and [`report`] tell people what is going on.
+//! 5. [`git`] knows who changed what, [`pull`] brings in what others commit elsewhere; [`admin`] and [`report`] tell people what is going on.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -40,6 +40,8 @@ pub mod gateway;
 pub mod callers;
 
 pub mod import;
+
+pub mod pull;
 
 pub mod admin;
 pub mod report;

@@ -4,8 +4,11 @@ mod callers;
 mod environment;
 mod file;
 mod jwt;
+mod pull;
 mod push;
 mod records;
+mod remote;
+mod source;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,6 +20,8 @@ pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
 pub use push::PushSettings;
 pub use records::{DatabaseUrl, Offline, RecordsSettings};
+pub use remote::Protocol;
+pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy};
 
 use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
@@ -64,6 +69,8 @@ pub struct Settings {
     pub records: RecordsSettings,
     /// Which pushes are taken; `None` takes none.
     pub push: Option<PushSettings>,
+    /// The remote repositories that the tree is pulled from.
+    pub pull: Vec<PullSource>,
 }
 
 /// How images are built.
@@ -229,11 +236,18 @@ impl Settings {
             look_every: Seconds::new(30),
             adopt: false,
             push: None,
+            pull: Vec::new(),
             plans: BTreeMap::new(),
             keys: Vec::new(),
             jwt: JwtSettings::default(),
             records: RecordsSettings::default(),
         }
+    }
+
+    /// What the folder of API folders is called.
+    #[must_use]
+    pub fn apis_name(&self) -> String {
+        self.apis.file_name().map_or_else(|| "apis".to_owned(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Reads `skep.yaml` below `root`, if there is one, and the environment.

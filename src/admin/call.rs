@@ -34,6 +34,8 @@ pub(super) enum Call {
     RotateKey(String),
     RevokeKey(String),
     Usage,
+    Pull,
+    PullNow,
     Adopt,
     StopPredecessor(ApiId),
 }
@@ -71,6 +73,8 @@ impl Call {
             ("GET", ["admin", "logs", word]) => Self::Logs(id(word)?),
             ("GET", ["admin", "history", word]) => Self::History(id(word)?),
             ("GET", ["admin", "usage"]) => Self::Usage,
+            ("GET", ["admin", "pull"]) => Self::Pull,
+            ("POST", ["admin", "pull"]) => Self::PullNow,
             ("GET", ["admin", "adopt"]) => Self::Adopt,
             ("POST", ["admin", "adopt", word, "stop"]) => Self::StopPredecessor(id(word)?),
             ("GET", ["admin", "holds"]) => Self::Holds,

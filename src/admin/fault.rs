@@ -26,6 +26,8 @@ pub(super) enum Fault {
     Method(String),
     /// 409: not as things are.
     Conflict(String),
+    /// 413: more bytes than that are not taken.
+    TooLarge(usize),
     /// 503: not now.
     Unavailable(String),
 }
@@ -39,6 +41,9 @@ impl Fault {
             Self::NotFound => return crate::gateway::not_found(request_id),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method".to_owned()),
             Self::Conflict(why) => (StatusCode::CONFLICT, why.clone()),
+            Self::TooLarge(most) => {
+                (StatusCode::PAYLOAD_TOO_LARGE, format!("more than {most} bytes are not taken here"))
+            }
             Self::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
         };
         let mut answer = json_answer(status, &json!({ "error": error, "request_id": request_id }));

@@ -10,6 +10,7 @@ pub mod client;
 mod deployments;
 mod fault;
 mod holds;
+mod hooks;
 mod keys;
 mod openapi;
 pub mod push;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::usage::UsageBy;
 
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 29] = [
+const PATHS: [(&str, &str, &str); 31] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
     ("get", "/openapi.json", "The OpenAPI documents of all APIs that the caller's key opens, as one"),
@@ -30,6 +30,12 @@ const PATHS: [(&str, &str, &str); 29] = [
     ("get", "/admin/logs/{id}", "What the instances of an API printed; as server-sent events where those are accepted"),
     ("get", "/admin/history/{id}", "The revisions of an API that have served"),
     ("get", "/admin/usage", "What callers have asked: how often, with what outcome, how much, how long it took"),
+    (
+        "get",
+        "/admin/pull",
+        "The remote repositories that are followed, what of each is placed, and what keeps one from being followed",
+    ),
+    ("post", "/admin/pull", "Ask all of them now whether there is something new"),
     ("get", "/admin/adopt", "The containers of the system before, and how far taking over from each is"),
     ("post", "/admin/adopt/{id}/stop", "Stop the container of the system before of an API that ours serves"),
     ("get", "/admin/holds", "What is held or stopped, by whom, and why"),

@@ -16,12 +16,14 @@ use subtle::ConstantTimeEq;
 use super::call::Call;
 use super::fault::{self, Fault};
 use super::holds::{self, Wish};
+use super::hooks::{self, Hooks};
 use super::push::{self, Pushes};
 use super::streams::{self, Query};
 use super::{adopt, apply, deployments, keys, openapi, trial, usage};
 use crate::callers::Callers;
 use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
+use crate::pull::Pulls;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::{Away, Records};
@@ -57,6 +59,8 @@ pub struct Surface {
     is_to_lead: AtomicBool,
     /// What takes pushes, where they are taken.
     pushes: OnceLock<Arc<Pushes>>,
+    /// What takes webhooks, where sources are followed.
+    hooks: OnceLock<Hooks>,
 }
 
 impl Surface {
@@ -83,6 +87,7 @@ impl Surface {
             tells_sentry,
             is_to_lead: AtomicBool::new(false),
             pushes: OnceLock::new(),
+            hooks: OnceLock::new(),
         })
     }
 
@@ -95,6 +100,17 @@ impl Surface {
     /// Says that this daemon will reconcile in a moment: whoever asks for something meanwhile waits, and is not sent away.
     pub fn expect_to_lead(&self) {
         self.is_to_lead.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes webhooks of what is followed, and tells how that is.
+    pub fn set_to_pull(&self, pulls: Arc<Pulls>) {
+        let _ = self.hooks.set(Hooks::new(pulls));
+    }
+
+    /// What is followed, where anything is.
+    #[must_use]
+    pub fn pulls(&self) -> Option<Arc<Pulls>> {
+        self.hooks.get().map(Hooks::pulls)
     }
 
     /// Says that this daemon reconciles.
@@ -135,6 +151,9 @@ impl Surface {
         let path = request.uri().path().to_owned();
         if push::is_git(&path) {
             return self.git(request).await;
+        }
+        if hooks::is_hook(&path) {
+            return self.hook(request).await;
         }
         let call = Call::of(request.method(), &path);
         let is_admin = self.is_admin(&request);
@@ -189,6 +208,11 @@ impl Surface {
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
             Call::Usage => usage::answer(&*self.records, &query).await?,
+            Call::Pull => hooks::list(self.hooks.get()),
+            Call::PullNow => {
+                self.leading()?;
+                hooks::look(self.hooks.get())
+            }
             Call::Adopt => adopt::list(&*self.working()?).await?,
             Call::StopPredecessor(id) => adopt::stop(&self.leading()?.0, &id).await?,
             Call::Holds => holds::list(&*self.working()?).await?,
@@ -221,6 +245,15 @@ impl Surface {
             self.leading_soon().await?;
         }
         pushes.answer(request, &name).await
+    }
+
+    /// A forge shows in its own way that it is the one that it says.
+    async fn hook(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
+        let Some(hooks) = self.hooks.get() else { return Err(Fault::NotFound) };
+        let source = hooks.source(&request)?;
+        // One that stands by fetches nothing.
+        self.leading_soon().await?;
+        hooks.take(&source, request).await
     }
 
     /// What is at work, whether or not it reconciles.
@@ -306,7 +339,9 @@ impl Surface {
         let work = self.work.load();
         let follows = work.as_ref().is_some_and(|work| work.tree.is_none());
         let is_reading = follows || work.as_ref().is_some_and(|work| work.controller.tree().is_ok());
-        let is_well = is_connected && away.is_none() && is_reading;
+        let pulled = self.hooks.get().filter(|_| !follows).map(|hooks| hooks.health(is_admin));
+        let is_well =
+            is_connected && away.is_none() && is_reading && pulled.as_ref().is_none_or(|(is_well, _)| *is_well);
         json_answer(
             StatusCode::OK,
             &json!({
@@ -314,6 +349,7 @@ impl Surface {
                 "deployed_apis": self.deployed(),
                 "database": if is_connected { "connected" } else { "disconnected" },
                 "waits": away.map(|away| away.to_string()),
+                "pull": pulled.map(|(_, said)| said),
                 "role": if follows { "follower" } else { "leader" },
                 "sentry_enabled": self.tells_sentry,
                 "timestamp": Timestamp::now(),
@@ -325,8 +361,13 @@ impl Surface {
 /// Whether anybody may ask that. What is done is guarded by what it is, however its path is written; a path that is none
 /// by how it looks, so that nobody learns which ones there are.
 fn is_open(call: Option<&Call>, path: &str) -> bool {
-    let looks_guarded =
-        || path == "/metrics" || push::is_git(path) || path.starts_with("/admin/") || path.starts_with("/api/");
+    let looks_guarded = || {
+        path == "/metrics"
+            || push::is_git(path)
+            || hooks::is_hook(path)
+            || path.starts_with("/admin/")
+            || path.starts_with("/api/")
+    };
     call.map_or_else(|| !looks_guarded(), Call::is_open)
 }
 
@@ -336,6 +377,7 @@ fn token(request: &Request<Incoming>) -> &str {
     let token = shown.and_then(|value| value.split_once(' '));
     token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim())
 }
+
 impl Handler for Arc<Surface> {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
         Box::pin(Arc::clone(self).answer(request))

@@ -13,7 +13,7 @@ use crate::admin::push::Pushes;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, Progress};
 use crate::gateway::Routes;
-use crate::git::commit::Commits;
+use crate::git::commit::{Commits, Origin};
 use crate::git::place::Placing;
 use crate::git::store::{PLACED, Store, branch_ref};
 use crate::installation::{Holder, Installation};
@@ -172,7 +172,7 @@ impl Context {
     pub async fn place_pushed(settings: &Settings) -> anyhow::Result<()> {
         let Some(push) = &settings.push else { return Ok(()) };
         let store = Store::of(&settings.state);
-        let place = Placing { store: &store, apis: &settings.apis, policy: &settings.policy };
+        let place = Placing::pushed(&store, settings);
         let Some(_lock) = place.lock(false)? else { return Ok(()) };
         let commit = store.resolve(&branch_ref(push)).await?;
         if let Some(commit) = commit.filter(|_| store.folder().join("HEAD").exists())
@@ -207,13 +207,22 @@ impl Context {
         let mut world = World::new(owner, engine, records, routes, readings, Arc::new(SystemClock));
         // Whose a lease is can be seen from another host.
         world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
-        let pushed =
-            self.settings.push.as_ref().map(|_| (Store::of(&self.settings.state), self.settings.policy.clone()));
-        world.commits = Some(Commits { pushed });
+        world.commits = Some(self.commits());
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);
         Parts { world, prober, controller }
+    }
+
+    /// Who is asked which commit a folder of the tree is.
+    fn commits(&self) -> Commits {
+        let Settings { state, policy, .. } = &self.settings;
+        let pushed = self.settings.push.as_ref();
+        let pushed = pushed.map(|_| Origin { store: Store::of(state), prefix: self.settings.apis_name() });
+        let pulled = self.settings.pull.iter();
+        let pulled =
+            pulled.map(|source| Origin { store: Store::of_source(state, &source.name), prefix: source.folder.clone() });
+        Commits { origins: pushed.into_iter().chain(pulled).collect(), policy: policy.clone() }
     }
 
     /// Parts for a command that has no gateway.

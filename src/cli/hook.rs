@@ -128,17 +128,17 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
 /// Checks the folders that a commit changes, as `skep check` would; answers whether they are sound.
 async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
     let store = Store::of(&context.settings.state);
-    let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
+    let place = Placing::pushed(&store, &context.settings);
     let repository = store.repository().clone().in_hook();
     let folder = Scratch::new(&context.settings.state, SCRATCH)?;
     let difference = place.difference(&repository, commit).await?;
-    if difference == Difference::default() && repository.folders(commit, &place.prefix()).await?.is_empty() {
-        anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", place.prefix());
+    if difference == Difference::default() && repository.folders(commit, &place.prefix).await?.is_empty() {
+        anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", &place.prefix);
         return Ok(false);
     }
     let settings = settings_in(&folder, &context.settings);
     let refused =
-        repository.export_whole(commit, &place.prefix(), &difference.changed, &settings.policy, &settings.apis).await?;
+        repository.export_whole(commit, &place.prefix, &difference.changed, &settings.policy, &settings.apis).await?;
     for refusal in &refused {
         anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.why)), BAD));
     }
@@ -202,7 +202,7 @@ async fn carry_out(
         bail!("only {} is served here", push.branch);
     }
     let store = Store::of(&context.settings.state);
-    let place = Placing { store: &store, apis: &context.settings.apis, policy: &context.settings.policy };
+    let place = Placing::pushed(&store, &context.settings);
     // One push at a time, from here until its folders lie in the tree: else the branch could say one thing, and they another.
     let lock = place.lock(true)?;
     let ready = place.ready(&update.new, wishes.has(Wish::Overwrite)).await;
@@ -212,7 +212,7 @@ async fn carry_out(
     let ready = ready?;
     if wishes.has(Wish::DryRun) {
         let scratch = Scratch::new(&context.settings.state, SCRATCH)?;
-        let apis = scratch.path().join(place.prefix());
+        let apis = scratch.path().join(&place.prefix);
         ready.overlay(place.apis, &apis)?;
         let planned = skep(context, &["plan", "--apis", &apis.to_string_lossy()]).await?;
         anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
@@ -329,9 +329,8 @@ impl TryClone for std::io::Stderr {
 
 /// As those of the tree, but for where it is.
 fn settings_in(scratch: &Scratch, settings: &Settings) -> Settings {
-    let name = settings.apis.file_name().map_or_else(|| "apis".into(), ToOwned::to_owned);
     let root = scratch.path().to_owned();
-    Settings { apis: root.join(name), root, ..settings.clone() }
+    Settings { apis: root.join(settings.apis_name()), root, ..settings.clone() }
 }
 
 impl Update {

@@ -24,6 +24,7 @@ mod passing;
 mod place;
 pub mod plan;
 mod process;
+mod pulled;
 mod pushed;
 pub mod receive;
 mod refresh;

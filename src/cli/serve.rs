@@ -17,7 +17,7 @@ use super::hand_over::Predecessor;
 use super::listen::{Doors, Listeners, gateway_of};
 use super::log::{self, LogFormat};
 use super::place::Place;
-use super::pushed::take_pushes;
+use super::pulled::bring_in;
 use super::refresh;
 use super::term::Terms;
 use super::welcome::{welcome, welcome_key};
@@ -108,7 +108,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
-    take_pushes(&context, &surface, &mut tasks, &stop).await;
+    bring_in(&context, &surface, &records, &mut tasks, &stop).await;
     let place = Place::new(context.installation.door(), listeners.copies()?, Arc::clone(&routes), lock)?;
     tasks.spawn(Arc::clone(&place).keep(stop.clone()));
     let writer = writer(&context, &metrics, &records)?;

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 
 use super::Output;
 use super::context::Context;
+use super::pulled::statuses;
 use crate::admin::client;
-use crate::report::status::{ApiStatus, StatusJson, table};
+use crate::report::status::{self as report, ApiStatus, StatusJson, table};
 use crate::report::style::plain;
 use crate::tree::ApiId;
 
@@ -44,9 +45,13 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     }
     let wanted = comparison.apis.iter().filter(|(id, _)| args.ids.is_empty() || args.ids.contains(id));
     let apis: Vec<ApiStatus> = wanted.map(|(_, (desired, observed))| ApiStatus::of(desired, observed)).collect();
+    let sources = statuses(&context.settings);
     match args.output {
         Output::Text => {
             anstream::print!("{}", table(&apis, Timestamp::now()));
+            if !sources.is_empty() {
+                anstream::print!("\n{}", report::sources(&sources, Timestamp::now()));
+            }
             if let Some(waits) = waits {
                 anstream::println!("\n{}", plain(&waits));
             }
@@ -55,7 +60,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             }
         }
         Output::Json => {
-            let json = StatusJson { version: 1, daemon: context.installation.holder(), waits, apis };
+            let json = StatusJson { version: 1, daemon: context.installation.holder(), waits, sources, apis };
             anstream::println!("{}", serde_json::to_string_pretty(&json)?);
         }
     }

@@ -1,5 +1,6 @@
 //! A term is the time in which this daemon reconciles. Before and after it, it serves callers and stands by.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,13 +91,17 @@ impl Terms {
         let mut has_lost = false;
         while !self.seat.yields.is_cancelled() {
             let daemon = self.world.daemon.clone();
-            let is_alone = |lease: &Lease| self.is_of_here(lease) && self.take();
+            let before = AtomicU64::new(0);
+            let is_alone = |lease: &Lease| {
+                before.store(lease.epoch, Ordering::Relaxed);
+                self.is_of_here(lease) && self.take()
+            };
             let epoch = tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.seat.yields.cancelled() => break,
                 epoch = stand_by(&*self.records, &daemon, has_lost, is_alone) => epoch,
             };
-            self.lead(epoch, &stop).await;
+            self.lead((before.load(Ordering::Relaxed), epoch), &stop).await;
             let yields = self.seat.yields.is_cancelled();
             if yields || stop.is_cancelled() {
                 // Nobody has to wait for it to run out.
@@ -129,8 +134,8 @@ impl Terms {
         is_file || holder.strip_prefix(self.installation.host()).is_some_and(|rest| rest.starts_with('.'))
     }
 
-    /// One term.
-    async fn lead(&self, epoch: u64, stop: &CancellationToken) {
+    /// One term, of that epoch, after one of another.
+    async fn lead(&self, (before, epoch): (u64, u64), stop: &CancellationToken) {
         self.records.fence(Some(epoch));
         self.controller.lead();
         tracing::info!(epoch, "this daemon reconciles");
@@ -139,7 +144,12 @@ impl Terms {
         let followed = match Follower::new(Arc::clone(&self.settings), Arc::clone(&self.controller)) {
             Ok((follower, ask)) => {
                 self.surface.set_to_lead(Arc::clone(&self.controller), ask.clone());
-                Some((tokio::spawn(follower.run(term.clone())), ask))
+                let (caught_up, term) = (self.catch_up(before, epoch), term.clone());
+                let followed = tokio::spawn(async move {
+                    tokio::select! { () = term.cancelled() => return, () = caught_up => {} }
+                    follower.run(term).await;
+                });
+                Some((followed, ask))
             }
             Err(error) => {
                 tracing::error!("{error}; another daemon may have more luck");
@@ -179,6 +189,25 @@ impl Terms {
         // It may be in the middle of a read that never ends.
         if tokio::time::timeout(TREE_GRACE, &mut followed).await.is_err() {
             followed.abort();
+        }
+    }
+
+    /// Returns once the tree of this host may be gone by: one that is older than what another host has brought to serve may not.
+    fn catch_up(&self, before: u64, epoch: u64) -> impl Future<Output = ()> + Send + 'static {
+        let (pulls, controller) = (self.surface.pulls(), Arc::clone(&self.controller));
+        async move {
+            let Some(pulls) = pulls else { return };
+            if pulls.is_behind(before) {
+                let why =
+                    "another host has reconciled meanwhile, so the tree here waits until all sources are followed";
+                tracing::warn!("{why}; what serves goes on serving");
+                controller.set_tree(Err(why.to_owned()));
+                if let Err(error) = controller.look().await {
+                    tracing::warn!("cannot look at the world: {error}");
+                }
+                pulls.caught_up().await;
+            }
+            pulls.sign(epoch);
         }
     }
 

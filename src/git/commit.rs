@@ -102,8 +102,19 @@ impl Repository {
 /// Who is asked which commit a folder of the tree is.
 #[derive(Debug, Clone)]
 pub struct Commits {
-    /// What pushes come into, and what a folder may hold, where pushes are taken; else the tree may lie in a checkout.
-    pub pushed: Option<(Store, Policy)>,
+    /// What folders are placed from; where that is nothing, the tree may lie in a checkout.
+    pub origins: Vec<Origin>,
+    /// What a folder may hold.
+    pub policy: Policy,
+}
+
+/// What folders are placed from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Where the commits are.
+    pub store: Store,
+    /// The folder of API folders in them.
+    pub prefix: String,
 }
 
 impl Commits {
@@ -113,16 +124,18 @@ impl Commits {
     /// Where git is not there, or does not answer within a second.
     pub async fn of(&self, folder: &Path) -> Result<Option<Commit>, GitError> {
         let (Some(tree), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(None) };
-        match &self.pushed {
-            Some((store, policy)) => {
-                let path = Path::new(tree.file_name().unwrap_or_default()).join(name);
-                let path = path.to_string_lossy();
-                let commit = store.repository().commit_up_to(PLACED, &path);
-                let (commit, is_same) = tokio::try_join!(commit, is_as_placed(store, policy, folder))?;
-                Ok(commit.filter(|_| is_same))
-            }
-            None => Repository::at(tree).commit_of(name.as_ref()).await,
+        if self.origins.is_empty() {
+            return Repository::at(tree).commit_of(name.as_ref()).await;
         }
+        for Origin { store, prefix } in self.origins.iter().filter(|origin| origin.store.is_there()) {
+            let path = Path::new(prefix).join(name).to_string_lossy().into_owned();
+            let commit = store.repository().commit_up_to(PLACED, &path);
+            let (commit, is_same) = tokio::try_join!(commit, is_as_placed(store, prefix, &self.policy, folder))?;
+            if let Some(commit) = commit.filter(|_| is_same) {
+                return Ok(Some(commit));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -50,8 +50,7 @@ impl Repository {
     /// # Errors
     /// Where git cannot say.
     pub async fn folders(&self, commit: &str, prefix: &str) -> Result<Folders, GitError> {
-        let entries =
-            self.entries(&["ls-tree", "-z", "-l", "--full-tree", commit, "--", &format!("{prefix}/")]).await?;
+        let entries = self.entries(&["ls-tree", "-z", "--full-tree", commit, "--", &format!("{prefix}/")]).await?;
         let below = |entry: Entry| Some((entry.path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), entry.object));
         // Plain files there are named too, so that whoever compares sees them come and go.
         Ok(entries.into_iter().filter_map(below).collect())
@@ -180,12 +179,12 @@ impl Repository {
     }
 }
 
-/// A line of `ls-tree -l`: `mode type object size<tab>path`.
+/// A line of `ls-tree`: `mode type object<tab>path`, with the size before the tab where `-l` asks for it.
 fn entry(line: &str) -> Option<Entry> {
     let (head, path) = line.split_once('\t')?;
     let mut words = head.split_ascii_whitespace();
     let (mode, _, object) = (words.next()?.to_owned(), words.next()?, words.next()?.to_owned());
-    let len = words.next()?.parse().unwrap_or(0);
+    let len = words.next().and_then(|len| len.parse().ok()).unwrap_or(0);
     Some(Entry { mode, object, len, path: path.to_owned() })
 }
 

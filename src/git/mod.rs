@@ -1,19 +1,23 @@
 //! Git is asked by its own program, which everybody's server runs, with all switched off by which a repository could make it
 //! run anything else.
 
+pub mod access;
 pub mod commit;
 pub mod export;
 pub mod pkt;
 pub mod place;
+pub mod remote;
 pub mod scratch;
+pub mod signature;
 pub mod store;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::Command;
 
 pub use commit::Commit;
 
@@ -61,7 +65,7 @@ pub struct Repository {
 }
 
 /// Another repository that we were started from, as by a hook, is none of this one's business.
-fn forget_repository(command: &mut tokio::process::Command) {
+fn forget_repository(command: &mut Command) {
     // As `git rev-parse --local-env-vars` has them.
     for name in [
         "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -99,8 +103,8 @@ impl Repository {
     }
 
     /// Git with arguments, to be run in this repository.
-    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new("git");
+    pub fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = Command::new("git");
         command.arg("-C").arg(&self.folder);
         for setting in HARMLESS {
             command.args(["-c", setting]);
@@ -112,7 +116,9 @@ impl Repository {
         } else {
             forget_repository(&mut command);
         }
-        command.envs([("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("LC_ALL", "C.UTF-8")]);
+        // What is not here is never fetched on the way: whoever wants it says so, with what it takes to get in.
+        let quiet = [("GIT_TERMINAL_PROMPT", "0"), ("GIT_OPTIONAL_LOCKS", "0"), ("GIT_NO_LAZY_FETCH", "1")];
+        command.envs(quiet).env("LC_ALL", "C.UTF-8");
         command
     }
 
@@ -128,45 +134,107 @@ impl Repository {
     /// # Errors
     /// Where it cannot be run, ends with an error, or does not end `within` that time.
     pub async fn ask(&self, arguments: &[&str], within: Duration) -> Result<Vec<u8>, GitError> {
-        let action = || {
-            let is_word = |argument: &&&str| !argument.starts_with('-');
-            arguments.iter().find(is_word).copied().unwrap_or_default().to_owned()
-        };
-        let mut git = self.command(arguments);
-        let git = git.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut git = git.map_err(GitError::Missing)?;
-        let (mut out, mut said) = (Vec::new(), Vec::new());
-        let (from, complaints) = (git.stdout.take(), git.stderr.take());
-        let read = async {
-            // One more than may be, so that too much is seen to be.
-            let printed = async {
-                if let Some(from) = from {
-                    from.take(MOST + 1).read_to_end(&mut out).await?;
-                }
-                std::io::Result::Ok(())
-            };
-            let complained = async {
-                if let Some(complaints) = complaints {
-                    complaints.take(MOST).read_to_end(&mut said).await?;
-                }
-                std::io::Result::Ok(())
-            };
-            tokio::try_join!(printed, complained)?;
-            git.wait().await
-        };
-        let status = tokio::time::timeout(within, read).await;
-        let status = status.map_err(|_| GitError::Slow { action: action(), within })?.map_err(GitError::Missing)?;
-        if out.len() as u64 > MOST {
-            return Err(GitError::Failed {
-                action: action(),
-                said: format!("more than {MOST} bytes; no tree of ours is that large"),
-            });
-        }
-        if status.success() {
-            return Ok(out);
-        }
-        let said = String::from_utf8_lossy(&said);
-        let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-        Err(GitError::Failed { action: action(), said: said.to_owned() })
+        let is_word = |argument: &&&str| !argument.starts_with('-');
+        let action = arguments.iter().find(is_word).copied().unwrap_or_default();
+        run(self.command(arguments), action, within, Input::None).await?.good(action)
     }
+}
+
+/// What a run of git is given to read.
+#[derive(Clone, Copy)]
+pub(super) enum Input<'a> {
+    /// What its command says.
+    None,
+    /// These lines.
+    Lines(&'a str),
+    /// These lines, to one that is a group of its own with all that it starts: all of it ends where it takes too long.
+    Group(&'a str),
+}
+
+/// What a run of git came to.
+pub(super) struct Ran {
+    status: ExitStatus,
+    /// What it printed.
+    pub out: Vec<u8>,
+    /// What it said beside that.
+    pub said: String,
+}
+
+impl Ran {
+    /// Whether it went well.
+    pub(super) fn is_good(&self) -> bool {
+        self.status.success()
+    }
+
+    /// What it printed, where it went well; else the last line of what it said.
+    fn good(self, action: &str) -> Result<Vec<u8>, GitError> {
+        if self.is_good() {
+            return Ok(self.out);
+        }
+        let said = self.said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        Err(GitError::Failed { action: action.to_owned(), said: said.to_owned() })
+    }
+}
+
+/// A group of processes, which ends with this value unless it has ended already.
+struct Group(Option<rustix::process::Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Runs git to its end, `within` that time.
+pub(super) async fn run(mut git: Command, action: &str, within: Duration, input: Input<'_>) -> Result<Ran, GitError> {
+    let lines = match input {
+        Input::None => None,
+        Input::Lines(lines) | Input::Group(lines) => Some(lines.to_owned()).filter(|lines| !lines.is_empty()),
+    };
+    if lines.is_some() {
+        git.stdin(Stdio::piped());
+    }
+    let git = git.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut git = git.map_err(GitError::Missing)?;
+    let pid = git.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    let mut group = Group(pid.filter(|_| matches!(input, Input::Group(_))));
+    let to = git.stdin.take();
+    let (mut out, mut said) = (Vec::new(), Vec::new());
+    let (from, complaints) = (git.stdout.take(), git.stderr.take());
+    let read = async {
+        // One more than may be, so that too much is seen to be.
+        let printed = async {
+            if let Some(from) = from {
+                from.take(MOST + 1).read_to_end(&mut out).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let complained = async {
+            if let Some(complaints) = complaints {
+                complaints.take(MOST).read_to_end(&mut said).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        let asked = async {
+            if let (Some(mut to), Some(lines)) = (to, lines) {
+                // Whoever ends before it has read all says why on its own.
+                let _ = to.write_all(lines.as_bytes()).await;
+            }
+            std::io::Result::Ok(())
+        };
+        tokio::try_join!(printed, complained, asked)?;
+        let status = git.wait().await;
+        group.0 = None;
+        status
+    };
+    let status = tokio::time::timeout(within, read).await;
+    let status = status.map_err(|_| GitError::Slow { action: action.to_owned(), within })?;
+    let status = status.map_err(GitError::Missing)?;
+    if out.len() as u64 > MOST {
+        let said = format!("more than {MOST} bytes; no tree of ours is that large");
+        return Err(GitError::Failed { action: action.to_owned(), said });
+    }
+    Ok(Ran { status, out, said: String::from_utf8_lossy(&said).into_owned() })
 }

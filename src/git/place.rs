@@ -14,7 +14,7 @@ use super::export::Refusal;
 use super::scratch::Scratch;
 use super::store::{PLACED, SCRATCH, Store};
 use super::{GitError, Repository};
-use crate::settings::Policy;
+use crate::settings::{Policy, Settings};
 use crate::tree::folder::is_ignored;
 
 /// The folder beside `apis/` in which what is coming is made ready, so that renaming moves it in.
@@ -57,17 +57,19 @@ pub struct Difference {
 pub struct Placing<'a> {
     /// Where the commits are.
     pub store: &'a Store,
-    /// The folder of API folders, here and in commits.
+    /// The folder of API folders here.
     pub apis: &'a Path,
+    /// The folder of API folders in commits.
+    pub prefix: String,
     /// What a folder may hold.
     pub policy: &'a Policy,
 }
 
-impl Placing<'_> {
-    /// The name of the folder of API folders, in commits too.
+impl<'a> Placing<'a> {
+    /// Of what is pushed, in which the folder of API folders is called as it is here.
     #[must_use]
-    pub fn prefix(&self) -> String {
-        self.apis.file_name().map_or_else(|| "apis".to_owned(), |name| name.to_string_lossy().into_owned())
+    pub fn pushed(store: &'a Store, settings: &'a Settings) -> Self {
+        Self { store, apis: &settings.apis, prefix: settings.apis_name(), policy: &settings.policy }
     }
 
     /// What the commit has otherwise than what was placed last. Only names of git's objects are compared: among ten thousand
@@ -77,10 +79,10 @@ impl Placing<'_> {
     /// Where git cannot say.
     pub async fn difference(&self, repository: &Repository, commit: &str) -> Result<Difference, GitError> {
         let mut before = match self.store.resolve(PLACED).await? {
-            Some(placed) => repository.folders(&placed, &self.prefix()).await?,
+            Some(placed) => repository.folders(&placed, &self.prefix).await?,
             None => BTreeMap::new(),
         };
-        let mut after = repository.folders(commit, &self.prefix()).await?;
+        let mut after = repository.folders(commit, &self.prefix).await?;
         // Of what the tree takes no notice of, nothing is placed, and nothing goes; `.` and `..` are among that.
         before.retain(|name, _| !is_ignored(name));
         after.retain(|name, _| !is_ignored(name));
@@ -119,7 +121,7 @@ impl Placing<'_> {
         let difference = self.difference(repository, commit).await?;
         let aside = aside(self.apis)?;
         let (new, old) = (aside.path().join("new"), aside.path().join("old"));
-        let refused = repository.export_whole(commit, &self.prefix(), &difference.changed, self.policy, &new).await?;
+        let refused = repository.export_whole(commit, &self.prefix, &difference.changed, self.policy, &new).await?;
         if !refused.is_empty() {
             return Err(PlaceError::Refused(refused));
         }
@@ -127,7 +129,7 @@ impl Placing<'_> {
             let touched: BTreeSet<String> = difference.changed.union(&difference.gone).cloned().collect();
             if let Some(placed) = &placed {
                 // What was refused then is not there now.
-                repository.export(placed, &self.prefix(), &touched, self.policy, &old).await?;
+                repository.export(placed, &self.prefix, &touched, self.policy, &old).await?;
             }
             let is_edited = |name: &&String| {
                 let here = self.apis.join(name);
@@ -171,17 +173,16 @@ impl Placing<'_> {
     }
 }
 
-/// Whether a folder of the tree is still as it was placed.
+/// Whether a folder of the tree is still as it was placed, out of the folder `prefix` of a commit.
 ///
 /// # Errors
 /// Where git cannot say.
-pub async fn is_as_placed(store: &Store, policy: &Policy, folder: &Path) -> Result<bool, GitError> {
-    let (Some(apis), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(false) };
+pub async fn is_as_placed(store: &Store, prefix: &str, policy: &Policy, folder: &Path) -> Result<bool, GitError> {
+    let Some(name) = folder.file_name() else { return Ok(false) };
     let scratch = Scratch::new(store.folder(), SCRATCH)
         .map_err(|source| GitError::Io { path: store.folder().to_owned(), source })?;
-    let prefix = apis.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let names = BTreeSet::from([name.to_string_lossy().into_owned()]);
-    store.repository().export(PLACED, &prefix, &names, policy, scratch.path()).await?;
+    store.repository().export(PLACED, prefix, &names, policy, scratch.path()).await?;
     Ok(is_same(folder, &scratch.path().join(name)))
 }
 

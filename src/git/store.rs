@@ -1,4 +1,4 @@
-//! The store is the bare repository that pushes come into. It is skep's own, and nothing that is pushed is ever run.
+//! A store is a bare repository that commits come into, pushed or fetched. It is skep's own, and nothing in it is ever run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,11 +13,14 @@ use crate::settings::PushSettings;
 /// The commit whose folders lie in the tree.
 pub const PLACED: &str = "refs/skep/placed";
 
+/// What the remote repository is called in a store that is fetched into.
+pub(super) const REMOTE: &str = "source";
+
 /// What folders are called in the state folder in which a push is looked at.
 pub const SCRATCH: &str = "push-";
 
 /// How much memory git may reserve for a push, in KiB: what comes over the wire can unfold to any size.
-const MEMORY: &str = "4194304";
+pub(super) const MEMORY: &str = "4194304";
 
 /// How long git may take for a question about what is there.
 pub const WITHIN: Duration = Duration::from_secs(60);
@@ -38,6 +41,40 @@ impl Store {
         Self { folder, repository }
     }
 
+    /// The one of a remote repository that is followed, which may not be there yet.
+    #[must_use]
+    pub fn of_source(state: &Path, name: &str) -> Self {
+        let folder = state.join("pull").join(name).join("git");
+        let repository = Repository::at(&folder);
+        Self { folder, repository }
+    }
+
+    /// Whether it is there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.folder.join("HEAD").exists()
+    }
+
+    /// Makes it where it is missing, and sets it up to fetch from a remote repository, the names of whose commits have that
+    /// many digits.
+    ///
+    /// # Errors
+    /// Where git is not there, or the folder cannot be written.
+    pub async fn prepare_to_fetch(&self, url: &str, digits: usize) -> Result<(), GitError> {
+        let format = if digits == 64 { "sha256" } else { "sha1" };
+        let path = self.folder.join("config");
+        let text = config_to_fetch(url, format);
+        let now = fs::read_to_string(&path).unwrap_or_default();
+        // Of one that names its commits in another way nothing can be compared.
+        if !self.is_there() || !now.contains(&format!("objectFormat = {format}\n")) {
+            self.make(format).await?;
+        }
+        if now != text {
+            fs::write(&path, text).map_err(|source| GitError::Io { path, source })?;
+        }
+        Ok(())
+    }
+
     /// Makes it where it is missing, and sets it up as the settings and this binary are now.
     ///
     /// # Errors
@@ -51,13 +88,13 @@ impl Store {
                 .and_then(|()| fs::rename(&aside, path));
             written.map_err(|source| GitError::Io { path: path.to_owned(), source })
         };
-        if !self.folder.join("HEAD").exists() {
-            self.make().await?;
+        if !self.is_there() {
+            self.make("sha1").await?;
         }
         let hooks = self.folder.join("hooks");
         fs::create_dir_all(&hooks).map_err(|source| GitError::Io { path: hooks.clone(), source })?;
         for hook in ["pre-receive", "proc-receive"] {
-            let (program, root) = (quoted(program), quoted(root));
+            let (program, root) = (quoted(&program.to_string_lossy()), quoted(&root.to_string_lossy()));
             let text = format!("#!/bin/sh\nulimit -S -v unlimited\nexec {program} --root {root} hook {hook}\n");
             write(&hooks.join(hook), &text, 0o755)?;
         }
@@ -67,14 +104,16 @@ impl Store {
     }
 
     /// Made aside and renamed: half a repository would stay one.
-    async fn make(&self) -> Result<(), GitError> {
+    async fn make(&self, format: &str) -> Result<(), GitError> {
         let aside = self.folder.with_extension(format!("new.{}", std::process::id()));
         let io = |source| GitError::Io { path: self.folder.clone(), source };
         let _ = fs::remove_dir_all(&aside);
-        let beside = Repository::at(self.folder.parent().unwrap_or(&self.folder));
+        let beside = self.folder.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(beside).map_err(io)?;
         // Whatever the host's own defaults are: the file of settings that is written here says the same.
-        let formats = ["--object-format=sha1", "--template=", "--quiet", "--bare"];
-        let mut init = beside.command(["init"].into_iter().chain(formats));
+        let format = format!("--object-format={format}");
+        let formats = [format.as_str(), "--template=", "--quiet", "--bare"];
+        let mut init = Repository::at(beside).command(["init"].into_iter().chain(formats));
         let status =
             init.arg(&aside).env("GIT_DEFAULT_REF_FORMAT", "files").status().await.map_err(GitError::Missing)?;
         if !status.success() {
@@ -134,6 +173,25 @@ impl Store {
     }
 }
 
+/// Settings of a store that is fetched into. Nothing there goes over the network by itself: whoever fetches says by which
+/// protocol, and to what.
+fn config_to_fetch(url: &str, format: &str) -> String {
+    let url = url.replace('\\', r"\\").replace('"', r#"\""#);
+    format!(
+        "# Written by skep at each fetch.\n\
+         [core]\n\trepositoryformatversion = 1\n\tfilemode = true\n\tbare = true\n\thooksPath = /dev/null\n\
+         \tlogAllRefUpdates = false\n\tpackedGitLimit = 1g\n\tpackedGitWindowSize = 64m\n\
+         [extensions]\n\tobjectFormat = {format}\n\tpartialClone = {REMOTE}\n\
+         [remote \"{REMOTE}\"]\n\turl = \"{url}\"\n\tpromisor = true\n\ttagOpt = --no-tags\n\
+         [protocol]\n\tallow = never\n\
+         [transfer]\n\tfsckObjects = true\n\tbundleURI = false\n\tcredentialsInUrl = die\n\
+         [fetch]\n\tfsckObjects = true\n\tunpackLimit = 1\n\trecurseSubmodules = false\n\twriteCommitGraph = false\n\
+         [submodule]\n\trecurse = false\n\
+         [gc]\n\tauto = 0\n\
+         [maintenance]\n\tauto = false\n"
+    )
+}
+
 /// The full name of the branch.
 #[must_use]
 pub fn branch_ref(push: &PushSettings) -> String {
@@ -141,8 +199,8 @@ pub fn branch_ref(push: &PushSettings) -> String {
 }
 
 /// A word of a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn config(push: &PushSettings, hooks: &Path) -> String {

@@ -6,6 +6,7 @@ use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
+use crate::pull::SourceStatus;
 use crate::reconcile::Desired;
 use crate::reconcile::status::{self, Health, Status, Sync};
 use crate::reconcile::step::toward;
@@ -22,6 +23,9 @@ pub struct StatusJson {
     /// What waits for the database of the records, and why; nothing where it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits: Option<String>,
+    /// The remote repositories that are followed, and how each is; none where none are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceStatus>,
     /// Each API.
     pub apis: Vec<ApiStatus>,
 }
@@ -111,6 +115,30 @@ pub fn table(apis: &[ApiStatus], now: Timestamp) -> String {
             for line in failure.output.iter().rev().take(6).rev() {
                 let _ = writeln!(out, "{:width$}  {}", "", paint(format!("│ {}", plain(line)), FAINT));
             }
+        }
+    }
+    out
+}
+
+/// How sources are, with colours. `now` is for ages.
+#[must_use]
+pub fn sources(sources: &[SourceStatus], now: Timestamp) -> String {
+    let mut out = String::new();
+    let width = sources.iter().map(|source| source.source.len()).max().unwrap_or(0);
+    for source in sources {
+        let ago = |at: Option<Timestamp>, what: &str| {
+            at.map_or_else(String::new, |at| format!(", {what} {} ago", age(at, now)))
+        };
+        let placed = ago(source.placed.as_ref().map(|placed| placed.at), "placed");
+        let name = paint(format!("{:<width$}", source.source), NAME);
+        let _ = writeln!(out, "{name}  {}{placed}", plain(&source.text()));
+        if let Some(note) = source.placed.as_ref().and_then(|placed| placed.note.as_ref()) {
+            let _ = writeln!(out, "{:width$}  {}", "", paint(plain(note), WARN));
+        }
+        if let Some(trouble) = &source.trouble {
+            let (kind, since) = (trouble.kind.as_str(), age(trouble.since, now));
+            let text = format!("{kind} for {since}: {}", plain(&trouble.what));
+            let _ = writeln!(out, "{:width$}  {}", "", paint(text, BAD));
         }
     }
     out

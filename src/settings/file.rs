@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
+use super::pull::{self, SourceFile};
 use super::push::{self, PushFile};
 use super::records::{self, RecordsFile};
 use super::{BuildSettings, CaBundle, Dial, Policy, Settings, TlsFiles};
@@ -42,6 +43,8 @@ pub struct SettingsFile {
     /// Lets people deploy by `git push`. Without it, no push is taken; `{}` takes those of `main`.
     #[schemars(extend("x-optional" = true))]
     pub push: Option<PushFile>,
+    /// Remote repositories that the tree is pulled from, each of which brings API folders. See pull.md.
+    pub pull: Option<At<Vec<SourceFile>>>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -227,6 +230,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     }
     if let Some(file) = &file.push {
         push::lay_over(&mut settler, file, settings);
+    }
+    if let Some(files) = &file.pull {
+        pull::lay_over(&mut settler, files, settings);
     }
     if let Some(file) = &file.records {
         records::lay_over(&mut settler, file, settings);

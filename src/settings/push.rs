@@ -45,7 +45,7 @@ pub(super) fn lay_over(settler: &mut Settler<'_, '_>, file: &PushFile, settings:
 }
 
 /// A narrower rule than git's own, under which a name is a name wherever it stands.
-fn is_branch(name: &str) -> bool {
+pub(super) fn is_branch(name: &str) -> bool {
     let is_part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphanumeric())
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))

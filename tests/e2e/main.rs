@@ -8,6 +8,7 @@
 mod apps;
 mod callers;
 mod engine;
+mod forge;
 mod holds;
 mod http;
 #[path = "../servers/pool.rs"]
@@ -16,6 +17,7 @@ mod pool;
 mod proxy;
 #[path = "../servers/postgres.rs"]
 mod server;
+mod ssh;
 mod websocket;
 mod world;
 
@@ -36,6 +38,8 @@ mod manners;
 mod outages;
 mod own_apis;
 mod planning;
+mod pull;
+mod pull_access;
 mod push;
 mod replicas;
 mod serving;

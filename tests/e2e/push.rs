@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::apps::saying;
 use crate::http::Request;
+use crate::ssh::Ssh;
 use crate::world::{Ran, World};
 
 const ADMIN_KEY: &str = "an-admin-key-of-a-test";
@@ -344,7 +345,9 @@ fn a_push_over_ssh_comes_in_by_the_forced_command_of_a_key() {
     world.serve();
     let dev = Dev::new(&world, "dev");
     dev.code("hello", "one");
-    let server = Ssh::start(&world);
+    let (program, root, state) = (env!("CARGO_BIN_EXE_skep"), world.root(), world.state());
+    let command = format!("SKEP_STATE_DIR={} {program} --root {} receive --as grace", state.display(), root.display());
+    let server = Ssh::start(&world, &command);
     let key = server.folder.join("key");
     let ssh = format!(
         "ssh -i {} -o IdentitiesOnly=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR",
@@ -364,54 +367,4 @@ fn a_push_over_ssh_comes_in_by_the_forced_command_of_a_key() {
     let ran = Ran::of(Command::new("sh").args(["-c", &shell]).output().unwrap());
     assert!(ran.code != 0 && ran.out.is_empty(), "{ran:?}");
     said(&ran, &["this key is for `git push` and `git fetch`"]);
-}
-
-/// A real SSH server, whose one key is allowed to push to a world.
-struct Ssh {
-    server: Child,
-    folder: PathBuf,
-    port: u16,
-    user: String,
-}
-
-impl Ssh {
-    fn start(world: &World) -> Self {
-        let folder = world.aside().join("ssh");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
-        for name in ["host", "key"] {
-            let file = folder.join(name);
-            let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(file).status();
-            assert!(made.unwrap().success());
-        }
-        let public = std::fs::read_to_string(folder.join("key.pub")).unwrap();
-        let (program, root) = (env!("CARGO_BIN_EXE_skep"), world.root());
-        let state = world.state();
-        let command =
-            format!("SKEP_STATE_DIR={} {program} --root {} receive --as grace", state.display(), root.display());
-        let line = format!("restrict,command=\"{command}\" {public}");
-        std::fs::write(folder.join("authorized_keys"), line).unwrap();
-        let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap().trim().to_owned();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nPidFile none\n\
-             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n",
-            folder.display()
-        );
-        std::fs::write(folder.join("sshd_config"), settings).unwrap();
-        // Where it puts those whom it does not trust yet; the distribution makes it when the service starts.
-        let _ = std::fs::create_dir_all("/run/sshd");
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        let config = folder.join("sshd_config");
-        let server = Command::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(config).stderr(log).spawn().unwrap();
-        world.until("the SSH server listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
-        Self { server, folder, port, user }
-    }
-}
-
-impl Drop for Ssh {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
 }

@@ -1,0 +1,41 @@
+//! What a daemon does for sources: it follows them while it reconciles, takes their webhooks, and tells how they are.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::pushed::take_pushes;
+use crate::admin::Surface;
+use crate::pull::{Pulls, SourceStatus};
+use crate::records::Records;
+use crate::settings::Settings;
+
+/// Has a surface take pushes, or sources followed, as the settings say.
+pub(super) async fn bring_in(
+    context: &Context,
+    surface: &Arc<Surface>,
+    records: &Arc<dyn Records>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) {
+    take_pushes(context, surface, tasks, stop).await;
+    if context.settings.pull.is_empty() {
+        return;
+    }
+    let pulls = Pulls::new(Arc::new(context.settings.clone()));
+    surface.set_to_pull(Arc::clone(&pulls));
+    for source in pulls.sources() {
+        let leads = Arc::clone(surface);
+        let leads = Arc::new(move || leads.leads());
+        tasks.spawn(Arc::clone(&pulls).follow(Arc::clone(source), Arc::clone(records), leads, stop.clone()));
+    }
+}
+
+/// How the sources are, as whoever follows them on this host remembers it.
+pub(super) fn statuses(settings: &Settings) -> Vec<SourceStatus> {
+    let state: &Path = &settings.state;
+    settings.pull.iter().map(|source| SourceStatus::remembered(state, source)).collect()
+}

@@ -1,0 +1,204 @@
+//! All sources of an installation: each is asked in its time, and at once where somebody hints at something new.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::source::Source;
+use super::status::{SourceStatus, Trouble};
+use super::turn::{Ground, News, Stop, some};
+use crate::records::{NewEvent, Records};
+use crate::report::status::age;
+use crate::settings::{PullSource, Settings};
+
+/// The shortest time between two turns of a source, however many hints there are.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// How often one that does not reconcile looks whether it does by now.
+const STANDING_BY: Duration = Duration::from_millis(200);
+
+/// Whether this daemon reconciles.
+pub type Leads = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// All sources of an installation.
+#[derive(Debug)]
+pub struct Pulls {
+    settings: Arc<Settings>,
+    sources: Vec<Arc<Source>>,
+    placing: Mutex<()>,
+}
+
+impl Pulls {
+    /// Those that the settings name.
+    #[must_use]
+    pub fn new(settings: Arc<Settings>) -> Arc<Self> {
+        let source = |source: &PullSource| Arc::new(Source::new(source.clone(), &settings.state));
+        let sources = settings.pull.iter().map(source).collect();
+        Arc::new(Self { settings, sources, placing: Mutex::new(()) })
+    }
+
+    /// Each of them.
+    #[must_use]
+    pub fn sources(&self) -> &[Arc<Source>] {
+        &self.sources
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn source(&self, name: &str) -> Option<&Arc<Source>> {
+        self.sources.iter().find(|source| source.name() == name)
+    }
+
+    /// How each of them is.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<SourceStatus> {
+        self.sources.iter().map(|source| source.status()).collect()
+    }
+
+    /// Follows one source until `stop`, while this daemon reconciles.
+    pub async fn follow(
+        self: Arc<Self>,
+        source: Arc<Source>,
+        records: Arc<dyn Records>,
+        leads: Leads,
+        stop: CancellationToken,
+    ) {
+        loop {
+            if leads() {
+                tokio::select! { () = stop.cancelled() => return, () = self.turn(&source, &*records, &*leads) => {} }
+                tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(BREATH) => {} }
+                let pause = jittered(source.settings.every.0).saturating_sub(BREATH);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = source.hint.notified() => {}
+                    // Of a clock that nobody sets.
+                    () = tokio::time::sleep(pause) => {}
+                }
+            } else {
+                tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(STANDING_BY) => {} }
+            }
+        }
+    }
+
+    /// Whether another host has reconciled since this one did, in whose last term before now the lease had that number: then what
+    /// serves may be younger than the tree here.
+    #[must_use]
+    pub fn is_behind(&self, before: u64) -> bool {
+        let last = std::fs::read_to_string(self.term()).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        // A file of records is of this host alone.
+        self.settings.records.url.is_some() && last.unwrap_or(0) != before
+    }
+
+    /// Returns once the tree is as all sources are.
+    pub async fn caught_up(&self) {
+        for source in &self.sources {
+            source.is_current.send_replace(false);
+            source.look();
+        }
+        for source in &self.sources {
+            // Only a source that is no more would end the waiting without an answer.
+            let _ = source.is_current.subscribe().wait_for(|is_current| *is_current).await;
+        }
+    }
+
+    /// Remembers that this host goes by its tree, in a term with that number.
+    pub fn sign(&self, epoch: u64) {
+        let path = self.term();
+        let made = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        if let Err(error) = made.and_then(|()| std::fs::write(&path, epoch.to_string())) {
+            tracing::warn!("cannot use {}: {error}", path.display());
+        }
+    }
+
+    fn term(&self) -> PathBuf {
+        self.settings.state.join("pull").join("term")
+    }
+
+    async fn turn(&self, source: &Source, records: &dyn Records, leads: &(dyn Fn() -> bool + Send + Sync)) {
+        // What they allow may have changed since the start; whom they follow changes with the next.
+        let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
+        let settings = now.unwrap_or_else(|_| (*self.settings).clone());
+        let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
+        let turned = source.turn(&ground).await;
+        source.is_current.send_replace(turned.is_ok());
+        let (kind, message) = match turned {
+            Ok(Some(news)) => {
+                let message = told(source.name(), &news);
+                source.set(|status| (status.placed, status.trouble) = (Some(news.placed), None));
+                // An API that this source gives up, another may have waited for.
+                if !news.difference.gone.is_empty() {
+                    for other in self.sources.iter().filter(|other| other.name() != source.name()) {
+                        other.look();
+                    }
+                }
+                ("pulled", message)
+            }
+            Ok(None) => match source.set(|status| status.trouble.take()) {
+                Some(Trouble { kind, since, .. }) => {
+                    let took = age(since, Timestamp::now());
+                    ("pull-recovered", format!("{}: followed again, after {took} of {}", source.name(), kind.as_str()))
+                }
+                None => return,
+            },
+            Err(Stop { kind, what }) => {
+                if !source.fail(kind, &what) {
+                    tracing::debug!("source {}: {what}", source.name());
+                    return;
+                }
+                let kind = kind.as_str();
+                let rest = "what was placed last goes on being served";
+                ("pull-trouble", format!("{}: {kind}: {what}; {rest}", source.name()))
+            }
+        };
+        if kind == "pull-trouble" {
+            tracing::warn!("source {message}");
+        } else {
+            tracing::info!("source {message}");
+        }
+        let event = NewEvent { at: Timestamp::now(), api: None, revision: None, kind: kind.to_owned(), message };
+        if let Err(error) = records.add_event(&event).await {
+            tracing::warn!("this is not among the events: {error}");
+        }
+    }
+}
+
+/// What came, as an event says it.
+fn told(name: &str, news: &News) -> String {
+    let commit = &news.placed.commit;
+    let mut text =
+        format!("{name}: {} at {} {}, by {}", news.placed.reference, commit.short(), commit.subject, commit.author);
+    for (word, names) in [("changes", &news.difference.changed), ("removes", &news.difference.gone)] {
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().cloned().collect();
+            text.push_str(&format!("; {word} {}", some(&names)));
+        }
+    }
+    if let Some(signer) = &news.placed.signed_by {
+        text.push_str(&format!("; signed by {signer}"));
+    }
+    if let Some(note) = &news.placed.note {
+        text.push_str(&format!("; {note}"));
+    }
+    text
+}
+
+/// A span, up to a tenth longer or shorter.
+fn jittered(span: Duration) -> Duration {
+    span.mul_f64(0.9 + 0.2 * rand::random::<f64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_pause_is_more_than_a_tenth_off() {
+        let spans: Vec<Duration> = (0..1000).map(|_| jittered(Duration::from_secs(100))).collect();
+        assert!(spans.iter().all(|span| (90..=110).contains(&span.as_secs())));
+        assert!(spans.iter().collect::<std::collections::BTreeSet<_>>().len() > 900);
+    }
+}

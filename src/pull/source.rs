@@ -1,0 +1,98 @@
+//! A source at work: one remote repository, where its commits are kept, and how it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, watch};
+
+use super::status::{SourceStatus, TroubleKind};
+use super::turn::Stop;
+use super::webhook::Deliveries;
+use crate::git::remote::Follows;
+use crate::git::store::Store;
+use crate::settings::{PullSource, SecretPlace};
+
+/// One remote repository that is followed.
+#[derive(Debug)]
+pub struct Source {
+    pub(super) settings: PullSource,
+    pub(super) store: Store,
+    /// What was fetched last, and where it stands, as long as this process lives.
+    pub(super) fetched: Mutex<Option<(String, Follows)>>,
+    /// What was fetched in vain, and why: it is not fetched time and again.
+    pub(super) refused: Mutex<Option<(String, Stop)>>,
+    /// Somebody has said that there may be something new.
+    pub(super) hint: Notify,
+    pub(super) deliveries: Mutex<Deliveries>,
+    /// Whether what it has lies in the tree.
+    pub(super) is_current: watch::Sender<bool>,
+    state: PathBuf,
+    status: Mutex<SourceStatus>,
+}
+
+impl Source {
+    /// The one that the settings name, as this state folder remembers it.
+    #[must_use]
+    pub fn new(settings: PullSource, state: &Path) -> Self {
+        Self {
+            store: Store::of_source(state, &settings.name),
+            fetched: Mutex::default(),
+            refused: Mutex::default(),
+            hint: Notify::new(),
+            deliveries: Mutex::default(),
+            is_current: watch::Sender::new(false),
+            state: state.to_owned(),
+            status: Mutex::new(SourceStatus::remembered(state, &settings)),
+            settings,
+        }
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    /// Where the secret of its webhooks is; without one, none is taken.
+    #[must_use]
+    pub fn webhook(&self) -> Option<&SecretPlace> {
+        self.settings.webhook.as_ref()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> SourceStatus {
+        lock(&self.status).clone()
+    }
+
+    /// Has it asked now rather than in its time.
+    pub fn look(&self) {
+        self.hint.notify_one();
+    }
+
+    /// Changes how it is, and remembers that.
+    pub(super) fn set<T>(&self, change: impl FnOnce(&mut SourceStatus) -> T) -> T {
+        let (before, after, answer) = {
+            let mut status = lock(&self.status);
+            let before = status.clone();
+            let answer = change(&mut status);
+            (before, status.clone(), answer)
+        };
+        // When it answered last is not worth a write each time.
+        let is_same = before.placed == after.placed && before.trouble == after.trouble;
+        if !is_same && let Err(error) = after.remember(&self.state) {
+            tracing::warn!("the status of source {} is not kept: {error}", self.name());
+        }
+        answer
+    }
+
+    /// Says that something keeps it from being followed; answers whether that is news.
+    pub(super) fn fail(&self, kind: TroubleKind, what: &str) -> bool {
+        self.set(|status| status.fail(kind, what, Timestamp::now()))
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,288 @@
+//! A turn asks one source what it has, and puts that into the tree where it may be served.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::pick::{described, pick};
+use super::source::{Source, lock};
+use super::status::{Placed, TroubleKind, clock_note};
+use crate::git::export::{Folders, Refusal};
+use crate::git::place::{Difference, PlaceError, Placing};
+use crate::git::remote::{Follows, Reference, Remote, RemoteError, SEEN};
+use crate::git::scratch::Scratch;
+use crate::git::signature::{SignatureError, signer};
+use crate::git::store::{PLACED, SCRATCH};
+use crate::git::{Commit, GitError};
+use crate::report::with_causes;
+use crate::settings::Settings;
+use crate::tree::folder::is_ignored;
+use crate::tree::scan::Scanner;
+
+/// How many findings or folders are told of in one sentence.
+const TOLD: usize = 5;
+
+/// What all turns have in common.
+pub(super) struct Ground<'a> {
+    /// As they are now.
+    pub settings: &'a Settings,
+    /// All of them.
+    pub sources: &'a [Arc<Source>],
+    /// One commit at a time comes into the tree.
+    pub placing: &'a Mutex<()>,
+    /// Whether this daemon still reconciles.
+    pub leads: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+/// What a turn has brought.
+pub(super) struct News {
+    pub placed: Placed,
+    pub difference: Difference,
+}
+
+/// Why a turn brings nothing, though there may be something.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    pub kind: TroubleKind,
+    pub what: String,
+}
+
+impl Source {
+    /// Takes a turn. What it finds wrong changes nothing in the tree.
+    pub(super) async fn turn(&self, ground: &Ground<'_>) -> Result<Option<News>, Stop> {
+        let remote = Remote::of(&self.settings, &self.store)?;
+        let references = remote.references().await?;
+        self.set(|status| status.asked = Some(Timestamp::now()));
+        let Some(reference) = pick(&self.settings.follows, &references) else {
+            return Err(stop(TroubleKind::Missing, format!("it has no {}", described(&self.settings.follows))));
+        };
+        let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
+        if placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
+            return Ok(None);
+        }
+        let follows = self.fetch(&remote, reference, placed.as_deref()).await?;
+        let commit = self.store.resolve(SEEN).await?;
+        let commit = commit.ok_or_else(|| stop(TroubleKind::Broken, format!("{} is no commit", reference.name)))?;
+        let about = self.store.repository().commit(&commit).await?;
+        let about = about.ok_or_else(|| stop(TroubleKind::Broken, format!("{commit} is no commit")))?;
+        self.judge(ground, &remote, reference, about, follows).await.map(Some).map_err(|stop| Stop {
+            what: format!("{} of {}: {}", short(&commit), short_name(&reference.name), stop.what),
+            ..stop
+        })
+    }
+
+    /// Fetches what is not here yet.
+    async fn fetch(&self, remote: &Remote<'_>, reference: &Reference, placed: Option<&str>) -> Result<Follows, Stop> {
+        if let Some((_, why)) = lock(&self.refused).clone().filter(|(object, _)| *object == reference.object) {
+            return Err(why);
+        }
+        if self.store.is_there() && self.seen().await?.as_ref() == Some(&reference.object) {
+            let known = lock(&self.fetched).clone();
+            return Ok(known
+                .filter(|(object, _)| *object == reference.object)
+                .map_or(Follows::Unknown, |known| known.1));
+        }
+        let follows = remote.fetch(reference, placed).await.map_err(|error| self.refuse(reference, error.into()))?;
+        // What has come in the meantime is what counts.
+        if let Some(object) = self.seen().await? {
+            *lock(&self.fetched) = Some((object, follows));
+        }
+        remote.tidy().await;
+        Ok(follows)
+    }
+
+    /// Remembers what is no use fetching once more.
+    fn refuse(&self, reference: &Reference, why: Stop) -> Stop {
+        if why.kind == TroubleKind::Broken {
+            *lock(&self.refused) = Some((reference.object.clone(), why.clone()));
+        }
+        why
+    }
+
+    /// What was fetched last, a commit or a tag.
+    async fn seen(&self) -> Result<Option<String>, GitError> {
+        match self.store.repository().ask(&["rev-parse", "--verify", "--quiet", SEEN], crate::git::store::WITHIN).await
+        {
+            Ok(printed) => Ok(Some(String::from_utf8_lossy(&printed).trim().to_owned())),
+            Err(GitError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Says whether a commit may be served, and places it where it may: all of it or nothing, as with a push.
+    async fn judge(
+        &self,
+        ground: &Ground<'_>,
+        remote: &Remote<'_>,
+        reference: &Reference,
+        commit: Commit,
+        follows: Follows,
+    ) -> Result<News, Stop> {
+        let signed_by = match &self.settings.signed_by {
+            Some(by) => Some(signer(&self.store, reference.peeled.as_ref().map(|_| SEEN), &commit.id, by).await?),
+            None => None,
+        };
+        let prefix = self.settings.folder.clone();
+        let place =
+            Placing { store: &self.store, apis: &ground.settings.apis, prefix, policy: &ground.settings.policy };
+        let after = self.folders(&commit.id).await?;
+        if after.is_empty() {
+            let what = format!("there is no folder {}/ in it, or nothing is in that", self.settings.folder);
+            return Err(stop(TroubleKind::Broken, what));
+        }
+        let difference = place.difference(self.store.repository(), &commit.id).await?;
+        let trees = difference.changed.iter().filter_map(|name| after.get(name)).collect();
+        remote.fetch_files(reference, &trees).await.map_err(|error| self.refuse(reference, error.into()))?;
+        self.check(ground.settings, &commit.id, &difference.changed).await?;
+
+        let _one_at_a_time = ground.placing.lock().await;
+        self.be_alone(ground, &after).await?;
+        let before = self.store.resolve(PLACED).await?;
+        let lock = place.lock(false)?;
+        if lock.is_none() || !(ground.leads)() {
+            return Err(stop(TroubleKind::Failed, "another process is at work on the tree".to_owned()));
+        }
+        if before.is_none() {
+            // Later it would be a disk that is not there, and no folder that was never made.
+            let made = std::fs::create_dir_all(place.apis);
+            made.map_err(|error| stop(TroubleKind::Failed, format!("cannot make {}: {error}", place.apis.display())))?;
+        }
+        let ready = place.ready(&commit.id, self.settings.overwrite).await?;
+        let difference = place.put(ready).await?;
+        let rewritten = before
+            .filter(|_| follows == Follows::No)
+            .map(|before| format!("history was rewritten, or went back: it does not follow from {}", short(&before)));
+        let note = rewritten.or_else(|| clock_note(&commit, Timestamp::now()));
+        let reference = short_name(&reference.name).to_owned();
+        let placed = Placed { commit, reference, at: Timestamp::now(), signed_by, note };
+        Ok(News { placed, difference })
+    }
+
+    /// The API folders of a commit of it.
+    async fn folders(&self, commit: &str) -> Result<Folders, GitError> {
+        let mut folders = self.store.repository().folders(commit, &self.settings.folder).await?;
+        folders.retain(|name, _| !is_ignored(name));
+        Ok(folders)
+    }
+
+    /// Checks the folders that a commit changes, as `skep check` would.
+    async fn check(&self, settings: &Settings, commit: &str, changed: &BTreeSet<String>) -> Result<(), Stop> {
+        let failed = |error: &dyn std::fmt::Display| stop(TroubleKind::Failed, error.to_string());
+        let scratch = Scratch::new(&settings.state, SCRATCH).map_err(|error| failed(&error))?;
+        let (root, prefix) = (scratch.path().to_owned(), &self.settings.folder);
+        let looked_at = Settings { apis: root.join(settings.apis_name()), root, ..settings.clone() };
+        let repository = self.store.repository();
+        let refused = repository.export_whole(commit, prefix, changed, &settings.policy, &looked_at.apis).await?;
+        if !refused.is_empty() {
+            return Err(stop(TroubleKind::Broken, refusals(&refused)));
+        }
+        let here = format!("{}/", settings.apis_name());
+        let read = tokio::task::spawn_blocking(move || {
+            Ok::<_, crate::tree::TreeError>(Scanner::new(&looked_at)?.read()?.tree)
+        });
+        let tree = read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&with_causes(&error)))?;
+        let errors = tree.all_findings().filter(|finding| finding.is_error()).map(|finding| {
+            let path = finding
+                .path
+                .strip_prefix(&here)
+                .map_or_else(|| finding.path.clone(), |rest| format!("{prefix}/{rest}"));
+            match finding.span {
+                Some(span) => format!("{path}:{}:{}: {}", span.line, span.column, finding.message),
+                None => format!("{path}: {}", finding.message),
+            }
+        });
+        let errors: Vec<String> = errors.collect();
+        if errors.is_empty() { Ok(()) } else { Err(stop(TroubleKind::Broken, some(&errors))) }
+    }
+
+    /// Sees to it that no other source has brought an API of the same id. Whoever came first keeps it.
+    async fn be_alone(&self, ground: &Ground<'_>, after: &Folders) -> Result<(), Stop> {
+        for other in ground.sources.iter().filter(|other| other.name() != self.name() && other.store.is_there()) {
+            let Some(placed) = other.store.resolve(PLACED).await? else { continue };
+            let theirs = other.folders(&placed).await?;
+            let both: Vec<String> = after.keys().filter(|name| theirs.contains_key(*name)).cloned().collect();
+            if !both.is_empty() {
+                let what = format!(
+                    "source {} has brought {} already, and source {} has it too: take it out of one of the two, or give it another id",
+                    other.name(),
+                    some(&both),
+                    self.name()
+                );
+                return Err(stop(TroubleKind::Conflict, what));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn stop(kind: TroubleKind, what: String) -> Stop {
+    Stop { kind, what }
+}
+
+fn refusals(refused: &[Refusal]) -> String {
+    some(&refused.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+/// The first of a list, and how many more there are.
+pub(super) fn some(all: &[String]) -> String {
+    let shown = all.get(..TOLD.min(all.len())).unwrap_or_default().join(", ");
+    let plain: String = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match all.len().saturating_sub(TOLD) {
+        0 => plain,
+        more => format!("{plain} and {more} more"),
+    }
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}
+
+/// A branch or tag without what all of them begin with.
+fn short_name(reference: &str) -> &str {
+    reference.strip_prefix("refs/heads/").or_else(|| reference.strip_prefix("refs/tags/")).unwrap_or(reference)
+}
+
+impl From<RemoteError> for Stop {
+    fn from(error: RemoteError) -> Self {
+        let kind = match &error {
+            RemoteError::Git(GitError::Slow { .. }) | RemoteError::Away(_) => TroubleKind::Unreachable,
+            RemoteError::TooLarge(_) | RemoteError::Bad(_) => TroubleKind::Broken,
+            RemoteError::Secret(_) | RemoteError::Git(_) => TroubleKind::Failed,
+        };
+        stop(kind, with_causes(&error))
+    }
+}
+
+impl From<GitError> for Stop {
+    fn from(error: GitError) -> Self {
+        stop(TroubleKind::Failed, with_causes(&error))
+    }
+}
+
+impl From<SignatureError> for Stop {
+    fn from(error: SignatureError) -> Self {
+        let kind = match &error {
+            SignatureError::None | SignatureError::Bad(_) => TroubleKind::Unsigned,
+            SignatureError::Unready(_) | SignatureError::Git(_) => TroubleKind::Failed,
+        };
+        stop(kind, with_causes(&error))
+    }
+}
+
+impl From<PlaceError> for Stop {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Edited(names) => {
+                let what = format!(
+                    "somebody has changed {} here by hand: put it back, or let the source `overwrite` it",
+                    some(&names)
+                );
+                stop(TroubleKind::Edited, what)
+            }
+            PlaceError::Refused(refused) => stop(TroubleKind::Broken, refusals(&refused)),
+            error @ (PlaceError::Git(_) | PlaceError::Io { .. }) => stop(TroubleKind::Failed, with_causes(&error)),
+        }
+    }
+}

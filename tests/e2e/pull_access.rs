@@ -1,0 +1,263 @@
+//! Ways in: tokens over HTTP, deploy keys over SSH, signatures that must be there, webhooks that must be signed.
+
+use std::process::Command;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::forge::{Forge, Server};
+use crate::http::Request;
+use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, look, source};
+use crate::ssh::Ssh;
+use crate::world::World;
+
+fn signature(secret: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+#[test]
+fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    let other = format!("name: other, url: '{}', branch: none, every: 1d", forge.url());
+    let team = format!("name: team, url: '{}', every: 1d, webhook: {{ env: A_HOOK }}", forge.url());
+    follow(&world, &[team, other]);
+    world.expect_answer("hello", "/", "one");
+    let to = |path: &str, body: &str| Request::post(path, body).header("content-type", "application/json");
+    let body = r#"{"ref":"refs/heads/main"}"#;
+    let hub = |body: &str, secret: &str| format!("sha256={}", signature(secret, body));
+    let signed = |body: &str| to("/hooks/team", body).header("x-hub-signature-256", hub(body, "s3cret"));
+
+    // Forged ones are all answered alike, and nothing is looked at; what takes none is not there.
+    forge.code("hello", "two");
+    let forged = [
+        to("/hooks/team", body),
+        to("/hooks/team", body).header("x-hub-signature-256", hub(body, "secret")),
+        to("/hooks/team", body).header("x-hub-signature-256", hub("{}", "s3cret")),
+        to("/hooks/team", body).header("x-gitlab-token", "secret"),
+        to("/hooks/team", body).header("x-gitea-signature", signature("", body)),
+        to("/hooks/team", body).key(ADMIN_KEY),
+    ];
+    let answers: Vec<String> = forged.iter().map(|request| world.send(request).expect(401).text()).collect();
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    for path in ["/hooks/other", "/hooks/none", "/hooks/", "/hooks/team/", "/hooks/te%61m"] {
+        let request = to(path, body).header("x-hub-signature-256", hub(body, "s3cret"));
+        assert_eq!(world.send(&request).status, 404, "{path}");
+    }
+    assert_eq!(world.send(&Request::get("/hooks/team")).expect(405).header("allow"), Some("POST"));
+    assert_eq!(source(&world, "team")["placed"]["commit"]["subject"], "hello says one");
+
+    // A genuine one; the same once more is taken, and does nothing.
+    let answer = world.send(&signed(body)).expect(202).json();
+    assert_eq!(answer, serde_json::json!({ "accepted": true }));
+    world.expect_answer("hello", "/", "two");
+    expect_placed(&world, "team", "hello says two");
+    forge.code("hello", "three");
+    let again = world.send(&signed(body).header("x-github-delivery", "another")).expect(202).json();
+    assert_eq!(again["again"], true);
+    // Of each forge; GitLab signs in two ways.
+    let next = format!("{body} ");
+    world.send(&to("/hooks/team", &next).header("x-gitea-signature", signature("s3cret", &next))).expect(202);
+    world.expect_answer("hello", "/", "three");
+    forge.code("hello", "four");
+    let token = |id: &str| to("/hooks/team", body).header("x-gitlab-token", "s3cret").header("webhook-id", id);
+    world.send(&token("one")).expect(202);
+    world.expect_answer("hello", "/", "four");
+    assert_eq!(world.send(&token("one")).expect(202).json()["again"], true);
+    forge.code("hello", "five");
+    let now = jiff::Timestamp::now().as_second();
+    let standard = |moment: i64| {
+        let mac = hex::decode(signature("s3cret", &format!("id.{moment}.{body}"))).unwrap();
+        let value = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, mac);
+        let headers = [("webhook-id", "id".to_owned()), ("webhook-timestamp", moment.to_string())];
+        let request =
+            headers.into_iter().fold(to("/hooks/team", body), |request, (name, value)| request.header(name, value));
+        request.header("webhook-signature", format!("v1,{value}"))
+    };
+    world.send(&standard(now - 3600)).expect(401);
+    world.send(&standard(now)).expect(202);
+    world.expect_answer("hello", "/", "five");
+    let log = world.log();
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[test]
+fn a_token_opens_a_remote_over_http_and_is_shown_to_nobody() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    // `ada:t0ken`.
+    let server = Server::start(world.aside(), "Basic YWRhOnQwa2Vu");
+    let url = |path: &str| format!("http://127.0.0.1:{}/{path}team.git", server.port);
+    let file = world.aside().join("token");
+    std::fs::write(&file, "wrong\n").unwrap();
+    let token = format!("user: ada, token: {{ file: '{}' }}, every: 1h", file.display());
+    let open = format!("name: open, url: '{}', branch: none, every: 1h", url(""));
+    let moved = format!("name: moved, url: '{}', branch: none, user: ada, token: {{ env: A_TOKEN }}", url("moved/"));
+    follow(&world, &[format!("name: team, url: '{}', {token}", url("")), open, moved]);
+    let refused = expect_trouble(&world, "team", "unreachable", "");
+    assert!(!refused.contains("wrong"), "{refused}");
+    expect_trouble(&world, "open", "unreachable", "");
+    // A token goes to the address that it is for, wherever that sends us.
+    expect_trouble(&world, "moved", "unreachable", "");
+    assert!(server.asked.lock().unwrap().iter().any(|line| line.contains("/moved/") && line.ends_with("false")));
+
+    std::fs::write(&file, "t0ken\n").unwrap();
+    look(&world);
+    world.expect_answer("hello", "/", "one");
+    forge.code("hello", "two");
+    look(&world);
+    world.expect_answer("hello", "/", "two");
+    for (name, text) in [("log", world.log()), ("events", world.run(&["events", "-n", "200"]).expect(0).out)] {
+        assert!(!text.contains("t0ken") && !text.contains("wrong"), "the {name} has it:\n{text}");
+    }
+    let store = world.state().join("pull/team");
+    let grep = Command::new("grep").args(["-r", "t0ken"]).arg(store).output().unwrap();
+    assert!(grep.stdout.is_empty(), "nothing of it is kept");
+}
+
+#[test]
+fn a_deploy_key_opens_a_remote_over_ssh_whose_host_shows_a_known_key() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.set("uploadpack.allowFilter", "true");
+    forge.code("hello", "one");
+    // The key may read one repository, and do nothing else.
+    let server = Ssh::start(&world, &format!("git-upload-pack '{}'", forge.bare.display()));
+    let known = |key: &str| {
+        let public = std::fs::read_to_string(server.folder.join(key)).unwrap();
+        let file = world.aside().join("known hosts");
+        std::fs::write(file, format!("[127.0.0.1]:{} {public}", server.port)).unwrap();
+    };
+    known("key.pub");
+    let url = format!("ssh://{}@127.0.0.1:{}/team.git", server.user, server.port);
+    let (key, hosts) = (server.folder.join("key"), world.aside().join("known hosts"));
+    let access = format!("key: '{}', known_hosts: '{}'", key.display(), hosts.display());
+    follow(&world, &[format!("name: team, url: '{url}', every: 1h, {access}")]);
+    expect_trouble(&world, "team", "unreachable", "Host key verification failed");
+    known("host.pub");
+    look(&world);
+    world.expect_answer("hello", "/", "one");
+    forge.code("hello", "two");
+    look(&world);
+    world.expect_answer("hello", "/", "two");
+}
+
+#[test]
+fn a_commit_is_served_only_where_one_of_the_named_signers_has_signed_it() {
+    let world = World::new();
+    let mut forge = Forge::new(&world, "team");
+    let keys = world.aside().join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    for name in ["ada", "eve"] {
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.join(name)).status();
+        assert!(made.unwrap().success());
+    }
+    let public = std::fs::read_to_string(keys.join("ada.pub")).unwrap();
+    let signers = keys.join("allowed");
+    std::fs::write(&signers, format!("ada@example.com namespaces=\"git\" {public}")).unwrap();
+    let gpg = Gpg::new(&keys);
+    let ring = keys.join("ring.asc");
+    std::fs::write(&ring, gpg.export("grace@example.com")).unwrap();
+    let by = |forge: &mut Forge, key: &str| {
+        let key = keys.join(key).display().to_string();
+        forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={key}"), "commit.gpgSign=true".into()];
+    };
+
+    by(&mut forge, "ada");
+    forge.code("hello", "one");
+    let signed_by = format!("signed_by: {{ ssh: '{}', gpg: '{}' }}", signers.display(), ring.display());
+    follow(&world, &[format!("name: team, url: '{}', every: 1h, {signed_by}", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    assert_eq!(expect_placed(&world, "team", "hello says one")["placed"]["signed_by"], "ada@example.com");
+
+    forge.with.clear();
+    forge.code("hello", "two");
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", "it is not signed");
+    by(&mut forge, "eve");
+    forge.code("hello", "three");
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", "is not among those of signed_by.ssh");
+    // The signature of one commit on another.
+    let stolen = forge.ask(&["cat-file", "commit", "HEAD~2"]).replace("hello says one", "hello says none");
+    let file = forge.folder.join(".git/stolen");
+    std::fs::write(&file, format!("{stolen}\n")).unwrap();
+    let commit = forge.ask(&["hash-object", "-t", "commit", "-w", file.to_str().unwrap()]);
+    forge.git(&["push", "--quiet", "--force", "origin", &format!("{commit}:main")]).expect(0);
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", &commit[..10]);
+    // What was placed last goes on being served, and events say why.
+    assert_eq!(world.get("hello", "/").text(), "one");
+    assert!(world.run(&["events", "-n", "100"]).expect(0).out.contains("unsigned"));
+
+    gpg.sign_with(&mut forge, "mallory@example.com");
+    forge.code("hello", "four");
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", "is not among those of signed_by.gpg");
+    gpg.sign_with(&mut forge, "grace@example.com");
+    forge.code("hello", "five");
+    look(&world);
+    world.expect_answer("hello", "/", "five");
+    let signer = expect_placed(&world, "team", "hello says five")["placed"]["signed_by"].clone();
+    assert!(signer.as_str().unwrap().contains("grace@example.com"), "{signer}");
+    // A signer who is added counts with the next look.
+    by(&mut forge, "eve");
+    forge.code("hello", "six");
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", "is not among those");
+    let eve = std::fs::read_to_string(keys.join("eve.pub")).unwrap();
+    std::fs::write(&signers, format!("ada@example.com {public}eve@example.com {eve}")).unwrap();
+    look(&world);
+    world.expect_answer("hello", "/", "six");
+}
+
+/// Keys of `OpenPGP`, of which each test has its own.
+struct Gpg {
+    home: std::path::PathBuf,
+}
+
+impl Gpg {
+    fn new(folder: &std::path::Path) -> Self {
+        let gpg = Self { home: folder.join("gpg") };
+        std::fs::create_dir_all(&gpg.home).unwrap();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut std::fs::metadata(&gpg.home).unwrap().permissions(), 0o700);
+        for name in ["grace@example.com", "mallory@example.com"] {
+            let made = gpg.run("gpg", &["--batch", "--quiet", "--passphrase", "", "--quick-gen-key", name, "ed25519"]);
+            assert!(made.status.success(), "{made:?}");
+        }
+        gpg
+    }
+
+    fn run(&self, program: &str, arguments: &[&str]) -> std::process::Output {
+        Command::new(program).args(arguments).env("GNUPGHOME", &self.home).output().unwrap()
+    }
+
+    fn export(&self, name: &str) -> Vec<u8> {
+        self.run("gpg", &["--armor", "--export", name]).stdout
+    }
+
+    fn sign_with(&self, forge: &mut Forge, name: &str) {
+        let program = self.home.join("sign");
+        let text = format!("#!/bin/sh\nGNUPGHOME='{}' exec gpg \"$@\"\n", self.home.display());
+        std::fs::write(&program, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        forge.with = vec![
+            "gpg.format=openpgp".into(),
+            format!("gpg.program={}", program.display()),
+            format!("user.signingKey={name}"),
+            "commit.gpgSign=true".into(),
+        ];
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        self.run("gpgconf", &["--kill", "all"]);
+    }
+}
