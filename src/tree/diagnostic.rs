@@ -71,6 +71,12 @@ codes! {
     REQUIREMENT_VARIABLE = "requirement-variable",
     /// A package twice in `requirements.txt`, with different demands.
     REQUIREMENT_TWICE = "requirement-twice",
+    /// `requirements.lock` is for other requirements than `requirements.txt` has.
+    LOCK_STALE = "lock-stale",
+    /// A line of `requirements.lock` without a hash, or with one that is none.
+    LOCK_HASH = "lock-hash",
+    /// A line of `requirements.lock` that pins no version.
+    BAD_LOCK = "bad-lock",
     /// Python that does not parse.
     PYTHON_SYNTAX = "python-syntax",
     /// Python newer than the interpreter that runs it.

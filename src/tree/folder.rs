@@ -22,8 +22,9 @@ pub(super) use open::{OpenError, open_directory, read_again};
 use super::api::{Api, Broken, File, Files};
 use super::diagnostic::{Diagnostic, code};
 use super::id::ApiId;
+use super::lock::{self, Lock};
 use super::python::{self, Bindings};
-use super::requirements::Requirements;
+use super::requirements::{Requirements, Written};
 use super::revision::Digest;
 use super::settle;
 use super::source::Source;
@@ -50,7 +51,7 @@ pub(super) enum NoFolder {
 
 /// The files that say things about the API rather than being part of it.
 const MANIFEST: &str = "api.yaml";
-const REQUIREMENTS: &str = "requirements.txt";
+pub(super) const REQUIREMENTS: &str = "requirements.txt";
 
 /// Reads and checks the files of a listing.
 pub(super) fn read(
@@ -64,22 +65,19 @@ pub(super) fn read(
     let mut reader = Reader { path, findings: listing.findings.clone(), files: Files::new(), modules: BTreeMap::new() };
     let mut spec = Spec { name: id.to_string(), ..rules.defaults.clone() };
     let mut requirements = Requirements::base();
-    let mut manifest = None;
+    let (mut manifest, mut asked, mut locked) = (None, None, None);
     // A folder past its limits is not read: the limits are there to bound that work.
     if !reader.findings.iter().any(|finding| finding.code == code::FOLDER_TOO_BIG) {
         for (name, stamp) in listing.files() {
             let Some(bytes) = reader.bytes(directory, name, stamp)? else { continue };
             match name {
                 MANIFEST => manifest = reader.text(name, bytes),
-                REQUIREMENTS => {
-                    if let Some(text) = reader.text(name, bytes) {
-                        let full = format!("{path}/{name}");
-                        requirements = Requirements::parse(Source::new(&full, &text), &mut reader.findings);
-                    }
-                }
+                REQUIREMENTS => asked = reader.text(name, bytes),
+                lock::FILE => locked = reader.text(name, bytes),
                 _ => reader.file(name, bytes),
             }
         }
+        requirements = reader.requirements(asked.as_deref().unwrap_or_default(), locked.as_deref());
         let full = format!("{path}/{MANIFEST}");
         let text = manifest.as_deref().unwrap_or_default();
         let before = reader.findings.len();
@@ -138,6 +136,21 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// What is installed: what the lock says, where there is one, else what is asked for.
+    fn requirements(&mut self, asked: &str, locked: Option<&str>) -> Requirements {
+        let paths = [REQUIREMENTS, lock::FILE].map(|name| format!("{}/{name}", self.path));
+        let earlier = self.findings.len();
+        let asked = Source::new(&paths[0], asked);
+        let written = Written::read(asked, &mut self.findings);
+        let Some(locked) = locked else { return written.requirements() };
+        let locked = Source::new(&paths[1], locked);
+        let lock = Lock::read(locked, &mut self.findings);
+        if self.findings.len() == earlier {
+            lock::agree(&written, asked, &lock, locked, &mut self.findings);
+        }
+        lock.requirements()
     }
 
     /// Takes in a file that goes into the image.

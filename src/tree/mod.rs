@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod folder;
 mod hosts;
 pub mod id;
+pub mod lock;
 pub mod manifest;
 mod networks;
 pub mod python;
