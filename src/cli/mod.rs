@@ -14,6 +14,7 @@ pub mod hook;
 pub mod import;
 pub mod keys;
 mod listen;
+pub mod lock;
 mod log;
 pub mod logs;
 mod mirror;
@@ -52,6 +53,8 @@ pub enum Command {
     Check(check::Check),
     /// Print the JSON Schema of api.yaml or skep.yaml
     Schema(schema::SchemaArguments),
+    /// Write down what exactly requirements come to, by hash
+    Lock(lock::Args),
     /// Show what would change, and why
     Plan(plan::Args),
     /// Make the world as the tree says, and show progress
@@ -110,6 +113,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Check(args) => check::run(&args, root),
         Command::Schema(args) => schema::run(&args),
+        Command::Lock(args) => context::block_on(lock::run(&args, root)),
         Command::Plan(args) => context::block_on(plan::run(&args, root)),
         Command::Apply(args) => context::block_on(apply::run(&args, root)),
         Command::Serve(args) => context::block_on(serve::run(&args, root)),

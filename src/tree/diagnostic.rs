@@ -73,6 +73,8 @@ codes! {
     REQUIREMENT_TWICE = "requirement-twice",
     /// `requirements.lock` is for other requirements than `requirements.txt` has.
     LOCK_STALE = "lock-stale",
+    /// There is no `requirements.lock`; said by `skep lock --check` alone.
+    LOCK_MISSING = "lock-missing",
     /// A line of `requirements.lock` without a hash, or with one that is none.
     LOCK_HASH = "lock-hash",
     /// A line of `requirements.lock` that pins no version.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 mod between;
 mod hostile;
+mod lock;
 mod schema;
 
 /// Runs the program in a folder.

@@ -7,6 +7,7 @@
 mod hardening;
 mod images;
 mod instances;
+mod locks;
 mod networks;
 mod telling;
 mod world;

@@ -37,6 +37,7 @@ mod network;
 pub mod ports;
 mod predecessors;
 mod repair;
+pub mod resolve;
 mod runtime;
 mod seccomp;
 mod text;

@@ -125,12 +125,7 @@ fn begin(source: Source<'_>, range: Range<usize>, goes_on: bool, findings: &mut 
 }
 
 /// Reads `--hash=sha256:…`, any number of them.
-fn read_hashes(
-    source: Source<'_>,
-    range: Range<usize>,
-    hashes: &mut BTreeSet<String>,
-    findings: &mut Vec<Diagnostic>,
-) {
+fn read_hashes(source: Source<'_>, range: Range<usize>, hashes: &mut BTreeSet<String>, findings: &mut Vec<Diagnostic>) {
     let text = &source.text[range.clone()];
     for word in text.split_ascii_whitespace() {
         let at = range.start + (word.as_ptr() as usize - text.as_ptr() as usize);
@@ -141,12 +136,14 @@ fn read_hashes(
             }
             None if word.starts_with('-') && !word.starts_with("--hash") => {
                 let message = "an option of the installer in a lock";
-                let hint = "a lock has packages, versions and hashes; the index of all APIs is `build.index_url` in skep.yaml";
+                let hint =
+                    "a lock has packages, versions and hashes; the index of all APIs is `build.index_url` in skep.yaml";
                 findings.push(source.error(code::REQUIREMENT_OPTION, at..at + word.len(), message, hint));
             }
             _ => {
                 let message = "not a hash";
-                let hint = "write --hash=sha256: and 64 hexadecimal digits, or have the lock made again with `skep lock`";
+                let hint =
+                    "write --hash=sha256: and 64 hexadecimal digits, or have the lock made again with `skep lock`";
                 findings.push(source.error(code::LOCK_HASH, at..at + word.len(), message, hint));
             }
         }
