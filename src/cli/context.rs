@@ -26,6 +26,7 @@ use crate::records::remembering::Remembering;
 use crate::records::sqlite::Sqlite;
 use crate::records::{Records, RecordsError};
 use crate::report::diagnostics::Findings;
+use crate::secrets::Keyring;
 use crate::settings::{Offline, Settings};
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
@@ -210,6 +211,7 @@ impl Context {
         let pushed =
             self.settings.push.as_ref().map(|_| (Store::of(&self.settings.state), self.settings.policy.clone()));
         world.commits = Some(Commits { pushed });
+        world.keyring = Some(Keyring::of(&self.settings.state));
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);

@@ -23,6 +23,7 @@ mod pushed;
 pub mod receive;
 pub mod rollback;
 pub mod schema;
+pub mod secrets;
 pub mod serve;
 pub mod status;
 pub mod term;
@@ -55,6 +56,8 @@ pub enum Command {
     Schema(schema::SchemaArguments),
     /// Write down what exactly requirements come to, by hash
     Lock(lock::Args),
+    /// Set, edit, list and rotate what apps are given and nobody else may read
+    Secrets(secrets::Args),
     /// Show what would change, and why
     Plan(plan::Args),
     /// Make the world as the tree says, and show progress
@@ -114,6 +117,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args, root),
         Command::Schema(args) => schema::run(&args),
         Command::Lock(args) => context::block_on(lock::run(&args, root)),
+        Command::Secrets(args) => context::block_on(secrets::run(&args, root)),
         Command::Plan(args) => context::block_on(plan::run(&args, root)),
         Command::Apply(args) => context::block_on(apply::run(&args, root)),
         Command::Serve(args) => context::block_on(serve::run(&args, root)),

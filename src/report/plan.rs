@@ -166,6 +166,9 @@ pub(super) fn change_text(change: &Change) -> String {
         Change::Package { name, r#move, old, new } => package_text(name, *r#move, old.as_deref(), new.as_deref()),
         Change::Lock { new: Some(new), .. } => format!("locked: exactly {new} packages, by hash"),
         Change::Lock { .. } => "no longer locked: its requirements are resolved when its image is made".to_owned(),
+        Change::Secrets { old: None, .. } => paint("+ secrets", GOOD),
+        Change::Secrets { new: None, .. } => paint("- secrets", BAD),
+        Change::Secrets { .. } => "secrets".to_owned(),
         Change::Base { old, new } => format!("base image {} → {}", old.short(), new.short()),
         Change::File { path, old, new, diff } => {
             let what = match (old, new) {

@@ -79,6 +79,8 @@ codes! {
     LOCK_HASH = "lock-hash",
     /// A line of `requirements.lock` that pins no version.
     BAD_LOCK = "bad-lock",
+    /// A `secrets.age` that no key could open.
+    BAD_SECRETS = "bad-secrets",
     /// Python that does not parse.
     PYTHON_SYNTAX = "python-syntax",
     /// Python newer than the interpreter that runs it.

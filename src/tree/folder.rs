@@ -26,6 +26,7 @@ use super::lock::{self, Lock};
 use super::python::{self, Bindings};
 use super::requirements::{Requirements, Written};
 use super::revision::Digest;
+use super::sealed::{self, Sealed};
 use super::settle;
 use super::source::Source;
 use super::spec::Spec;
@@ -66,6 +67,7 @@ pub(super) fn read(
     let mut spec = Spec { name: id.to_string(), ..rules.defaults.clone() };
     let mut requirements = Requirements::base();
     let (mut manifest, mut asked, mut locked) = (None, None, None);
+    let mut secrets = None;
     // A folder past its limits is not read: the limits are there to bound that work.
     if !reader.findings.iter().any(|finding| finding.code == code::FOLDER_TOO_BIG) {
         for (name, stamp) in listing.files() {
@@ -74,6 +76,11 @@ pub(super) fn read(
                 MANIFEST => manifest = reader.text(name, bytes),
                 REQUIREMENTS => asked = reader.text(name, bytes),
                 lock::FILE => locked = reader.text(name, bytes),
+                sealed::FILE => {
+                    // No text where it is none: an excerpt could be of secrets that somebody forgot to encrypt.
+                    let text = String::from_utf8_lossy(&bytes);
+                    secrets = Sealed::read(&format!("{path}/{name}"), &text, &mut reader.findings);
+                }
                 _ => reader.file(name, bytes),
             }
         }
@@ -96,7 +103,7 @@ pub(super) fn read(
         return Ok(Folder::Broken(Arc::new(Broken { id: id.clone(), findings })));
     }
     let folder = location.to_owned();
-    Ok(Folder::Sound(Arc::new(Api { id: id.clone(), spec, requirements, files, folder, findings })))
+    Ok(Folder::Sound(Arc::new(Api { id: id.clone(), spec, requirements, files, secrets, folder, findings })))
 }
 
 struct Reader<'a> {

@@ -12,6 +12,7 @@ mod between;
 mod hostile;
 mod lock;
 mod schema;
+mod secrets;
 
 /// Runs the program in a folder.
 fn skep(folder: &Path, arguments: &[&str]) -> Output {

@@ -37,6 +37,7 @@ mod own_apis;
 mod planning;
 mod push;
 mod replicas;
+mod secrets;
 mod serving;
 mod settings;
 mod telemetry;

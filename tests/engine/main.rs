@@ -9,5 +9,6 @@ mod images;
 mod instances;
 mod locks;
 mod networks;
+mod secrets;
 mod telling;
 mod world;

@@ -25,6 +25,7 @@ mod firewall;
     reason = "to panic is what these functions are for"
 )]
 pub mod fuzzing;
+mod handover;
 mod hardening;
 mod images;
 mod install;

@@ -8,7 +8,7 @@ use pep508_rs::pep440_rs::Version;
 use serde::Serialize;
 
 use super::super::desired::Target;
-use crate::tree::{Digest, Requirement, Requirements};
+use crate::tree::{Digest, Requirement, Requirements, Sealed};
 use crate::world::{Served, edit};
 
 /// One thing that the tree changed.
@@ -54,6 +54,15 @@ pub enum Change {
         /// How many it has, where there is one.
         #[serde(skip_serializing_if = "Option::is_none")]
         new: Option<usize>,
+    },
+    /// The encrypted secrets. What they are, nobody can tell without the key, and no plan does.
+    Secrets {
+        /// Of the encrypted file before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        old: Option<Digest>,
+        /// Of the encrypted file now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        new: Option<Digest>,
     },
     /// A file.
     File {
@@ -110,6 +119,10 @@ pub fn changes(served: &Served, target: &Target) -> Vec<Change> {
         }
     }
     changes.append(&mut requirements(&served.requirements, &target.requirements));
+    if served.secrets != target.secrets {
+        let digest = |secrets: &Option<Sealed>| secrets.as_ref().map(Sealed::digest);
+        changes.push(Change::Secrets { old: digest(&served.secrets), new: digest(&target.secrets) });
+    }
     for path in keys(&served.files, &target.files) {
         let (old, new) = (served.files.get(&path), target.files.get(&path));
         if old != new {
