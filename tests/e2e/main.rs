@@ -31,6 +31,7 @@ mod framing;
 mod gateway;
 mod healing;
 mod keys;
+mod locks;
 mod manners;
 mod outages;
 mod own_apis;

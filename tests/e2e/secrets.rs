@@ -95,6 +95,14 @@ fn a_secret_reaches_its_app_each_time_that_it_starts_and_is_written_down_nowhere
     world.crash();
     world.serve();
     world.expect_answer("honey", "/", &two);
+    // Somebody else's start hands nothing over.
+    let restarted = world.containers("honey");
+    crate::engine::restart(&restarted[0]);
+    world.until("another instance is there", || {
+        let now = world.instances("honey");
+        now.len() == 1 && now[0].is_running && now[0].id != restarted[0]
+    });
+    world.expect_answer("honey", "/env", &two);
     world.expect_rest("honey", "synced", "healthy");
 
     let mut all = files(world.aside());
