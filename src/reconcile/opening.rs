@@ -16,6 +16,7 @@ impl World {
     /// [`EngineError::Hindered`], since a key that is not there may come without the folder changing.
     pub(super) async fn open_secrets(&self, id: &ApiId, target: &Target) -> Result<Option<Arc<Opened>>, EngineError> {
         let Some(sealed) = target.secrets.clone() else { return Ok(None) };
+        let api = id.clone();
         let hindered = |why: String| {
             let message = format!("apis/{id}/{} of revision {}: {why}", sealed::FILE, target.revision);
             EngineError::Hindered { message, output: Vec::new() }
@@ -23,9 +24,9 @@ impl World {
         let opened = match self.keyring.clone() {
             None => Err(SecretsError::NoKey(PathBuf::from("this host"))),
             // Reads a file, and works for a fraction of a millisecond.
-            Some(keyring) => {
-                tokio::task::spawn_blocking(move || keyring.open(&sealed)).await.unwrap_or(Err(SecretsError::Damaged))
-            }
+            Some(keyring) => tokio::task::spawn_blocking(move || keyring.open(&api, &sealed))
+                .await
+                .unwrap_or(Err(SecretsError::Damaged)),
         };
         let opened = opened.map_err(|error| hindered(error.to_string()))?;
         if let Some(name) = opened.shared_with(&target.spec.env) {

@@ -12,10 +12,14 @@ use age::{DecryptError, Decryptor, Encryptor};
 use zeroize::Zeroizing;
 
 use super::{Opened, SecretsError};
+use crate::tree::ApiId;
 use crate::tree::sealed::{LONGEST, Sealed};
 
 /// The file beside `skep.yaml` that says whom secrets are encrypted to, one in a line. It holds nothing secret.
 pub const RECIPIENTS: &str = "secrets.pub";
+
+/// The first line of what is encrypted says for which API. What other tools encrypt may lack it.
+const FOR: &str = "# secrets of ";
 
 /// The keys of one installation, in a file that is read anew each time.
 #[derive(Debug, Clone)]
@@ -94,12 +98,24 @@ impl Keyring {
         Ok(old)
     }
 
-    /// Opens what was encrypted.
+    /// Opens what was encrypted for an API.
     ///
     /// # Errors
-    /// Where no key of this installation opens it, or there is no list of secrets in it.
-    pub fn open(&self, sealed: &Sealed) -> Result<Opened, SecretsError> {
-        self.open_with(sealed, &self.read()?)
+    /// Where no key of this installation opens it, it was encrypted for another API, or there is no list of secrets in it.
+    pub fn open(&self, id: &ApiId, sealed: &Sealed) -> Result<Opened, SecretsError> {
+        let text = self.open_with(sealed, &self.read()?)?;
+        match text.lines().next().and_then(|line| line.strip_prefix(FOR)).map(ApiId::new) {
+            Some(Ok(other)) if other != *id => Err(SecretsError::Elsewhere(other)),
+            _ => Opened::parse(&text),
+        }
+    }
+
+    /// The same, for whichever API it was encrypted: for a person who looks through it.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`], but for the other API.
+    pub fn open_any(&self, sealed: &Sealed) -> Result<Opened, SecretsError> {
+        Opened::parse(&self.open_with(sealed, &self.read()?)?)
     }
 
     /// Whether only a key before the newest opens it. What no key opens needs none.
@@ -111,7 +127,7 @@ impl Keyring {
         Ok(self.open_with(sealed, &keys[..1]).is_err() && self.open_with(sealed, &keys).is_ok())
     }
 
-    fn open_with(&self, sealed: &Sealed, keys: &[Identity]) -> Result<Opened, SecretsError> {
+    fn open_with(&self, sealed: &Sealed, keys: &[Identity]) -> Result<Zeroizing<String>, SecretsError> {
         let decryptor = Decryptor::new_buffered(BufReader::new(ArmoredReader::new(sealed.text().as_bytes())));
         let decryptor = decryptor.map_err(|_| SecretsError::Damaged)?;
         let identities = keys.iter().map(|key| -> &dyn age::Identity { key });
@@ -124,14 +140,14 @@ impl Keyring {
         let mut text = Zeroizing::new(String::with_capacity(sealed.text().len()));
         let read = reader.take(LONGEST as u64).read_to_string(&mut text);
         read.map_err(|_| SecretsError::Damaged)?;
-        Opened::parse(&text)
+        Ok(text)
     }
 
-    /// Encrypts secrets to these recipients.
+    /// Encrypts secrets for an API, to these recipients.
     ///
     /// # Errors
     /// Where there are none, or one is no recipient.
-    pub fn seal(opened: &Opened, recipients: &[String]) -> Result<Sealed, SecretsError> {
+    pub fn seal(id: &ApiId, opened: &Opened, recipients: &[String]) -> Result<Sealed, SecretsError> {
         // What cannot be read again must not take the place of what can.
         if Opened::parse(&opened.text())? != *opened {
             return Err(SecretsError::NoList { line: 1 });
@@ -144,6 +160,7 @@ impl Keyring {
         let write = || -> io::Result<Vec<u8>> {
             let armor = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
             let mut writer = encryptor.wrap_output(armor)?;
+            writer.write_all(format!("{FOR}{id}\n").as_bytes())?;
             writer.write_all(opened.text().as_bytes())?;
             writer.finish()?.finish()
         };

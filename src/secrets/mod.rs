@@ -6,6 +6,8 @@ mod opened;
 
 use std::path::PathBuf;
 
+use crate::tree::ApiId;
+
 pub use keyring::{Keyring, RECIPIENTS, read_recipients};
 pub use opened::{Opened, check_name, check_value};
 
@@ -24,6 +26,9 @@ pub enum SecretsError {
     /// The encrypted text is not what was written.
     #[error("it is damaged; bring the file back as it was written")]
     Damaged,
+    /// It was written for another API: whoever may put a file beside one app must not get what another is given.
+    #[error("it was encrypted for the API {0}; to use it here as well, look through it with: skep secrets edit")]
+    Elsewhere(ApiId),
     /// What was encrypted is no list of secrets.
     #[error("what is encrypted in it is not a list of NAME: value (line {line}); mend it with: skep secrets edit")]
     NoList {

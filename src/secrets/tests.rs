@@ -13,6 +13,21 @@ fn opened(secrets: &[(&str, &str)]) -> Opened {
     opened
 }
 
+fn api() -> ApiId {
+    ApiId::new("honey").unwrap()
+}
+
+#[test]
+fn what_was_encrypted_for_one_api_is_not_given_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let keyring = Keyring::of(folder.path());
+    let sealed = Keyring::seal(&api(), &opened(&[("A", "hunter2")]), &[keyring.make().unwrap()]).unwrap();
+    let error = keyring.open(&ApiId::new("other").unwrap(), &sealed).unwrap_err();
+    assert!(matches!(&error, SecretsError::Elsewhere(id) if *id == api()), "{error}");
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    assert_eq!(keyring.open_any(&sealed).unwrap(), opened(&[("A", "hunter2")]));
+}
+
 #[test]
 fn whatever_a_secret_is_it_is_read_as_it_was_written() {
     for value in [
@@ -77,25 +92,25 @@ fn what_is_no_secret_is_refused_without_a_word_of_its_value() {
 fn a_key_is_made_once_is_for_its_owner_alone_and_opens_what_was_encrypted_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let keyring = Keyring::of(folder.path());
-    let sealed = Keyring::seal(&opened(&[("A", "hunter2")]), &["age1nobody".to_owned()]);
+    let sealed = Keyring::seal(&api(), &opened(&[("A", "hunter2")]), &["age1nobody".to_owned()]);
     assert!(matches!(sealed, Err(SecretsError::NoRecipient(_))));
     assert!(matches!(keyring.recipient(), Err(SecretsError::NoKey(_))));
     let recipient = keyring.make().unwrap();
     assert_eq!(keyring.make().unwrap(), recipient);
     assert_eq!(std::fs::metadata(keyring.path()).unwrap().permissions().mode() & 0o777, 0o600);
-    let sealed = Keyring::seal(&opened(&[("A", "hunter2")]), std::slice::from_ref(&recipient)).unwrap();
+    let sealed = Keyring::seal(&api(), &opened(&[("A", "hunter2")]), std::slice::from_ref(&recipient)).unwrap();
     assert!(!sealed.text().contains("hunter2") && !format!("{sealed:?}").contains("BEGIN"));
-    assert_eq!(keyring.open(&sealed).unwrap(), opened(&[("A", "hunter2")]));
+    assert_eq!(keyring.open(&api(), &sealed).unwrap(), opened(&[("A", "hunter2")]));
     // Encrypted anew it is another text.
-    assert_ne!(Keyring::seal(&opened(&[("A", "hunter2")]), std::slice::from_ref(&recipient)).unwrap(), sealed);
+    assert_ne!(Keyring::seal(&api(), &opened(&[("A", "hunter2")]), std::slice::from_ref(&recipient)).unwrap(), sealed);
 
     let new = keyring.renew().unwrap();
     assert_eq!((keyring.recipient().unwrap(), keyring.recipients().unwrap()), (new.clone(), vec![new, recipient]));
-    assert!(keyring.open(&sealed).is_ok(), "the old key opens it still");
-    let anew = Keyring::seal(&opened(&[("A", "b")]), &[keyring.recipient().unwrap()]).unwrap();
+    assert!(keyring.open(&api(), &sealed).is_ok(), "the old key opens it still");
+    let anew = Keyring::seal(&api(), &opened(&[("A", "b")]), &[keyring.recipient().unwrap()]).unwrap();
     assert_eq!([&sealed, &anew, &Sealed::of("x")].map(|one| keyring.needs_old(one).unwrap()), [true, false, false]);
     assert_eq!((keyring.forget_old().unwrap(), keyring.forget_old().unwrap()), (1, 0));
-    assert!(matches!(keyring.open(&sealed), Err(SecretsError::WrongKey(_))));
+    assert!(matches!(keyring.open(&api(), &sealed), Err(SecretsError::WrongKey(_))));
 }
 
 #[test]
@@ -118,14 +133,14 @@ fn a_key_that_others_can_read_or_that_is_none_is_refused_by_its_place_alone() {
 fn a_damaged_text_is_said_to_be_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let keyring = Keyring::of(folder.path());
-    let sealed = Keyring::seal(&opened(&[("A", &"long ".repeat(100))]), &[keyring.make().unwrap()]).unwrap();
+    let sealed = Keyring::seal(&api(), &opened(&[("A", &"long ".repeat(100))]), &[keyring.make().unwrap()]).unwrap();
     let mut lines: Vec<&str> = sealed.text().lines().collect();
     let flipped: String = lines[lines.len() - 4].chars().rev().collect();
     let place = lines.len() - 4;
     lines[place] = &flipped;
     let damaged = Sealed::of(&lines.join("\n"));
-    assert!(matches!(keyring.open(&damaged), Err(SecretsError::Damaged)));
-    assert!(matches!(keyring.open(&Sealed::of("nonsense")), Err(SecretsError::Damaged)));
+    assert!(matches!(keyring.open(&api(), &damaged), Err(SecretsError::Damaged)));
+    assert!(matches!(keyring.open(&api(), &Sealed::of("nonsense")), Err(SecretsError::Damaged)));
 }
 
 #[test]
@@ -142,7 +157,7 @@ fn a_file_that_is_not_encrypted_is_refused_and_not_shown() {
         assert!(said.contains("bad-secrets") && !said.contains("hunter2"), "{said}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let sealed = Keyring::seal(&opened(&[("A", "b")]), &[Keyring::of(folder.path()).make().unwrap()]).unwrap();
+    let sealed = Keyring::seal(&api(), &opened(&[("A", "b")]), &[Keyring::of(folder.path()).make().unwrap()]).unwrap();
     assert_eq!(read(sealed.text()), "[]");
     assert!(read(&sealed.text()[..80]).contains("bad-secrets"));
 }

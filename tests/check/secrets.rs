@@ -59,7 +59,9 @@ impl Place {
     }
 
     fn opened(&self) -> Opened {
-        Keyring::of(&self.state()).open(&skep::tree::Sealed::of(&self.age())).unwrap()
+        Keyring::of(&self.state())
+            .open(&skep::tree::ApiId::new("honey").unwrap(), &skep::tree::Sealed::of(&self.age()))
+            .unwrap()
     }
 }
 
@@ -182,6 +184,16 @@ fn an_editor_sees_all_secrets_in_memory_and_leaves_nothing_behind() {
 
     place.edit("sed -i -e 's/hunter2/other/' -e '$a MORE: 0123'").expect(0, "honey has MORE, TOKEN");
     assert_eq!(place.opened(), secrets(&[("TOKEN", "other"), ("MORE", "0123")]));
+    // A file that is moved to another folder gives nothing away there, until somebody has looked through it.
+    let other = place.root().join("apis/other");
+    fs::create_dir_all(&other).unwrap();
+    fs::copy(place.api().join("secrets.age"), other.join("secrets.age")).unwrap();
+    place.run(&["list", "other"], "").expect(1, "apis/other/secrets.age: it was encrypted for the API honey");
+    place.run(&["set", "other", "MORE"], "hunter2").expect(1, "it was encrypted for the API honey");
+    let mut skep = place.command(&["edit", "other"]);
+    let edited = skep.env("EDITOR", "true").env_remove("VISUAL").stdin(Stdio::null()).output().unwrap();
+    Ran::of(edited).expect(0, "what you save is encrypted for other");
+    place.run(&["list", "other"], "").expect(0, "other: MORE, TOKEN");
     let before = place.age();
     place.edit("sed -i '$a hunter2'").expect(1, "is not a list of NAME: value (line 3)");
     place.edit("sed -i '$a LEVEL: hunter2'").expect(1, "LEVEL is a variable of honey too");

@@ -149,7 +149,8 @@ fn with_a_wrong_or_missing_key_what_served_goes_on_and_the_reason_is_said() {
     let stranger = Keyring::of(world.aside());
     let mut opened = Opened::default();
     opened.set("TOKEN", word()).unwrap();
-    let sealed = Keyring::seal(&opened, &[stranger.make().unwrap()]).unwrap();
+    let id = skep::tree::ApiId::new("honey").unwrap();
+    let sealed = Keyring::seal(&id, &opened, &[stranger.make().unwrap()]).unwrap();
     world.code("honey", &telling("two"));
     world.write("apis/honey/secrets.age", sealed.text());
     let says = |words: &str| {

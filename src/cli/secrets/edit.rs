@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
 use super::files::Files;
-use crate::secrets::Opened;
+use crate::secrets::{Opened, SecretsError};
 use crate::tree::ApiId;
 
 /// A file system in memory, on every Linux.
@@ -23,7 +23,13 @@ const EMPTY: &str = "# NAME: value, one in a line. What is saved is encrypted; t
 struct Draft(PathBuf);
 
 pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
-    let before = files.open(id)?;
+    let (before, is_elsewhere) = match files.open(id) {
+        Err(error) if matches!(error.downcast_ref(), Some(SecretsError::Elsewhere(_))) => {
+            anstream::eprintln!("{error:#}\nwhat you save is encrypted for {id}");
+            (files.sealed(id)?.map(|sealed| files.keyring.open_any(&sealed)).transpose()?, true)
+        }
+        before => (before?, false),
+    };
     let text = before.as_ref().map_or_else(|| Zeroizing::new(EMPTY.to_owned()), Opened::text);
     let draft = Draft::new(&text)?;
     let after = loop {
@@ -41,7 +47,7 @@ pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
             Err(error) => return Err(error.context("nothing is written")),
         }
     };
-    if Some(&after) == before.as_ref() || before.is_none() && after.names().next().is_none() {
+    if !is_elsewhere && Some(&after) == before.as_ref() || before.is_none() && after.names().next().is_none() {
         anstream::eprintln!("nothing changed");
         return Ok(ExitCode::SUCCESS);
     }

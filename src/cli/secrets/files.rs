@@ -52,7 +52,7 @@ impl Files {
     /// The secrets of an API; `None` where it has none.
     pub(super) fn open(&self, id: &ApiId) -> anyhow::Result<Option<Opened>> {
         let Some(sealed) = self.sealed(id)? else { return Ok(None) };
-        let opened = self.keyring.open(&sealed).with_context(|| Self::shown(id))?;
+        let opened = self.keyring.open(id, &sealed).with_context(|| Self::shown(id))?;
         Ok(Some(opened))
     }
 
@@ -77,7 +77,7 @@ impl Files {
         if opened.names().next().is_none() {
             return fs::remove_file(self.path(id)).with_context(|| format!("cannot remove {}", Self::shown(id)));
         }
-        let sealed = Keyring::seal(opened, &self.recipients()?)?;
+        let sealed = Keyring::seal(id, opened, &self.recipients()?)?;
         replace(&self.path(id), sealed.text())
     }
 
