@@ -70,6 +70,7 @@ fn record() -> Record {
         spec: Spec::built_in("API"),
         requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
         files: (0..10).map(file).collect::<BTreeMap<_, _>>(),
+        secrets: None,
         since: now,
         origin: None,
     };

@@ -21,6 +21,7 @@ pub mod git;
 pub mod installation;
 pub mod lend;
 pub mod metrics;
+pub mod secrets;
 pub mod settings;
 pub mod telemetry;
 pub mod tree;

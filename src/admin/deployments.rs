@@ -243,7 +243,8 @@ pub(super) async fn diagnose(controller: &Controller, id: &ApiId) -> Result<Valu
         }
     }
     let record = observed.record.as_ref();
-    let requirements = desired.target().map(|target| target.requirements.0.iter().map(|r| r.0.clone()).collect());
+    let requirements =
+        desired.target().map(|target| target.requirements.0.iter().map(|r| r.asked().to_owned()).collect());
     let requirements: Vec<String> = requirements.unwrap_or_default();
     Ok(json!({
         "api_id": id,

@@ -13,7 +13,7 @@ use super::fault::Fault;
 use crate::reconcile::Controller;
 use crate::reconcile::plan::plan;
 use crate::report::plan::{PlanJson, Summary};
-use crate::tree::{ApiId, Folder};
+use crate::tree::{ApiId, Folder, Requirement};
 use crate::world::Hold;
 
 /// What somebody says who wants something held or stopped. All of it may be left out.
@@ -115,7 +115,7 @@ pub(super) async fn history(controller: &Controller, id: &ApiId) -> Result<Value
     }
     let now = record.and_then(|record| record.served).map(|served| served.revision);
     let shown = revisions.iter().map(|served| {
-        let requirements: Vec<&String> = served.requirements.0.iter().map(|requirement| &requirement.0).collect();
+        let requirements: Vec<&str> = served.requirements.0.iter().map(Requirement::asked).collect();
         json!({
             "revision": served.revision,
             "since": served.since,

@@ -26,6 +26,7 @@ use crate::records::remembering::Remembering;
 use crate::records::sqlite::Sqlite;
 use crate::records::{Records, RecordsError};
 use crate::report::diagnostics::Findings;
+use crate::secrets::Keyring;
 use crate::settings::{Offline, Settings};
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
@@ -208,6 +209,7 @@ impl Context {
         // Whose a lease is can be seen from another host.
         world.daemon = format!("{}.{}", self.installation.host(), world.daemon);
         world.commits = Some(self.commits());
+        world.keyring = Some(Keyring::of(&self.settings.state));
         world.build_logs = Some(self.settings.state.join("builds"));
         let world = Arc::new(world);
         let controller = Controller::new(Arc::clone(&world), base, self.settings.policy.clone(), stop);

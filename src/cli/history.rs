@@ -12,7 +12,7 @@ use super::Output;
 use super::context::Context;
 use crate::records::Event;
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
-use crate::tree::{ApiId, Revision};
+use crate::tree::{ApiId, Requirement, Revision};
 use crate::world::{Origin, Served};
 
 /// More events than an API has in the time for which they are kept.
@@ -87,7 +87,7 @@ fn line<'a>(served: &'a Served, now: Option<&Revision>, of: &BTreeMap<&str, Vec<
         serves_now: Some(&served.revision) == now,
         origin: served.origin.as_deref(),
         events: of.get(served.revision.as_str()).cloned().unwrap_or_default(),
-        requirements: served.requirements.0.iter().map(|requirement| requirement.0.as_str()).collect(),
+        requirements: served.requirements.0.iter().map(Requirement::asked).collect(),
         files: served.files.len(),
     }
 }

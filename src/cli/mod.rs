@@ -15,6 +15,7 @@ pub mod hook;
 pub mod import;
 pub mod keys;
 mod listen;
+pub mod lock;
 mod log;
 pub mod logs;
 pub mod man;
@@ -31,6 +32,7 @@ mod refresh;
 mod remote;
 pub mod rollback;
 pub mod schema;
+pub mod secrets;
 pub mod serve;
 pub mod status;
 pub mod term;
@@ -63,6 +65,10 @@ pub enum Command {
     Check(check::Check),
     /// Print the JSON Schema of api.yaml or skep.yaml
     Schema(schema::SchemaArguments),
+    /// Write down what exactly requirements come to, by hash
+    Lock(lock::Args),
+    /// Set, edit, list and rotate what apps are given and nobody else may read
+    Secrets(secrets::Args),
     /// Show what would change, and why
     Plan(plan::Args),
     /// Make the world as the tree says, and show progress
@@ -125,6 +131,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Check(args) => check::run(&args, root),
         Command::Schema(args) => schema::run(&args),
+        Command::Lock(args) => context::block_on(lock::run(&args, root)),
+        Command::Secrets(args) => context::block_on(secrets::run(&args, root)),
         Command::Plan(args) => context::block_on(plan::run(&args, root)),
         Command::Apply(args) => context::block_on(apply::run(&args, root)),
         Command::Serve(args) => context::block_on(serve::run(&args, root)),

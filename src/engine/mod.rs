@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
+use crate::secrets::Opened;
 use crate::tree::{ApiId, Digest, Files, Requirements, Revision, spec::RunSpec};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Predecessor};
@@ -206,6 +207,8 @@ pub struct Start {
     pub image: ImageTag,
     /// How it runs.
     pub run: RunSpec,
+    /// What it is given once it runs, and is written nowhere.
+    pub secrets: Option<Arc<Opened>>,
 }
 
 /// What the tags of an API's images are made of.

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::str::FromStr as _;
 
 use super::findings;
+use crate::tree::lock::Lock;
 use crate::tree::source::Source;
 use crate::tree::{Diagnostic, Requirement, Requirements};
 
-/// Reads a `requirements.txt`, and what was read again.
+/// Reads a `requirements.txt`, and what was read again; and the same as a lock.
 pub fn requirements(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
+    lock(text);
     let source = Source::new("apis/a/requirements.txt", text);
     let mut found = Vec::new();
     let read = Requirements::parse(source, &mut found);
@@ -30,6 +32,25 @@ pub fn requirements(data: &[u8]) {
     let again = Requirements::parse(Source::new(source.path, &written), &mut found);
     assert_eq!(found, [], "{written:?}");
     assert_eq!(again, read);
+}
+
+/// Reads a lock: what was read names one version of each package, and hashes, and nothing else.
+fn lock(text: &str) {
+    let source = Source::new("apis/a/requirements.lock", text);
+    let mut found = Vec::new();
+    let read = Lock::read(source, &mut found).requirements();
+    findings::check(source, &found);
+    if found.iter().any(Diagnostic::is_error) {
+        return;
+    }
+    assert!(read.is_locked(), "{read:?}");
+    for requirement in &read.0 {
+        check(&Requirement(requirement.asked().to_owned()));
+        assert!(requirement.locked_version().is_some_and(|version| !version.is_empty()), "{requirement:?}");
+        let hashes = requirement.0[requirement.asked().len()..].split(" --hash=sha256:").skip(1);
+        assert!(hashes.clone().all(|hash| hash.len() == 64 && hash.bytes().all(|c| c.is_ascii_hexdigit())));
+        assert!(hashes.count() > 0, "{requirement:?}");
+    }
 }
 
 /// Whether a line may be past what is read. The marker of a line that was read can be, in its normal form.

@@ -3,7 +3,7 @@
 use crate::settings::{
     BuildSettings, CaBundle, DeclaredKey, Dial, EngineSettings, JwksPlace, JwtSettings, Policy, Settings,
 };
-use crate::tree::{Auth, Cors, Egress, KeyTerms, Probe, RateLimit, Spec};
+use crate::tree::{Auth, Cors, Egress, KeyTerms, Probe, RateLimit, SecretsAs, Spec};
 
 /// An `api.yaml` that says all that the spec does.
 pub(super) fn manifest(spec: &Spec) -> String {
@@ -128,6 +128,7 @@ fn common(spec: &Spec, between: &str) -> String {
         route,
         rate_limit,
         env,
+        secrets,
         egress,
         drain,
         suspend,
@@ -139,6 +140,10 @@ fn common(spec: &Spec, between: &str) -> String {
     let egress = match egress {
         Egress::Internet => "internet",
         Egress::None => "none",
+    };
+    let secrets = match secrets {
+        SecretsAs::Files => "files",
+        SecretsAs::Env => "env",
     };
     let auth = match route.auth {
         Auth::Key => "key",
@@ -179,6 +184,7 @@ fn common(spec: &Spec, between: &str) -> String {
         ),
         format!("rate_limit: {}", limit(*rate_limit)),
         format!("env: {{ {} }}", env.join(", ")),
+        format!("secrets: {{ as: {secrets} }}"),
         format!("egress: {egress}"),
         format!("deploy: {{ drain: {drain} }}"),
         format!("suspend: {suspend}"),

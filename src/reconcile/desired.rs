@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::engine::Images;
-use crate::tree::{Api, ApiId, Digest, Files, Folder, Requirements, Revision, Severity, Spec};
+use crate::tree::{Api, ApiId, Digest, Files, Folder, Requirements, Revision, Sealed, Severity, Spec};
 use crate::world::{Record, Served};
 
 /// What should be of one API, and on whose word.
@@ -84,6 +84,8 @@ pub struct Target {
     pub requirements: Requirements,
     /// What is in the image.
     pub files: Files,
+    /// What the app is given and nobody may read.
+    pub secrets: Option<Sealed>,
     /// Where the files' bytes are; `None` where only the records have them.
     pub folder: Option<PathBuf>,
 }
@@ -99,6 +101,7 @@ impl Target {
             spec: api.spec.clone(),
             requirements: api.requirements.clone(),
             files: api.files.clone(),
+            secrets: api.secrets.clone(),
             folder: Some(api.folder.clone()),
         }
     }
@@ -113,6 +116,7 @@ impl Target {
             spec: served.spec.clone(),
             requirements: served.requirements.clone(),
             files: served.files.clone(),
+            secrets: served.secrets.clone(),
             folder: None,
         }
     }
@@ -128,6 +132,7 @@ impl Target {
             spec: self.spec.clone(),
             requirements: self.requirements.clone(),
             files: self.files.clone(),
+            secrets: self.secrets.clone(),
             since,
             origin: None,
         }

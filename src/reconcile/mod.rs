@@ -19,6 +19,7 @@ pub mod goals;
 pub mod leadership;
 pub mod look;
 pub mod model;
+mod opening;
 mod origin;
 pub mod perform;
 pub mod plan;

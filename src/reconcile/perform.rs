@@ -212,6 +212,12 @@ impl World {
 
     async fn start(&self, desired: &Desired, revision: &Revision, number: u16) -> Result<(), TurnError> {
         let Some(target) = desired.target_of(revision) else { return Ok(()) };
+        let secrets = match self.open_secrets(&desired.id, target).await {
+            Ok(secrets) => secrets,
+            Err(hindered) => {
+                return self.settle(desired, revision, FailureKind::Start, "started", "", Err(hindered)).await;
+            }
+        };
         let job = Start {
             name: InstanceName::new(&desired.id, revision, number),
             api: desired.id.clone(),
@@ -219,6 +225,7 @@ impl World {
             number,
             image: target.images.code.clone(),
             run: target.spec.run(),
+            secrets,
         };
         let done = { lend(&self.starts, SLOW_START, self.engine.start(&job)).await };
         let message = format!("instance {number} of {}", target.spec.replicas);

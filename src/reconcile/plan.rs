@@ -1,15 +1,19 @@
 //! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod changes;
+
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::desired::{Basis, Desired, Goal, Target};
+use super::desired::{Basis, Desired, Goal};
 use super::found::ROW_GONE;
 use super::model;
 use super::step::{Action, Next, Step, step};
 use crate::tree::{ApiId, Auth, Digest, Revision};
-use crate::world::{Observed, Served, edit};
+use crate::world::Observed;
+
+pub use changes::{Change, Move, changes, packages};
 
 /// What would happen to all APIs.
 #[derive(Debug, Clone, Serialize)]
@@ -90,51 +94,6 @@ pub enum Rebuild {
     Code,
     /// The dependencies too.
     Dependencies,
-}
-
-/// One thing that the tree changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "change", rename_all = "kebab-case")]
-pub enum Change {
-    /// A setting of `api.yaml` or of the defaults.
-    Setting {
-        /// Dotted, as in `resources.memory`.
-        key: String,
-        /// `null` where it was not set.
-        old: serde_json::Value,
-        /// `null` where it is not set any more.
-        new: serde_json::Value,
-    },
-    /// A requirement.
-    Requirement {
-        /// As it was.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        old: Option<String>,
-        /// As it is.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        new: Option<String>,
-    },
-    /// A file.
-    File {
-        /// Relative to the API's folder.
-        path: String,
-        /// Its digest before.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        old: Option<Digest>,
-        /// Its digest now.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        new: Option<Digest>,
-        /// Unified; filled in by whoever can read both.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        diff: Option<String>,
-    },
-    /// The base image.
-    Base {
-        /// Its digest before.
-        old: Digest,
-        /// Its digest now.
-        new: Digest,
-    },
 }
 
 /// The most steps that a plan for one instance may have; more is a loop, which the tests rule out.
@@ -301,54 +260,6 @@ fn verdict(desired: &Desired, observed: &Observed, steps: &[Step], changes: &[Ch
         (_, Some(_)) if changes.is_empty() => Verdict::Heal,
         (_, Some(_)) => Verdict::Update,
     }
-}
-
-/// What the tree changed since `served`.
-#[must_use]
-pub fn changes(served: &Served, target: &Target) -> Vec<Change> {
-    let mut changes = Vec::new();
-    if served.base != target.base {
-        changes.push(Change::Base { old: served.base, new: target.base });
-    }
-    let (old, new) = (settings(&served.spec), settings(&target.spec));
-    for key in keys(&old, &new) {
-        let value = |side: &BTreeMap<String, serde_json::Value>| side.get(&key).cloned().unwrap_or_default();
-        let (old, new) = (value(&old), value(&new));
-        if old != new {
-            changes.push(Change::Setting { key, old, new });
-        }
-    }
-    let named = |requirements: &crate::tree::Requirements| -> BTreeMap<String, String> {
-        requirements.0.iter().map(|requirement| (requirement.name().to_owned(), requirement.0.clone())).collect()
-    };
-    let (old, new) = (named(&served.requirements), named(&target.requirements));
-    for name in keys(&old, &new) {
-        let (old, new) = (old.get(&name).cloned(), new.get(&name).cloned());
-        if old != new {
-            changes.push(Change::Requirement { old, new });
-        }
-    }
-    for path in keys(&served.files, &target.files) {
-        let (old, new) = (served.files.get(&path), target.files.get(&path));
-        if old != new {
-            let (old, new) = (old.map(|file| file.digest), new.map(|file| file.digest));
-            changes.push(Change::File { path, old, new, diff: None });
-        }
-    }
-    changes
-}
-
-/// The keys of either side, in order.
-fn keys<V>(old: &BTreeMap<String, V>, new: &BTreeMap<String, V>) -> Vec<String> {
-    let all: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    all.into_iter().cloned().collect()
-}
-
-/// Every setting by its dotted key.
-fn settings(spec: &crate::tree::Spec) -> BTreeMap<String, serde_json::Value> {
-    let mut flat = edit::flat(&serde_json::to_value(spec).unwrap_or_default());
-    flat.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|object| !object.is_empty()));
-    flat
 }
 
 /// What callers will notice.

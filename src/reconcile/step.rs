@@ -254,6 +254,7 @@ fn record_answer(target: &Target, observed: &Observed, answer: &Answer, reason: 
             && served.spec == target.spec
             && served.requirements == target.requirements
             && served.files == target.files
+            && served.secrets == target.secrets
     });
     (is_in_force && !is_written).then(|| act(Action::RecordServed { revision: target.revision.clone() }, reason))
 }

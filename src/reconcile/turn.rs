@@ -26,6 +26,7 @@ use crate::git::commit::Commits;
 use crate::lend::lend;
 use crate::metrics::Metrics;
 use crate::records::{Records, RecordsError};
+use crate::secrets::Keyring;
 use crate::telemetry::Traces;
 use crate::tree::{ApiId, api::ReadError};
 use crate::world::instance::{ContainerId, InstanceName};
@@ -70,6 +71,8 @@ pub struct World {
     pub min_free_disk: AtomicU64,
     /// Who is asked which commit a folder is, where somebody is.
     pub commits: Option<Commits>,
+    /// What opens secrets, where this process starts instances that have some.
+    pub keyring: Option<Keyring>,
     /// Which daemon this is.
     pub daemon: String,
     /// Where it is counted what is done, where anybody wants to know.
@@ -198,6 +201,7 @@ impl World {
             let_go: Mutex::default(),
             stand_ins: Mutex::default(),
             commits: None,
+            keyring: None,
             daemon: uuid::Uuid::now_v7().to_string(),
             metrics: OnceLock::new(),
             traces: OnceLock::new(),
@@ -254,7 +258,7 @@ impl World {
                 };
                 tokio::select! {
                     biased;
-                    done = self.perform(&desired, &observed, &step) => done?,
+                    done = Box::pin(self.perform(&desired, &observed, &step)) => done?,
                     () = superseded => tracing::info!(api = %id, "given up for a newer change: {}", step.reason),
                 }
                 Ok(Outcome::Again)

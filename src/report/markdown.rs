@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{change_text, summary_line};
+use super::plan::{change_text, moved, summary_line};
 use super::style::plain;
 use crate::git::Commit;
 use crate::reconcile::plan::{ApiPlan, Change, Plan, Rebuild, Verdict};
@@ -88,7 +88,8 @@ fn effects(api: &ApiPlan) -> String {
         Verdict::Update => Some("restarts nothing"),
         _ => None,
     };
-    rebuild.into_iter().chain(restart).collect::<Vec<_>>().join("; ")
+    let moved = moved(api).map(|moved| format!("packages: {moved}"));
+    rebuild.into_iter().chain(moved.as_deref()).chain(restart).collect::<Vec<_>>().join("; ")
 }
 
 fn details(api: &ApiPlan) -> String {

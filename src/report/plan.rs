@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
-use crate::reconcile::plan::{ApiPlan, Change, Plan, Rebuild, Verdict};
+use crate::reconcile::plan::{ApiPlan, Change, Move, Plan, Rebuild, Verdict};
 use crate::tree::Diagnostic;
 
 /// A plan as `--output json` prints it, and as `--out` writes it. `version` goes up when a reader must change.
@@ -121,8 +121,10 @@ fn api_text(out: &mut String, api: &ApiPlan, show_steps: bool) {
     for drift in &api.drift {
         line("drift", &paint(plain(drift), WARN));
     }
+    let moved = moved(api).map(|moved| format!("packages: {moved}"));
     let effects = [
         (api.rebuild == Rebuild::Dependencies).then_some("installs its requirements, builds its image"),
+        moved.as_deref(),
         (api.rebuild == Rebuild::Code).then_some("builds its image; installs nothing"),
         (api.rebuild == Rebuild::Nothing && api.restart).then_some("its image is there"),
         api.restart.then_some("new instances take over from the old ones"),
@@ -161,6 +163,12 @@ pub(super) fn change_text(change: &Change) -> String {
             paint(format!("+ requirement {}", new.as_deref().unwrap_or("")), GOOD)
         }
         Change::Requirement { old, new: None } => paint(format!("- requirement {}", old.as_deref().unwrap_or("")), BAD),
+        Change::Package { name, r#move, old, new } => package_text(name, *r#move, old.as_deref(), new.as_deref()),
+        Change::Lock { new: Some(new), .. } => format!("locked: exactly {new} packages, by hash"),
+        Change::Lock { .. } => "no longer locked: its requirements are resolved when its image is made".to_owned(),
+        Change::Secrets { old: None, .. } => paint("+ secrets", GOOD),
+        Change::Secrets { new: None, .. } => paint("- secrets", BAD),
+        Change::Secrets { .. } => "secrets".to_owned(),
         Change::Base { old, new } => format!("base image {} → {}", old.short(), new.short()),
         Change::File { path, old, new, diff } => {
             let what = match (old, new) {
@@ -171,6 +179,44 @@ pub(super) fn change_text(change: &Change) -> String {
             format!("{what}{}", diff.as_deref().map(diff_text).unwrap_or_default())
         }
     }
+}
+
+/// One package of a lock, as `skep lock` prints it.
+#[must_use]
+pub fn change_line(change: &Change) -> String {
+    change_text(change)
+}
+
+fn package_text(name: &str, r#move: Move, old: Option<&str>, new: Option<&str>) -> String {
+    let (old, new) = (plain(old.unwrap_or_default()), plain(new.unwrap_or_default()));
+    let name = plain(name);
+    match r#move {
+        Move::Added => paint(format!("+ {name} {new}"), GOOD),
+        Move::Removed => paint(format!("- {name} {old}"), BAD),
+        Move::Upgraded => format!("↑ {name} {old} → {new}"),
+        Move::Downgraded => paint(format!("↓ {name} {old} → {new}"), WARN),
+        Move::Rehashed => paint(format!("≠ {name} {new}: other files"), WARN),
+    }
+}
+
+/// How many packages are added, removed, upgraded and downgraded; `None` where none is.
+pub(super) fn moved(api: &ApiPlan) -> Option<String> {
+    let words = [
+        (Move::Added, "added"),
+        (Move::Removed, "removed"),
+        (Move::Upgraded, "upgraded"),
+        (Move::Downgraded, "downgraded"),
+        (Move::Rehashed, "with other files"),
+    ];
+    let is = |change: &&Change, wanted| matches!(change, Change::Package { r#move, .. } if *r#move == wanted);
+    let count = |(wanted, word)| (api.changes.iter().filter(|change| is(change, wanted)).count(), word);
+    let counts: Vec<String> = words
+        .map(count)
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// A unified diff, indented and coloured line by line.

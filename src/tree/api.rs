@@ -11,6 +11,7 @@ use super::folder::{self, OpenError};
 use super::id::ApiId;
 use super::requirements::Requirements;
 use super::revision::{Digest, Revision};
+use super::sealed::Sealed;
 use super::spec::Spec;
 
 /// One sound API folder.
@@ -24,6 +25,8 @@ pub struct Api {
     pub requirements: Requirements,
     /// What goes into its image.
     pub files: Files,
+    /// What it is given and nobody may read; `None` where it has no such file.
+    pub secrets: Option<Sealed>,
     /// Where the files' bytes can be read: the folder itself.
     pub folder: PathBuf,
     /// Warnings; an API with errors is [`Broken`].
@@ -41,7 +44,8 @@ pub struct Broken {
 
 /// The files that go into an API's image, by path relative to the folder with `/` between segments.
 ///
-/// `api.yaml` and `requirements.txt` are not among them: what they say is in [`Spec`] and [`Requirements`].
+/// `api.yaml`, `requirements.txt`, `requirements.lock` and `secrets.age` are not among them: what they say is in [`Spec`],
+/// [`Requirements`] and [`Sealed`].
 pub type Files = BTreeMap<String, File>;
 
 /// One file of an API. Its bytes stay where they are until they are needed.
@@ -74,13 +78,22 @@ impl Api {
     /// The revision that this folder makes on that base image.
     #[must_use]
     pub fn revision(&self, base: &Digest) -> Revision {
-        Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)).into()
+        match &self.secrets {
+            None => Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base)),
+            Some(secrets) => {
+                Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, base, secrets.digest()))
+            }
+        }
+        .into()
     }
 
     /// The digest of all that a revision of this folder is made of but for the base image, which is not the folder's.
     #[must_use]
     pub fn content(&self) -> Digest {
-        Digest::of_value(&(&self.files, self.spec.run(), &self.requirements))
+        match &self.secrets {
+            None => Digest::of_value(&(&self.files, self.spec.run(), &self.requirements)),
+            Some(secrets) => Digest::of_value(&(&self.files, self.spec.run(), &self.requirements, secrets.digest())),
+        }
     }
 
     /// The bytes of one file of [`Api::files`].

@@ -71,6 +71,16 @@ codes! {
     REQUIREMENT_VARIABLE = "requirement-variable",
     /// A package twice in `requirements.txt`, with different demands.
     REQUIREMENT_TWICE = "requirement-twice",
+    /// `requirements.lock` is for other requirements than `requirements.txt` has.
+    LOCK_STALE = "lock-stale",
+    /// There is no `requirements.lock`; said by `skep lock --check` alone.
+    LOCK_MISSING = "lock-missing",
+    /// A line of `requirements.lock` without a hash, or with one that is none.
+    LOCK_HASH = "lock-hash",
+    /// A line of `requirements.lock` that pins no version.
+    BAD_LOCK = "bad-lock",
+    /// A `secrets.age` that no key could open.
+    BAD_SECRETS = "bad-secrets",
     /// Python that does not parse.
     PYTHON_SYNTAX = "python-syntax",
     /// Python newer than the interpreter that runs it.

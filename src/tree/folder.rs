@@ -22,9 +22,11 @@ pub(super) use open::{OpenError, open_directory, read_again};
 use super::api::{Api, Broken, File, Files};
 use super::diagnostic::{Diagnostic, code};
 use super::id::ApiId;
+use super::lock::{self, Lock};
 use super::python::{self, Bindings};
-use super::requirements::Requirements;
+use super::requirements::{Requirements, Written};
 use super::revision::Digest;
+use super::sealed::{self, Sealed};
 use super::settle;
 use super::source::Source;
 use super::spec::Spec;
@@ -50,7 +52,7 @@ pub(super) enum NoFolder {
 
 /// The files that say things about the API rather than being part of it.
 const MANIFEST: &str = "api.yaml";
-const REQUIREMENTS: &str = "requirements.txt";
+pub(super) const REQUIREMENTS: &str = "requirements.txt";
 
 /// Reads and checks the files of a listing.
 pub(super) fn read(
@@ -64,22 +66,25 @@ pub(super) fn read(
     let mut reader = Reader { path, findings: listing.findings.clone(), files: Files::new(), modules: BTreeMap::new() };
     let mut spec = Spec { name: id.to_string(), ..rules.defaults.clone() };
     let mut requirements = Requirements::base();
-    let mut manifest = None;
+    let (mut manifest, mut asked, mut locked) = (None, None, None);
+    let mut secrets = None;
     // A folder past its limits is not read: the limits are there to bound that work.
     if !reader.findings.iter().any(|finding| finding.code == code::FOLDER_TOO_BIG) {
         for (name, stamp) in listing.files() {
             let Some(bytes) = reader.bytes(directory, name, stamp)? else { continue };
             match name {
                 MANIFEST => manifest = reader.text(name, bytes),
-                REQUIREMENTS => {
-                    if let Some(text) = reader.text(name, bytes) {
-                        let full = format!("{path}/{name}");
-                        requirements = Requirements::parse(Source::new(&full, &text), &mut reader.findings);
-                    }
+                REQUIREMENTS => asked = reader.text(name, bytes),
+                lock::FILE => locked = reader.text(name, bytes),
+                sealed::FILE => {
+                    // No text where it is none: an excerpt could be of secrets that somebody forgot to encrypt.
+                    let text = String::from_utf8_lossy(&bytes);
+                    secrets = Sealed::read(&format!("{path}/{name}"), &text, &mut reader.findings);
                 }
                 _ => reader.file(name, bytes),
             }
         }
+        requirements = reader.requirements(asked.as_deref().unwrap_or_default(), locked.as_deref());
         let full = format!("{path}/{MANIFEST}");
         let text = manifest.as_deref().unwrap_or_default();
         let before = reader.findings.len();
@@ -98,7 +103,7 @@ pub(super) fn read(
         return Ok(Folder::Broken(Arc::new(Broken { id: id.clone(), findings })));
     }
     let folder = location.to_owned();
-    Ok(Folder::Sound(Arc::new(Api { id: id.clone(), spec, requirements, files, folder, findings })))
+    Ok(Folder::Sound(Arc::new(Api { id: id.clone(), spec, requirements, files, secrets, folder, findings })))
 }
 
 struct Reader<'a> {
@@ -138,6 +143,21 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// What is installed: what the lock says, where there is one, else what is asked for.
+    fn requirements(&mut self, asked: &str, locked: Option<&str>) -> Requirements {
+        let paths = [REQUIREMENTS, lock::FILE].map(|name| format!("{}/{name}", self.path));
+        let earlier = self.findings.len();
+        let asked = Source::new(&paths[0], asked);
+        let written = Written::read(asked, &mut self.findings);
+        let Some(locked) = locked else { return written.requirements() };
+        let locked = Source::new(&paths[1], locked);
+        let lock = Lock::read(locked, &mut self.findings);
+        if self.findings.len() == earlier {
+            lock::agree(&written, asked, &lock, locked, &mut self.findings);
+        }
+        lock.requirements()
     }
 
     /// Takes in a file that goes into the image.

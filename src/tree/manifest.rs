@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::quantity::{Cpu, Seconds, Size};
-use super::spec::{Auth, Egress, Probe};
+use super::spec::{Auth, Egress, Probe, SecretsAs};
 use super::yaml::{AsWritten, At};
 
 /// Keys that belong to a group, for the hint to somebody who left the group out. `timeout` belongs to two.
@@ -37,6 +37,7 @@ pub const GROUPED: &[&str] = &[
     "rate_limit.requests",
     "rate_limit.per",
     "rate_limit.burst",
+    "secrets.as",
     "deploy.drain",
 ];
 
@@ -69,6 +70,8 @@ pub struct Manifest {
     /// Environment variables for the app. Values are taken as they are written.
     #[schemars(example = serde_json::json!({ "LOG_LEVEL": "info" }))]
     pub env: Option<VariablesManifest>,
+    /// How the app is given what `secrets.age` holds.
+    pub secrets: Option<SecretsManifest>,
     /// What the app may reach from inside its container: the internet, or nothing at all.
     #[schemars(extend("default" = "internet"))]
     pub egress: Option<Egress>,
@@ -246,6 +249,16 @@ pub struct DeployManifest {
     /// How long an old instance may finish what it is doing.
     #[schemars(extend("default" = "30s", "x-bounds" = "0s to 1h"))]
     pub drain: Option<At<Seconds>>,
+}
+
+/// How an app is given its secrets.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsManifest {
+    /// `files`: as files below `/run/secrets`, each called by its name; `env`: as environment variables, too.
+    #[serde(rename = "as")]
+    #[schemars(extend("default" = "files"))]
+    pub given_as: Option<SecretsAs>,
 }
 
 /// Environment variables in the order of the file, with the places of their names and values.

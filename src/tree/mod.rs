@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod folder;
 mod hosts;
 pub mod id;
+pub mod lock;
 pub mod manifest;
 mod networks;
 pub mod python;
@@ -16,6 +17,7 @@ pub mod quantity;
 pub mod requirements;
 pub mod revision;
 pub mod scan;
+pub mod sealed;
 pub mod settle;
 pub mod source;
 pub mod spec;
@@ -36,7 +38,8 @@ pub use quantity::{Cpu, Seconds, Size};
 pub use requirements::{Requirement, Requirements};
 pub use revision::{Digest, Revision};
 pub use scan::{Look, Scanner, TreeError};
-pub use spec::{Auth, Egress, Health, Probe, RateLimit, Resources, RouteSettings, Spec};
+pub use sealed::Sealed;
+pub use spec::{Auth, Egress, Health, Probe, RateLimit, Resources, RouteSettings, SecretsAs, Spec};
 pub use terms::{KeyMethod, KeyPath, KeyTerms};
 
 /// All API folders as they stood at one moment.

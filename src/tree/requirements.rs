@@ -28,7 +28,23 @@ impl Requirement {
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         self.0.split_once(|c| !is_name(c)).map_or(&self.0, |(name, _)| name)
     }
+
+    /// As a person would write it: without the hashes of a lock.
+    #[must_use]
+    pub fn asked(&self) -> &str {
+        self.0.split_once(HASH).map_or(&self.0, |(asked, _)| asked)
+    }
+
+    /// The one version that a lock names.
+    #[must_use]
+    pub fn locked_version(&self) -> Option<&str> {
+        let (asked, _) = self.0.split_once(HASH)?;
+        asked.split_once("==")?.1.split(' ').next()
+    }
 }
+
+/// What goes before each hash of a locked requirement.
+pub(super) const HASH: &str = " --hash=sha256:";
 
 /// The longest line. Real ones have a fifth of it; markers are boolean algebra, which long lines make slow.
 const MAX_LINE: usize = 500;
@@ -44,11 +60,17 @@ const BASE: [(&str, &str); 3] =
     [("fastapi", "fastapi"), ("uvicorn", "uvicorn[standard]"), ("python-multipart", "python-multipart")];
 
 /// One line that is sound.
-struct Line {
-    requirement: pep508_rs::Requirement,
-    text: String,
-    range: Range<usize>,
+pub(super) struct Line {
+    pub(super) requirement: pep508_rs::Requirement,
+    /// In its normal form.
+    pub(super) text: String,
+    /// Where it stands.
+    pub(super) range: Range<usize>,
 }
+
+/// A `requirements.txt`, line by line.
+#[derive(Default)]
+pub(super) struct Written(BTreeMap<String, Vec<Line>>);
 
 impl Requirements {
     /// What an API without a `requirements.txt` has.
@@ -60,6 +82,38 @@ impl Requirements {
     /// Reads a `requirements.txt`. With findings that are errors, the value is of no use.
     #[must_use]
     pub fn parse(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Self {
+        Written::read(source, findings).requirements()
+    }
+
+    /// Whether it names each file that may be installed, by its hash: as a lock does.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|requirement| requirement.0.contains(HASH))
+    }
+
+    /// The lines and what every API has, sorted.
+    fn of(lines: &BTreeMap<String, Vec<Line>>) -> Self {
+        let mut texts: BTreeSet<String> = lines.values().flatten().map(|line| line.text.clone()).collect();
+        for (name, base) in BASE {
+            if !lines.contains_key(name) {
+                texts.insert(base.to_owned());
+            }
+        }
+        // An API that pins a bare uvicorn still gets WebSockets.
+        let has_extras = |line: &Line| line.requirement.extras.iter().any(|extra| extra.as_ref() == "standard");
+        if lines.get("uvicorn").is_some_and(|lines| !lines.iter().any(has_extras))
+            && !lines.contains_key("websockets")
+            && !lines.contains_key("wsproto")
+        {
+            texts.insert("websockets".to_owned());
+        }
+        Self(texts.into_iter().map(Requirement).collect())
+    }
+}
+
+impl Written {
+    /// Reads a `requirements.txt`. With findings that are errors, the value is of no use.
+    pub(super) fn read(source: Source<'_>, findings: &mut Vec<Diagnostic>) -> Self {
         let mut lines: BTreeMap<String, Vec<Line>> = BTreeMap::new();
         let mut start = 0;
         let mut count = 0;
@@ -84,32 +138,23 @@ impl Requirements {
                 Err(finding) => findings.push(*finding),
             }
         }
-        Self::of(&lines)
+        Self(lines)
     }
 
-    /// The lines and what every API has, sorted.
-    fn of(lines: &BTreeMap<String, Vec<Line>>) -> Self {
-        let mut texts: BTreeSet<String> = lines.values().flatten().map(|line| line.text.clone()).collect();
-        for (name, base) in BASE {
-            if !lines.contains_key(name) {
-                texts.insert(base.to_owned());
-            }
-        }
-        // An API that pins a bare uvicorn still gets WebSockets.
-        let has_extras = |line: &Line| line.requirement.extras.iter().any(|extra| extra.as_ref() == "standard");
-        if lines.get("uvicorn").is_some_and(|lines| !lines.iter().any(has_extras))
-            && !lines.contains_key("websockets")
-            && !lines.contains_key("wsproto")
-        {
-            texts.insert("websockets".to_owned());
-        }
-        Self(texts.into_iter().map(Requirement).collect())
+    /// What is to be installed.
+    pub(super) fn requirements(&self) -> Requirements {
+        Requirements::of(&self.0)
+    }
+
+    /// Every line, in order of name.
+    pub(super) fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.0.values().flatten()
     }
 }
 
 /// The bytes of a line that say a requirement: without its comment, which starts the line or follows a space, and
 /// without spaces around.
-fn requirement_of(raw: &str, start: usize) -> Range<usize> {
+pub(super) fn requirement_of(raw: &str, start: usize) -> Range<usize> {
     let mut start = start;
     let mut text = raw;
     if start == 0
@@ -146,7 +191,7 @@ fn add(source: Source<'_>, lines: &mut BTreeMap<String, Vec<Line>>, line: Line, 
 }
 
 /// Reads one requirement, or says why it is none that skep installs.
-fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagnostic>> {
+pub(super) fn read_line(source: Source<'_>, range: Range<usize>) -> Result<Line, Box<Diagnostic>> {
     let text = &source.text[range.clone()];
     let refuse = |code, message: &str, hint: &str| Err(Box::new(source.error(code, range.clone(), message, hint)));
     if text.chars().any(|c| c.is_control() && c != '\t') {
@@ -240,7 +285,7 @@ fn why_no_option(option: &str) -> &'static str {
         "-i" | "--index-url" | "--extra-index-url" | "-f" | "--find-links" | "--no-index" => {
             "the index of all APIs is `build.index_url` in skep.yaml"
         }
-        "--hash" => "pin versions here; hashes belong in a lock file, which this is not",
+        "--hash" => "hashes belong into requirements.lock, which `skep lock` writes",
         "--pre" => "name the version itself, as in package==2.0rc1",
         _ => "remove it: a requirements.txt says what is installed, not how",
     }
@@ -266,122 +311,4 @@ fn normalised(requirement: &pep508_rs::Requirement) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> (Vec<String>, Vec<Diagnostic>) {
-        let mut findings = Vec::new();
-        let requirements = Requirements::parse(Source::new("apis/a/requirements.txt", text), &mut findings);
-        (requirements.0.into_iter().map(|requirement| requirement.0).collect(), findings)
-    }
-
-    fn code_of(line: &str) -> &'static str {
-        let (_, findings) = read(line);
-        assert_eq!(findings.len(), 1, "{line}: {findings:#?}");
-        assert!(!findings[0].hint.is_empty(), "{line}");
-        findings[0].code
-    }
-
-    #[test]
-    fn the_base_is_always_there_unless_the_api_names_it() {
-        assert_eq!(read("").0, ["fastapi", "python-multipart", "uvicorn[standard]"]);
-        let pinned = read("FastAPI==0.115.0\nuvicorn == 0.30.1\nPython_Multipart\n").0;
-        assert_eq!(pinned, ["fastapi==0.115.0", "python-multipart", "uvicorn==0.30.1", "websockets"]);
-        assert_eq!(read("uvicorn[standard]==0.30.1").0, ["fastapi", "python-multipart", "uvicorn[standard]==0.30.1"]);
-    }
-
-    #[test]
-    fn comments_and_order_say_nothing() {
-        let (one, findings) = read("pandas >=2, <3  # tables\r\n\r\nPillow\n# the end\n");
-        assert_eq!(findings, []);
-        assert_eq!(one, read("\u{feff}pillow\npandas<3,>=2").0);
-        assert_eq!(one, ["fastapi", "pandas<3,>=2", "pillow", "python-multipart", "uvicorn[standard]"]);
-    }
-
-    #[test]
-    fn extras_and_markers_are_kept() {
-        let (lines, findings) = read("requests[socks, Security]>=2 ; python_version >= '3.9'\n");
-        assert_eq!(findings, []);
-        assert!(lines.contains(&"requests[security,socks]>=2 ; python_full_version >= '3.9'".to_owned()), "{lines:?}");
-    }
-
-    #[test]
-    fn options_are_refused_each_with_its_reason() {
-        let lines = [
-            "-r more.txt",
-            "-c pins.txt",
-            "-e .",
-            "--index-url https://index.test/simple",
-            "--extra-index-url=https://index.test",
-            "-f ./wheels",
-            "--pre",
-            "--no-binary :all:",
-            "pandas==2 --hash=sha256:00",
-        ];
-        for line in lines {
-            assert_eq!(code_of(line), code::REQUIREMENT_OPTION, "{line}");
-        }
-        let hints: BTreeSet<String> = lines.iter().map(|line| read(line).1[0].hint.clone()).collect();
-        assert_eq!(hints.len(), 7, "{hints:#?}");
-    }
-
-    #[test]
-    fn urls_and_paths_are_refused() {
-        for line in [
-            "pandas @ https://files.test/pandas.whl",
-            "pandas@file:///x",
-            "https://files.test/pandas.whl",
-            "git+https://code.test/pandas",
-            "git+ssh://git@code.test/pandas",
-            "./pandas",
-            "../pandas",
-            ".",
-            "~/pandas",
-            "/srv/pandas",
-            "wheels/pandas.whl",
-            "pandas-2.0-py3-none-any.whl",
-            "C:\\pandas",
-        ] {
-            assert_eq!(code_of(line), code::REQUIREMENT_URL, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_requirement_is_refused() {
-        assert_eq!(code_of("pandas==${VERSION}"), code::REQUIREMENT_VARIABLE);
-        assert_eq!(code_of("pandas=2"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pandas 2"), code::BAD_REQUIREMENT);
-        // These made the parser panic.
-        assert_eq!(code_of("pandas.*x"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pandas[all-]"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pandas[all, x_ ]>=2"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("a ; (os_name=='x')\u{feff} and"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pandas\u{a0}>=2"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pandas>=2,\\"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of("pan\0das"), code::BAD_REQUIREMENT);
-        assert_eq!(code_of(&"x".repeat(501)), code::BAD_REQUIREMENT);
-        assert_eq!(code_of(&format!("a ; {}os_name=='x'", "(".repeat(100))), code::BAD_REQUIREMENT);
-    }
-
-    #[test]
-    fn a_package_may_stand_twice_where_the_lines_agree_or_never_meet() {
-        assert_eq!(read("pandas>=2\nPandas>=2.0").1.len(), 1);
-        assert_eq!(read("pandas>=2\nPandas >= 2").1, []);
-        assert_eq!(read("pandas<2; python_version < '3.9'\npandas>=2; python_version >= '3.9'").1, []);
-        let (_, findings) = read("pandas>=2\n\npandas<3\n");
-        assert_eq!((findings[0].code, findings[0].span.unwrap().line), (code::REQUIREMENT_TWICE, 3));
-    }
-
-    #[test]
-    fn a_file_of_another_kind_is_not_read_to_its_end() {
-        assert_eq!(read(&"!\n".repeat(100_000)).1.len(), MAX_FINDINGS);
-        let names: String = (0..600).map(|n| format!("package-{n}\n")).collect();
-        assert_eq!(code_of(&names), code::OUT_OF_BOUNDS);
-    }
-
-    #[test]
-    fn a_finding_points_into_its_line() {
-        let (_, findings) = read("fastapi\npandas=2\n");
-        assert_eq!(findings[0].span.unwrap().line, 2);
-    }
-}
+mod tests;

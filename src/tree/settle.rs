@@ -55,6 +55,7 @@ impl<'a, 'f> Settler<'a, 'f> {
         if let Some(env) = &manifest.env {
             self.variables(env, spec);
         }
+        spec.secrets = manifest.secrets.as_ref().and_then(|secrets| secrets.given_as).unwrap_or(spec.secrets);
         spec.egress = manifest.egress.unwrap_or(spec.egress);
         if let Some(DeployManifest { drain }) = &manifest.deploy {
             self.within(drain.as_ref(), Seconds::new(0)..=Seconds::new(3600), &mut spec.drain);

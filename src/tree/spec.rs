@@ -31,6 +31,9 @@ pub struct Spec {
     pub rate_limit: Option<RateLimit>,
     /// Environment variables for the app.
     pub env: BTreeMap<String, String>,
+    /// How the app is given its secrets.
+    #[serde(default, skip_serializing_if = "SecretsAs::is_default")]
+    pub secrets: SecretsAs,
     /// What the app may reach from inside its container.
     pub egress: Egress,
     /// How long an old instance may finish what it is doing.
@@ -197,8 +200,30 @@ pub struct RunSpec {
     pub resources: Resources,
     /// See [`Spec::env`].
     pub env: BTreeMap<String, String>,
+    /// See [`Spec::secrets`].
+    #[serde(default, skip_serializing_if = "SecretsAs::is_default")]
+    pub secrets: SecretsAs,
     /// See [`Spec::egress`].
     pub egress: Egress,
+}
+
+/// How an app is given its secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretsAs {
+    /// As files below `/run/secrets`, each called by its name.
+    #[default]
+    Files,
+    /// As such files, and as environment variables.
+    Env,
+}
+
+impl SecretsAs {
+    /// Left out where it is written down, so that what was written before there was a choice is the same.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it in like this")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Spec {
@@ -236,6 +261,7 @@ impl Spec {
             },
             rate_limit: None,
             env: BTreeMap::new(),
+            secrets: SecretsAs::Files,
             egress: Egress::Internet,
             drain: Seconds::new(30),
             suspend: false,
@@ -245,7 +271,13 @@ impl Spec {
     /// The part that a container sees.
     #[must_use]
     pub fn run(&self) -> RunSpec {
-        RunSpec { app: self.app.clone(), resources: self.resources, env: self.env.clone(), egress: self.egress }
+        RunSpec {
+            app: self.app.clone(),
+            resources: self.resources,
+            env: self.env.clone(),
+            secrets: self.secrets,
+            egress: self.egress,
+        }
     }
 
     /// The digest of all settings, those that restart nothing included.

@@ -7,7 +7,7 @@ use super::edit::Edit;
 use super::hold::Hold;
 use crate::git::Commit;
 use crate::reconcile::status::Status;
-use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Spec};
+use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Sealed, Spec};
 
 /// The row of one API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub struct Served {
     pub requirements: Requirements,
     /// What is in the image; their bytes are in the records too.
     pub files: Files,
+    /// What the app is given and nobody may read, encrypted as the tree had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Sealed>,
     /// Since when this revision has served.
     pub since: Timestamp,
     /// How it came to serve; `None` in records of before this was kept.

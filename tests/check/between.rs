@@ -110,6 +110,42 @@ fn a_branch_is_compared_with_what_it_began_from() {
 }
 
 #[test]
+fn what_moves_from_lock_to_lock_is_said_package_by_package() {
+    let lock = |packages: &[(&str, &str)]| -> String {
+        let hash = "0".repeat(64);
+        let line = |(name, version): &(&str, &str)| format!("{name}=={version} \\\n    --hash=sha256:{hash}\n");
+        let base = [("fastapi", "0.115.0"), ("python-multipart", "0.0.9"), ("uvicorn", "0.30.1")];
+        base.iter().chain(packages).map(line).collect()
+    };
+    let repository = three();
+    repository.write("apis/a/requirements.lock", &lock(&[("idna", "3.9"), ("pandas", "2.2.0"), ("pytz", "2024.1")]));
+    repository.commit("Lock a");
+    let (_, out, _) = repository.plan(&["--base", "HEAD~1"]);
+    assert!(out.contains("changed   locked: exactly 6 packages, by hash"), "{out}");
+    repository.write("apis/a/requirements.lock", &lock(&[("idna", "3.10"), ("pandas", "2.1.4"), ("tzdata", "2024.1")]));
+    let (code, out, err) = repository.plan(&["--base", "HEAD"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for said in [
+        "↑ idna 3.9 → 3.10",
+        "↓ pandas 2.2.0 → 2.1.4",
+        "- pytz 2024.1",
+        "+ tzdata 2024.1",
+        "installs its requirements, builds its image; packages: 1 added, 1 removed, 1 upgraded, 1 downgraded;",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in\n{out}");
+    }
+    let (_, out, _) = repository.plan(&["--base", "HEAD", "--output", "markdown"]);
+    assert!(out.contains("packages: 1 added, 1 removed, 1 upgraded, 1 downgraded"), "{out}");
+    assert!(out.contains("- ↑ idna 3.9 → 3.10\n"), "{out}");
+    let (_, out, _) = repository.plan(&["--base", "HEAD", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        plan["apis"][0]["changes"][0],
+        serde_json::json!({"change": "package", "name": "idna", "move": "upgraded", "old": "3.9", "new": "3.10"})
+    );
+}
+
+#[test]
 fn what_holds_for_all_changes_all_and_what_is_broken_is_an_error() {
     let repository = three();
     repository.write("skep.yaml", "defaults: { resources: { memory: 300MiB } }\n");

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use skep::settings::Settings;
+use skep::tree::lock::Lock;
 use skep::tree::source::Source;
 use skep::tree::{Requirements, Scanner, Spec, python, settle};
 
@@ -74,6 +75,7 @@ const REQUIREMENTS: &[&str] = &[
     "\r",
     "-r",
     "--hash=",
+    "a==1 --hash=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "@",
     "https://",
     "\\",
@@ -119,6 +121,13 @@ proptest! {
             prop_assert_eq!(Requirements::parse(Source::new("requirements.txt", &again), &mut findings), requirements);
             prop_assert_eq!(findings, vec![]);
         }
+    }
+
+    #[test]
+    fn no_text_crashes_the_reader_of_locks(text in text(REQUIREMENTS)) {
+        let mut findings = Vec::new();
+        let requirements = Lock::read(Source::new("requirements.lock", &text), &mut findings).requirements();
+        prop_assert!(!findings.is_empty() || requirements.is_locked());
     }
 
     #[test]

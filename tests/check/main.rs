@@ -10,8 +10,10 @@ use serde_json::Value;
 
 mod between;
 mod hostile;
+mod lock;
 mod manual;
 mod schema;
+mod secrets;
 
 /// Runs the program in a folder.
 fn skep(folder: &Path, arguments: &[&str]) -> Output {

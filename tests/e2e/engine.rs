@@ -184,6 +184,11 @@ pub fn start(id: &str) {
     block_on(async { client().start_container(id, None::<StartContainerOptions>).await.unwrap() });
 }
 
+/// As `docker restart`.
+pub fn restart(id: &str) {
+    block_on(async { client().restart_container(id, None).await.unwrap() });
+}
+
 /// As `docker pause`.
 pub fn pause(id: &str) {
     block_on(async { client().pause_container(id).await.unwrap() });

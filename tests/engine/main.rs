@@ -7,6 +7,8 @@
 mod hardening;
 mod images;
 mod instances;
+mod locks;
 mod networks;
+mod secrets;
 mod telling;
 mod world;

@@ -10,7 +10,9 @@ use serde_json::Value;
 use skep::engine::docker::Docker;
 use skep::engine::{Build, Engine, ImageTag, Install, Progress, Start};
 use skep::settings::{BuildSettings, CaBundle, Dial, EngineSettings, Policy, Settings};
-use skep::tree::{ApiId, Cpu, Digest, Egress, Requirement, Requirements, Resources, Seconds, Size, spec::RunSpec};
+use skep::tree::{
+    ApiId, Cpu, Digest, Egress, Requirement, Requirements, Resources, Seconds, SecretsAs, Size, spec::RunSpec,
+};
 use skep::world::Instance;
 use skep::world::instance::{ContainerId, InstanceName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,8 +87,10 @@ impl World {
                 app: "main:app".to_owned(),
                 resources: Resources { cpu: Cpu(1000), memory: Size::mib(256), pids: 64, tmp: Size::mib(16) },
                 env: BTreeMap::from([("WORD".to_owned(), "honey".to_owned())]),
+                secrets: SecretsAs::Files,
                 egress,
             },
+            secrets: None,
         }
     }
 

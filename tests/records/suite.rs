@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use skep::reconcile::status::{Health, Status, Sync};
 use skep::records::{Keep, Key, KeyHash, KeyScope, NewEvent, NewKey, Records, RecordsError};
-use skep::tree::{ApiId, Digest, File, KeyTerms, Requirement, Requirements, Revision, Spec};
+use skep::tree::{ApiId, Digest, File, KeyTerms, Requirement, Requirements, Revision, Sealed, Spec};
 use skep::world::{Failure, FailureKind, Hold, Record, Served};
 
 /// An id.
@@ -31,6 +31,7 @@ fn served(revision: &str, since: Timestamp) -> Served {
         spec,
         requirements: Requirements(vec![Requirement("fastapi>=0.115".to_owned())]),
         files: BTreeMap::from([("main.py".to_owned(), file)]),
+        secrets: Some(Sealed::of("encrypted")),
         since,
         origin: None,
     }

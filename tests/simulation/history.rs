@@ -560,6 +560,7 @@ fn sound(id: &ApiId, app: App) -> Api {
         spec,
         requirements: Requirements(vec![Requirement(requirement.to_owned())]),
         files: BTreeMap::from([("main.py".to_owned(), file)]),
+        secrets: None,
         folder: PathBuf::new(),
         findings: Vec::new(),
     }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::Docker;
 use super::call::{Fault, QUICK, WORK};
+use super::handover::expect_secrets;
 use super::hardening::{Kind, Limits, USER, host_config};
 use super::labels::LimitsGiven;
 use super::network::Network;
@@ -105,7 +106,7 @@ impl Docker {
             self.create(job, body).await
         };
         match created {
-            Ok(id) => self.run(&id, port).await,
+            Ok(id) => self.run(job, &id, port).await,
             Err(fault) if fault.status() == Some(409) => self.adopt(job, &spec).await,
             // What it was asked for is at fault, as less memory than the engine's least: the next push may mend it.
             Err(fault) if fault.status() == Some(400) => {
@@ -123,9 +124,16 @@ impl Docker {
     }
 
     /// Starts what was just created; takes it away again where it does not start.
-    async fn run(&self, id: &str, port: Option<u16>) -> Result<Attempt, EngineError> {
+    async fn run(&self, job: &Start, id: &str, port: Option<u16>) -> Result<Attempt, EngineError> {
+        let handover = match &job.secrets {
+            Some(secrets) => Some((self.prepare_handover(id).await?, secrets)),
+            None => None,
+        };
         let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
         let Err(fault) = self.call("start a container", WORK, start).await else {
+            if let Some((handover, secrets)) = handover {
+                handover.give(secrets).await?;
+            }
             return Ok(Attempt::Started);
         };
         if fault.status().is_none() {
@@ -167,7 +175,7 @@ impl Docker {
         let made_of = label(&found, labels::SPEC);
         let is_removing = found.state.as_ref().is_some_and(|state| state.dead == Some(true));
         if made_of == Some(&spec.to_string()) && !is_removing {
-            return self.run(id, None).await;
+            return self.run(job, id, None).await;
         }
         if found.state.as_ref().is_some_and(|state| state.running == Some(true)) && !is_removing {
             // Somebody made it a moment ago, and may be sending callers to it: the next look at the world decides.
@@ -273,7 +281,7 @@ impl Docker {
             // listens at this address, so it answers no.
             host.dns = Some(vec!["127.0.0.1".to_owned()]);
         }
-        ContainerCreateBody {
+        let mut body = ContainerCreateBody {
             image: Some(job.image.to_string()),
             user: Some(USER.to_owned()),
             working_dir: Some(runtime::APP.to_owned()),
@@ -286,7 +294,11 @@ impl Docker {
             stop_signal: Some("SIGTERM".to_owned()),
             host_config: Some(host),
             ..ContainerCreateBody::default()
+        };
+        if job.secrets.is_some() {
+            expect_secrets(&mut body, job.run.secrets);
         }
+        body
     }
 
     /// Whether an instance is reached by a loopback port rather than by its own address.

@@ -23,8 +23,15 @@ pub fn labels(text: &str) {
     let revision = Revision::from_label(text);
     let name = InstanceName::new(&api, &revision, 3);
     let run = Spec::built_in(text).run();
-    let job =
-        Start { name, api: api.clone(), revision: revision.clone(), number: 3, image: ImageTag(text.into()), run };
+    let job = Start {
+        name,
+        api: api.clone(),
+        revision: revision.clone(),
+        number: 3,
+        image: ImageTag(text.into()),
+        run,
+        secrets: None,
+    };
     let read = labels::read(&labels::of_instance("owner", &job)).expect("our own labels are read");
     assert_eq!((read.api, read.revision, read.number), (api, revision, 3));
 }

@@ -52,7 +52,7 @@ impl Docker {
     async fn install_in(&self, workshop: &Workshop, job: &Install, progress: &Progress) -> Result<(), EngineError> {
         let begun = Instant::now();
         let requirements = format!("/{REQUIREMENTS}");
-        let command = [
+        let mut command = vec![
             runtime::UV,
             "pip",
             "install",
@@ -65,6 +65,10 @@ impl Docker {
             "--requirements",
             &requirements,
         ];
+        if job.requirements.is_locked() {
+            // Said aloud, so that a package which the lock does not name is refused, and not taken without a hash.
+            command.push("--require-hashes");
+        }
         let outcome =
             workshop.run(USER, self.installer_environment(), &command, &self.without_secrets(progress)).await?;
         if outcome.code != 0 {
@@ -84,7 +88,7 @@ impl Docker {
         Ok(())
     }
 
-    fn installer_environment(&self) -> Vec<String> {
+    pub(super) fn installer_environment(&self) -> Vec<String> {
         let mut environment = vec![
             "HOME=/tmp".to_owned(),
             format!("UV_CACHE_DIR={}", runtime::CACHE),

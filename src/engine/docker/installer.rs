@@ -8,6 +8,11 @@ pub(super) fn explain(output: &[String], code: i64, requirements: &Requirements)
         return "the installer was killed, most likely for want of memory; raise build.memory in skep.yaml".to_owned();
     }
     let said = sentence(output);
+    if requirements.is_locked()
+        && let Some(message) = explain_lock(output, &said)
+    {
+        return message;
+    }
     let blamed = blame(&said, requirements);
     let reason = reason(&said);
     match (blamed.as_slice(), reason) {
@@ -16,6 +21,26 @@ pub(super) fn explain(output: &[String], code: i64, requirements: &Requirements)
         (blamed, Some(reason)) => format!("cannot install {}: {reason}", blamed.join(" and ")),
         (blamed, None) => format!("cannot install {}: {said}", blamed.join(" and ")),
     }
+}
+
+/// What only an install from a lock can fail for.
+fn explain_lock(output: &[String], said: &str) -> Option<String> {
+    const AGAIN: &str = "if it should be so, have the lock made again with `skep lock`";
+    let between = |text: &str, before: &str| {
+        let rest = text.split_once(before)?.1;
+        Some(rest.split('`').next().unwrap_or(rest).to_owned())
+    };
+    let all = || output.iter().map(String::as_str).chain([said]);
+    if let Some(package) = all().find_map(|line| between(line, "Hash mismatch for `")) {
+        return Some(format!(
+            "cannot install {package}: the package index has another file of it than requirements.lock allows; {AGAIN}"
+        ));
+    }
+    let missing = "all requirements must be pinned upfront with `==`, but found: `";
+    if let Some(package) = all().find_map(|line| between(line, missing)) {
+        return Some(format!("cannot install {package}: requirements.lock does not name it; {AGAIN}"));
+    }
+    None
 }
 
 /// Whether the installer could not speak to the package index, which says nothing about the requirements.
@@ -50,8 +75,9 @@ fn blame(said: &str, requirements: &Requirements) -> Vec<String> {
         let Some(named) = part.split([' ', ',']).next() else { continue };
         let name = name_of(named);
         for requirement in &requirements.0 {
-            if name_of(&requirement.0) == name && !blamed.contains(&requirement.0) {
-                blamed.push(requirement.0.clone());
+            let asked = requirement.asked().to_owned();
+            if name_of(&asked) == name && !blamed.contains(&asked) {
+                blamed.push(asked);
             }
         }
     }

@@ -25,6 +25,7 @@ mod firewall;
     reason = "to panic is what these functions are for"
 )]
 pub mod fuzzing;
+mod handover;
 mod hardening;
 mod host;
 mod images;
@@ -38,6 +39,7 @@ mod network;
 pub mod ports;
 mod predecessors;
 mod repair;
+pub mod resolve;
 mod runtime;
 mod seccomp;
 mod text;

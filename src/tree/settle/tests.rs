@@ -1,6 +1,6 @@
 use super::*;
 use crate::tree::Cors;
-use crate::tree::spec::{Egress, Probe};
+use crate::tree::spec::{Egress, Probe, SecretsAs};
 
 fn read(text: &str) -> (Spec, Vec<Diagnostic>) {
     let mut findings = Vec::new();
@@ -29,7 +29,7 @@ fn every_key_is_taken() {
          \x20 allow: [10.0.0.0/8, 2001:db8::/32, ::1, 203.0.113.7], deny: [10.1.0.0/16], cors: { origins: [https://*.a.test] },\n\
          \x20 compress: true, maintenance: Back at 9. }\n\
          rate_limit: { requests: 60, per: 1h, burst: 20 }\n\
-         env: { A: text, B: 1.10, C: true, D: 'no' }\negress: none\ndeploy: { drain: 5s }\nsuspend: true\n",
+         env: { A: text, B: 1.10, C: true, D: 'no' }\nsecrets: { as: env }\negress: none\ndeploy: { drain: 5s }\nsuspend: true\n",
     );
     assert_eq!(findings, []);
     let env = [("A", "text"), ("B", "1.10"), ("C", "true"), ("D", "no")];
@@ -73,6 +73,7 @@ fn every_key_is_taken() {
         },
         rate_limit: Some(RateLimit { requests: 60, per: Seconds::new(3600), burst: 20 }),
         env: env.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        secrets: SecretsAs::Env,
         egress: Egress::None,
         drain: Seconds::new(5),
         suspend: true,

@@ -61,6 +61,21 @@ def inside():
     }
 
 
+@app.get("/secrets")
+def secrets():
+    folder = "/run/secrets"
+    files = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return {
+        "files": {name: open(os.path.join(folder, name)).read() for name in files},
+        "modes": {name: [oct(found.st_mode), found.st_uid] for name in files for found in [os.stat(os.path.join(folder, name))]},
+        "folder": oct(os.stat(folder).st_mode) if files else None,
+        "mount": [line.split()[2:4] for line in open("/proc/mounts") if line.split()[1] == folder],
+        "environment": {name: value for name, value in os.environ.items() if name in files},
+        "stdin": os.readlink("/proc/self/fd/0"),
+        "arguments": open("/proc/self/cmdline").read().split("\0"),
+    }
+
+
 @app.get("/print")
 def say():
     print("plain line", flush=True)

@@ -1,0 +1,166 @@
+//! The files that `skep secrets` reads and writes: those of the tree, and the key of the installation.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use crate::installation::Installation;
+use crate::secrets::{Keyring, Opened, RECIPIENTS, SecretsError, read_recipients};
+use crate::settings::Settings;
+use crate::tree::sealed::{self, Sealed};
+use crate::tree::{ApiId, Scanner};
+
+/// What stands at the top of the file of recipients.
+const HEAD: &str = "# Whom the secrets of this tree are encrypted to: see docs/secrets.md of skep. Nothing in here is secret.\n\
+                    # After a change: skep secrets rotate --keep-key\n";
+
+/// A tree and a key, which need not be of the same installation.
+pub(super) struct Files {
+    pub(super) settings: Settings,
+    pub(super) keyring: Keyring,
+}
+
+impl Files {
+    /// Those of the tree at `root`, and of the state folder that the settings name.
+    pub(super) fn of(root: &Path) -> anyhow::Result<Self> {
+        let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
+        let settings = Settings::load(&root, |name| std::env::var(name).ok())?;
+        let keyring = Keyring::of(&settings.state);
+        Ok(Self { settings, keyring })
+    }
+
+    /// Makes the key where there is none, in a state folder that nobody else can read.
+    pub(super) fn make_key(&self) -> anyhow::Result<String> {
+        Installation::open(&self.settings)?;
+        Ok(self.keyring.make()?)
+    }
+
+    /// The APIs that have secrets.
+    pub(super) fn with_secrets(&self) -> anyhow::Result<Vec<ApiId>> {
+        let entries = fs::read_dir(&self.settings.apis);
+        let entries = entries.with_context(|| format!("cannot read {}", self.settings.apis.display()))?;
+        let names = entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut ids: Vec<ApiId> = names.filter_map(|name| ApiId::new(&name).ok()).collect();
+        ids.retain(|id| fs::symlink_metadata(self.path(id)).is_ok_and(|found| found.is_file()));
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The secrets of an API; `None` where it has none.
+    pub(super) fn open(&self, id: &ApiId) -> anyhow::Result<Option<Opened>> {
+        let Some(sealed) = self.sealed(id)? else { return Ok(None) };
+        let opened = self.keyring.open(id, &sealed).with_context(|| Self::shown(id))?;
+        Ok(Some(opened))
+    }
+
+    /// The encrypted secrets of an API; `None` where it has none.
+    pub(super) fn sealed(&self, id: &ApiId) -> anyhow::Result<Option<Sealed>> {
+        let folder = self.settings.apis.join(id.as_str());
+        if !folder.is_dir() {
+            bail!("there is no API {id}: {} is no folder", folder.display());
+        }
+        let path = self.path(id);
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Ok(found) if !found.is_file() => bail!("{} is no file; put the file itself there", path.display()),
+            _ => {}
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Some(Sealed::of(&text)))
+    }
+
+    /// Writes the secrets of an API, encrypted to everybody who is to read them.
+    pub(super) fn seal(&self, id: &ApiId, opened: &Opened) -> anyhow::Result<()> {
+        if opened.names().next().is_none() {
+            return fs::remove_file(self.path(id)).with_context(|| format!("cannot remove {}", Self::shown(id)));
+        }
+        let sealed = Keyring::seal(id, opened, &self.recipients()?)?;
+        replace(&self.path(id), sealed.text())
+    }
+
+    /// Everybody whom the tree names, and this installation where it has a key. Where there is nobody yet, the
+    /// installation gets a key.
+    fn recipients(&self) -> anyhow::Result<Vec<String>> {
+        let mut recipients = read_recipients(&self.settings.root)?;
+        let own = match self.keyring.recipient() {
+            Ok(own) => own,
+            Err(SecretsError::NoKey(_)) if !recipients.is_empty() => return Ok(recipients),
+            Err(SecretsError::NoKey(_)) => {
+                let own = self.make_key()?;
+                self.name_recipient(&own)?;
+                anstream::eprintln!(
+                    "made {}; keep a copy of it where only you can read it, and commit {RECIPIENTS}",
+                    self.keyring.path().display()
+                );
+                own
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !recipients.contains(&own) {
+            recipients.push(own);
+        }
+        Ok(recipients)
+    }
+
+    /// Adds a recipient to those that the tree names; whether it was not among them. Only the first adds itself: who else
+    /// may read the secrets, somebody decides who can already.
+    pub(super) fn name_recipient(&self, recipient: &str) -> anyhow::Result<bool> {
+        let path = self.settings.root.join(RECIPIENTS);
+        if !read_recipients(&self.settings.root)?.is_empty() {
+            return Ok(false);
+        }
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
+        replace(&path, &format!("{}{recipient}\n", if text.is_empty() { HEAD } else { &text }))?;
+        Ok(true)
+    }
+
+    /// Puts a recipient in the place of others in the tree's file, whose other lines stay.
+    pub(super) fn replace_recipients(&self, old: &[String], new: &str) -> anyhow::Result<()> {
+        let path = self.settings.root.join(RECIPIENTS);
+        let text = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
+        let is_old = |line: &str| old.iter().any(|old| line.trim_start().starts_with(old.as_str()));
+        let mut lines: Vec<&str> = text.lines().collect();
+        let place = lines.iter().position(|line| is_old(line)).unwrap_or(lines.len());
+        lines.insert(place, new);
+        lines.retain(|line| !is_old(line));
+        replace(&path, &(lines.join("\n") + "\n"))
+    }
+
+    /// Whether one of these is a variable of `api.yaml` too.
+    pub(super) fn check_variables<'a>(
+        &self,
+        id: &ApiId,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> anyhow::Result<()> {
+        let look = Scanner::new(&self.settings)?.read_folders(&BTreeSet::from([id.clone()]))?;
+        let Some(api) = look.tree.sound(id) else { return Ok(()) };
+        match names.into_iter().find(|name| api.spec.env.contains_key(*name)) {
+            Some(name) => bail!("{name} is a variable of {id} too (`env`); give one of them another name"),
+            None => Ok(()),
+        }
+    }
+
+    fn path(&self, id: &ApiId) -> PathBuf {
+        self.settings.apis.join(id.as_str()).join(sealed::FILE)
+    }
+
+    fn shown(id: &ApiId) -> String {
+        format!("apis/{id}/{}", sealed::FILE)
+    }
+}
+
+/// Writes a file in one go.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let written = fs::File::create(&aside)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&aside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&aside);
+    }
+    written.with_context(|| format!("cannot write {}", path.display()))
+}

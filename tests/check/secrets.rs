@@ -1,0 +1,226 @@
+//! `skep secrets` as its users meet it, with no engine: keys, files, an editor, and nothing shown.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use skep::secrets::{Keyring, Opened};
+
+/// A tree with one API, and a state folder of its own.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(place.api()).unwrap();
+        fs::write(place.api().join("main.py"), "from fastapi import FastAPI\n\napp = FastAPI()\n").unwrap();
+        fs::write(place.api().join("api.yaml"), "env: { LEVEL: info }\n").unwrap();
+        place
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("tree")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn api(&self) -> PathBuf {
+        self.root().join("apis/honey")
+    }
+
+    fn age(&self) -> String {
+        fs::read_to_string(self.api().join("secrets.age")).unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+        skep.arg("secrets").args(arguments).current_dir(self.root()).env_remove("SKEP_ROOT");
+        skep.env("SKEP_STATE_DIR", self.state()).env("NO_COLOR", "1");
+        skep
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut skep = self.command(arguments);
+        let mut process = skep.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that refuses without reading is none the worse for that.
+        let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+        Ran::of(process.wait_with_output().unwrap())
+    }
+
+    fn edit(&self, editor: &str) -> Ran {
+        let mut skep = self.command(&["edit", "honey"]);
+        Ran::of(skep.env("EDITOR", editor).env_remove("VISUAL").stdin(Stdio::null()).output().unwrap())
+    }
+
+    fn opened(&self) -> Opened {
+        Keyring::of(&self.state())
+            .open(&skep::tree::ApiId::new("honey").unwrap(), &skep::tree::Sealed::of(&self.age()))
+            .unwrap()
+    }
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Self { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    fn expect(self, code: i32, said: &str) -> Self {
+        let all = format!("{}{}", self.out, self.err);
+        assert!(self.code == code && all.contains(said), "{}: {said:?} is not in\n{all}", self.code);
+        assert!(!all.contains("hunter2"), "a secret is shown:\n{all}");
+        self
+    }
+}
+
+fn secrets(all: &[(&str, &str)]) -> Opened {
+    let mut opened = Opened::default();
+    for (name, value) in all {
+        opened.set(name, (*value).to_owned()).unwrap();
+    }
+    opened
+}
+
+#[test]
+fn the_first_secret_makes_a_key_and_says_what_to_keep_and_commit() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2\n").expect(0, "keep a copy of it");
+    place.run(&["set", "honey", "CERTIFICATE"], "-----BEGIN-----\nhunter2\n-----END-----\n").expect(0, "is set");
+    let expected = [("TOKEN", "hunter2"), ("CERTIFICATE", "-----BEGIN-----\nhunter2\n-----END-----\n")];
+    assert_eq!(place.opened(), secrets(&expected));
+    place.run(&["list"], "").expect(0, "honey: CERTIFICATE, TOKEN\n");
+    let listed = place.run(&["list", "honey", "--output", "json"], "").expect(0, "TOKEN").out;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&listed).unwrap()["apis"][0]["names"][0], "CERTIFICATE");
+
+    assert!(!place.age().contains("hunter2"));
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&place.state()), mode(&place.state().join("secrets.key"))), (0o700, 0o600));
+    let key = fs::read_to_string(place.state().join("secrets.key")).unwrap();
+    let public = fs::read_to_string(place.root().join("secrets.pub")).unwrap();
+    assert!(key.contains("AGE-SECRET-KEY-1") && !public.contains("SECRET-KEY"), "{public}");
+    let printed = place.run(&["key"], "").expect(0, "age1").out;
+    assert!(public.lines().any(|line| line == printed.trim()), "{public}");
+    let check = Command::new(env!("CARGO_BIN_EXE_skep")).arg("check").current_dir(place.root()).output().unwrap();
+    assert_eq!(String::from_utf8(check.stdout).unwrap(), "1 API, no findings\n");
+
+    place.run(&["unset", "honey", "TOKEN"], "").expect(0, "taken away");
+    place.run(&["unset", "honey", "TOKEN"], "").expect(1, "has no secret TOKEN");
+    place.run(&["unset", "honey", "CERTIFICATE"], "").expect(0, "taken away");
+    assert!(!place.api().join("secrets.age").exists());
+}
+
+#[test]
+fn what_cannot_be_a_secret_is_refused_and_changes_nothing() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let before = place.age();
+    for (arguments, input, said) in [
+        (["set", "nobody", "TOKEN"], "hunter2", "there is no API nobody"),
+        (["set", "honey", "PATH"], "hunter2", "PATH cannot be the name of a secret"),
+        (["set", "honey", "../x"], "hunter2", "letters, digits and underscores"),
+        (["set", "honey", "LEVEL"], "hunter2", "LEVEL is a variable of honey too"),
+        (["set", "honey", "OTHER"], "", "it is empty"),
+        (["set", "honey", "OTHER"], "hunter2\0", "it holds a NUL"),
+    ] {
+        place.run(&arguments, input).expect(1, said);
+    }
+    assert_eq!(place.age(), before);
+    // A value that is an argument, which everybody on the host can see, is refused by there being no such argument.
+    let ran = place.run(&["set", "honey", "OTHER", "value"], "");
+    assert!(ran.code == 2 && ran.err.contains("unexpected argument"), "{}", ran.err);
+    let output = "TOKEN: hunter2\n";
+    fs::write(place.api().join("secrets.age"), output).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_skep")).arg("check").current_dir(place.root()).output().unwrap();
+    Ran::of(check).expect(1, "error[bad-secrets]: not encrypted as it should be");
+}
+
+#[test]
+fn somebody_without_the_key_encrypts_and_cannot_read() {
+    let place = Place::new();
+    let recipient = place.run(&["key"], "").expect(0, "age1").out;
+    let elsewhere = Place::new();
+    fs::copy(place.root().join("secrets.pub"), elsewhere.root().join("secrets.pub")).unwrap();
+    elsewhere.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    assert!(!elsewhere.state().join("secrets.key").exists(), "no key is needed to encrypt");
+    elsewhere.run(&["set", "honey", "OTHER"], "hunter2").expect(1, "there is no key of secrets at");
+    elsewhere.run(&["list"], "").expect(1, "there is no key of secrets at");
+    fs::copy(elsewhere.api().join("secrets.age"), place.api().join("secrets.age")).unwrap();
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+
+    // Another key reads nothing, until somebody who can names it and encrypts anew.
+    let other = elsewhere.run(&["key"], "").expect(0, "age1").out;
+    elsewhere.run(&["list"], "").expect(1, "apis/honey/secrets.age: it is encrypted to other keys");
+    let both = format!("# the installation\n{recipient}\n# Ada\n{other}");
+    fs::write(place.root().join("secrets.pub"), both).unwrap();
+    place.run(&["rotate", "--keep-key"], "").expect(0, "1 files are encrypted anew");
+    fs::copy(place.api().join("secrets.age"), elsewhere.api().join("secrets.age")).unwrap();
+    elsewhere.run(&["list"], "").expect(0, "honey: TOKEN");
+}
+
+#[test]
+fn an_editor_sees_all_secrets_in_memory_and_leaves_nothing_behind() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let seen = place.folder.path().join("seen");
+    let editor = format!("cp \"$1\" {0}; echo \"$1\" > {0}.path; stat -c %a \"$1\" > {0}.mode; : ", seen.display());
+    place.edit(&editor).expect(0, "nothing changed");
+    assert_eq!(fs::read_to_string(&seen).unwrap(), "TOKEN: \"hunter2\"\n");
+    let path = fs::read_to_string(seen.with_extension("path")).unwrap();
+    assert!(path.starts_with("/dev/shm/") && !Path::new(path.trim()).exists(), "{path}");
+    assert_eq!(fs::read_to_string(seen.with_extension("mode")).unwrap(), "600\n");
+
+    place.edit("sed -i -e 's/hunter2/other/' -e '$a MORE: 0123'").expect(0, "honey has MORE, TOKEN");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "other"), ("MORE", "0123")]));
+    // A file that is moved to another folder gives nothing away there, until somebody has looked through it.
+    let other = place.root().join("apis/other");
+    fs::create_dir_all(&other).unwrap();
+    fs::copy(place.api().join("secrets.age"), other.join("secrets.age")).unwrap();
+    place.run(&["list", "other"], "").expect(1, "apis/other/secrets.age: it was encrypted for the API honey");
+    place.run(&["set", "other", "MORE"], "hunter2").expect(1, "it was encrypted for the API honey");
+    let mut skep = place.command(&["edit", "other"]);
+    let edited = skep.env("EDITOR", "true").env_remove("VISUAL").stdin(Stdio::null()).output().unwrap();
+    Ran::of(edited).expect(0, "what you save is encrypted for other");
+    place.run(&["list", "other"], "").expect(0, "other: MORE, TOKEN");
+    let before = place.age();
+    place.edit("sed -i '$a hunter2'").expect(1, "is not a list of NAME: value (line 3)");
+    place.edit("sed -i '$a LEVEL: hunter2'").expect(1, "LEVEL is a variable of honey too");
+    place.edit("false").expect(1, "nothing is written");
+    assert_eq!(place.age(), before);
+}
+
+#[test]
+fn a_new_key_opens_what_was_encrypted_anew_and_the_old_one_is_kept_until_it_is_forgotten() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let (old, first) = (place.age(), place.run(&["key"], "").out);
+    place.run(&["rotate", "--forget-old"], "").expect(0, "0 old keys are forgotten");
+    place.run(&["rotate"], "").expect(0, "there is a new key; 1 files are encrypted anew");
+    let second = place.run(&["key"], "").out;
+    let public = fs::read_to_string(place.root().join("secrets.pub")).unwrap();
+    assert!(first != second && public.contains(second.trim()) && !public.contains(first.trim()), "{public}");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+    // Somebody who had not pulled yet: still opened, and still kept for.
+    let new = place.age();
+    fs::write(place.api().join("secrets.age"), &old).unwrap();
+    place.run(&["rotate", "--forget-old"], "").expect(1, "are needed still, for apis/honey/secrets.age");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+    fs::write(place.api().join("secrets.age"), new).unwrap();
+    place.run(&["rotate", "--forget-old"], "").expect(0, "1 old keys are forgotten");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+    fs::write(place.api().join("secrets.age"), old).unwrap();
+    place.run(&["rotate"], "").expect(1, "it is encrypted to other keys");
+    assert_eq!(place.run(&["key"], "").out, second, "nothing was changed");
+}
