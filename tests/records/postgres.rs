@@ -151,18 +151,22 @@ async fn postgres_is_not_asked_again_for_what_is_known_and_yet_nothing_is_missed
     assert_eq!(reader.all().await.unwrap(), fresh().await.all().await.unwrap());
     // One who has changed something and waits keeps whoever comes after it waiting, so that the later one is not seen first.
     reader.put(&record("a")).await.unwrap();
-    std::thread::scope(|scope| {
-        let slow = scope.spawn(|| {
-            shell("BEGIN; UPDATE skep.apis SET message = 'slow' WHERE id = 'a'; SELECT pg_sleep(1.5); COMMIT");
-        });
-        std::thread::sleep(Duration::from_millis(500));
-        let quick = scope.spawn(|| shell("UPDATE skep.apis SET message = 'quick' WHERE id = 'c'"));
-        while !(slow.is_finished() && quick.is_finished()) {
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(async { drop(reader.each().await.unwrap()) });
-            });
-        }
-    });
+    let hand = |sql: &'static str| {
+        let port = server.port().to_string();
+        std::thread::spawn(move || {
+            let mut psql = std::process::Command::new(server::program("psql"));
+            psql.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-d", "news", "-p", &port, "-c", sql]);
+            assert!(psql.stdout(std::process::Stdio::null()).status().unwrap().success());
+        })
+    };
+    let slow = hand("BEGIN; UPDATE skep.apis SET message = 'slow' WHERE id = 'a'; SELECT pg_sleep(1.5); COMMIT");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let quick = hand("UPDATE skep.apis SET message = 'quick' WHERE id = 'c'");
+    while !(slow.is_finished() && quick.is_finished()) {
+        reader.each().await.unwrap();
+    }
+    slow.join().unwrap();
+    quick.join().unwrap();
     assert_eq!(reader.all().await.unwrap(), fresh().await.all().await.unwrap());
     // By a statement that has no rows to show.
     server.sql("news", "TRUNCATE skep.keys");
