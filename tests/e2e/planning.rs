@@ -203,7 +203,8 @@ fn an_api_is_explained_from_its_commit_to_what_callers_get() {
     );
     assert!(told["next"].is_null() && told["route"]["forward"]["revision"] == told["revision"], "{told}");
     let kinds: Vec<_> = told["steps"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["built", "started", "serving"]);
+    // Before that, what it requires was installed, unless another test's world had.
+    assert!(kinds.ends_with(&["built", "started", "serving"]), "{kinds:?}");
     let text = world.run(&["explain", "hello"]).expect(0).out;
     for part in ["Ada  Say one", "image built", "callers reach it", "answers callers", "Nothing is left to do."] {
         assert!(text.contains(part), "{part}: {text}");
