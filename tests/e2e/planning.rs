@@ -211,7 +211,7 @@ fn an_api_is_explained_from_its_commit_to_what_callers_get() {
     }
 
     // A revision that fails has no origin yet, and a commit and a reason all the same.
-    world.code("hello", "import nothing_of_that_name\n");
+    world.code("hello", &format!("import nothing_of_that_name\n{}", saying("two")));
     world.until("it says why", || {
         let told = world.run(&["explain", "hello"]).expect(0).out;
         told.contains("nothing_of_that_name") && told.contains("next")
