@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -28,6 +29,12 @@ const MOST: usize = 64 << 20;
 
 /// The most bytes of its files, and the most files: what unpacks to more is none.
 const MOST_UNPACKED: (u64, usize) = (512 << 20, 200_000);
+
+/// The longest path, and how deep: far more than an API folder may hold.
+const MOST_PATH: (usize, usize) = (400, 16);
+
+/// How long one may take to come in.
+const WITHIN: Duration = Duration::from_secs(60);
 
 /// One at a time: each may be large.
 static TURN: Semaphore = Semaphore::const_new(1);
@@ -76,13 +83,15 @@ pub fn pack(apis: &Path) -> io::Result<Bytes> {
 /// `POST /admin/plan`: what a tree would change here. Answers with the plan, its findings, and both as text.
 pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, body: Incoming) -> Result<Value, Fault> {
     let busy = |_| Fault::Unavailable("another tree is being looked at; ask again".to_owned());
-    let _turn = TURN.try_acquire().map_err(busy)?;
-    let read = Limited::new(body, MOST).collect().await;
+    let turn = TURN.try_acquire().map_err(busy)?;
+    let read = tokio::time::timeout(WITHIN, Limited::new(body, MOST).collect()).await;
+    let read = read.map_err(|_| Fault::Bad(format!("the tree did not come in within {} s", WITHIN.as_secs())))?;
     let packed = read.map_err(|error| Fault::Bad(format!("{error}; at most {MOST} bytes are taken")))?.to_bytes();
     let settings = settings.clone();
-    // The folder goes when the findings are told, which name lines of it.
-    let unpacked = tokio::task::spawn_blocking(move || tree_of(&packed, settings)).await;
-    let (tree, _folder) = unpacked.map_err(|error| Fault::Unavailable(error.to_string()))??;
+    // The turn is over when that is, also where whoever asked has gone. The folder goes when the findings are told.
+    let unpacked =
+        tokio::task::spawn_blocking(move || tree_of(&packed, settings).map(|(tree, folder)| (tree, folder, turn)));
+    let (tree, _folder, _turn) = unpacked.await.map_err(|error| Fault::Unavailable(error.to_string()))??;
     let world = controller.world();
     let look = world.look().await?;
     let goals = controller.would(&look, &tree);
@@ -120,20 +129,33 @@ fn tree_of(packed: &[u8], settings: Settings) -> Result<(Arc<Tree>, Scratch), Fa
 fn unpack(packed: &[u8], into: &Path) -> io::Result<()> {
     let refuse = |why: String| Err(io::Error::other(why));
     let mut made = BTreeSet::new();
-    let (mut bytes, mut files) = (0, 0);
-    // What a small archive unpacks to may be without end.
+    let (mut bytes, mut files, mut long_name) = (0_u64, 0, None);
+    // What a small archive unpacks to may be without end. Raw, since what stands for a long name is read whole otherwise.
     let unpacked = GzDecoder::new(packed).take(MOST_UNPACKED.0 * 2);
-    for entry in tar::Archive::new(unpacked).entries()? {
+    for entry in tar::Archive::new(unpacked).entries()?.raw(true) {
         let mut entry = entry?;
-        let path = entry.path()?.into_owned();
-        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let folder = path.iter().next().and_then(|name| ApiId::new(name.to_str()?).ok());
-        if entry.header().entry_type() != tar::EntryType::Regular || !is_plain || folder.is_none() {
-            return refuse(format!("{}: only plain files of API folders are taken", path.display()));
-        }
-        (bytes, files) = (bytes + entry.size(), files + 1);
+        bytes = bytes.saturating_add(entry.size());
+        files += 1;
         if bytes > MOST_UNPACKED.0 || files > MOST_UNPACKED.1 {
             return refuse("it is too large".to_owned());
+        }
+        if entry.header().entry_type() == tar::EntryType::GNULongName && entry.size() <= MOST_PATH.0 as u64 {
+            let mut name = String::new();
+            entry.read_to_string(&mut name)?;
+            long_name = Some(PathBuf::from(name.trim_end_matches('\0')));
+            continue;
+        }
+        let path = match long_name.take() {
+            Some(path) => path,
+            None => entry.path()?.into_owned(),
+        };
+        let is_plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        let is_sane = path.as_os_str().len() <= MOST_PATH.0 && path.components().count() <= MOST_PATH.1;
+        let folder = path.iter().next().and_then(|name| ApiId::new(name.to_str()?).ok());
+        let is_file = entry.header().entry_type() == tar::EntryType::Regular;
+        if !is_file || !is_plain || !is_sane || folder.is_none() {
+            let shown: String = path.display().to_string().chars().take(MOST_PATH.0).collect();
+            return refuse(format!("{shown}: only plain files of API folders are taken"));
         }
         let target = into.join(&path);
         if let Some(parent) = target.parent()
@@ -162,11 +184,14 @@ mod tests {
     fn what_is_packed_unpacks_to_the_same_and_nothing_but_plain_files_does() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir_all(from.path().join("a/inner")).unwrap();
+        let long = format!("a/{}.txt", "long".repeat(40));
+        std::fs::write(from.path().join(&long), "three").unwrap();
         for (path, text) in [("a/main.py", "one"), ("a/inner/x.py", "two"), ("a/.hidden", "no"), ("stray", "no")] {
             std::fs::write(from.path().join(path), text).unwrap();
         }
         unpack(&pack(from.path()).unwrap(), to.path()).unwrap();
         assert_eq!(std::fs::read_to_string(to.path().join("a/inner/x.py")).unwrap(), "two");
+        assert_eq!(std::fs::read_to_string(to.path().join(&long)).unwrap(), "three");
         assert!(to.path().join("a/main.py").exists() && !to.path().join("a/.hidden").exists());
         assert!(!to.path().join("stray").exists());
 
@@ -196,9 +221,32 @@ mod tests {
             header.set_size(0);
             archive.append_data(&mut header, "Not An Id/main.py", &b""[..]).unwrap();
         });
-        for (bad, name) in
-            [(link, "link"), (outside, "outside"), (twice, "twice"), (odd, "odd"), (b"no".to_vec(), "no")]
-        {
+        let empty = |path: &str| {
+            archive(|archive| {
+                let mut header = tar::Header::new_gnu();
+                header.set_size(0);
+                archive.append_data(&mut header, path, &b""[..]).unwrap();
+            })
+        };
+        let (deep, long) = (empty(&format!("b/{}x", "d/".repeat(20))), empty(&format!("b/{}", "x".repeat(500))));
+        let endless = archive(|archive| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::GNULongName);
+            header.set_size(1 << 28);
+            header.set_cksum();
+            archive.append(&header, io::repeat(b'x').take(1 << 20)).unwrap();
+        });
+        let plain = b"no".to_vec();
+        for (bad, name) in [
+            (link, "link"),
+            (outside, "outside"),
+            (twice, "twice"),
+            (odd, "odd"),
+            (deep, "deep"),
+            (long, "long"),
+            (endless, "a name without end"),
+            (plain, "no archive"),
+        ] {
             let to = tempfile::tempdir().unwrap();
             unpack(&bad, to.path()).expect_err(name);
             assert!(!to.path().parent().unwrap().join("esc").exists());

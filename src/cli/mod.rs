@@ -8,6 +8,7 @@ pub mod completions;
 pub mod context;
 pub mod doctor;
 pub mod events;
+pub mod explain;
 mod hand_over;
 pub mod history;
 pub mod hold;
@@ -85,6 +86,8 @@ pub enum Command {
     Events(events::Args),
     /// Show the revisions of an API that have served, and how each came to
     History(history::Args),
+    /// Tell how an API came to be as it is: commit, steps, probes, route, and what is next
+    Explain(explain::Args),
     /// Leave an API as it is until its folder changes
     Hold(hold::Args),
     /// End a hold
@@ -140,6 +143,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(args) => context::block_on(status::run(&args, root)),
         Command::Logs(args) => context::block_on(logs::run(&args, root)),
         Command::Events(args) => context::block_on(events::run(&args, root)),
+        Command::Explain(args) => context::block_on(explain::run(&args, root)),
         Command::History(args) => context::block_on(history::run(&args, root)),
         Command::Hold(args) => context::block_on(hold::run(&args, root)),
         Command::Release(args) => context::block_on(hold::release(&args, root)),

@@ -33,9 +33,7 @@ pub(super) async fn ask(url: &str, token: &str, root: &Path) -> anyhow::Result<V
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if is_here => {}
-        Some("http") => {
-            anstream::eprintln!("The key goes to {host} in the clear; use https:// beyond a network of your own.");
-        }
+        Some("http") => bail!("a key goes to {host} by https:// alone: by http:// anybody on the way could read it"),
         _ => bail!("write the URL as in https://apis.example.com:8664"),
     }
     let packed = pack(&settings.apis);

@@ -121,7 +121,7 @@ fn a_written_plan_is_carried_out_unless_tree_or_world_have_moved_on() {
 fn a_daemon_says_what_a_tree_elsewhere_would_do_there_to_who_may_ask_and_nothing_is_kept() {
     let world = World::new();
     world.code("hello", &saying("one"));
-    world.settings("hello", "auth: key\n");
+    world.settings("hello", "route: { auth: key }\n");
     world.serve();
     world.expect_rest("hello", "synced", "healthy");
     let key = |more: &[&str]| {
@@ -177,4 +177,44 @@ fn a_daemon_says_what_a_tree_elsewhere_would_do_there_to_who_may_ask_and_nothing
     assert_eq!((world.containers("hello"), world.run(&["status", "fresh"]).code), (before, 1));
     let left = std::fs::read_dir(world.state()).unwrap().filter_map(Result::ok);
     assert!(!left.map(|entry| entry.file_name()).any(|name| name.to_string_lossy().starts_with("trial-")));
+}
+
+#[test]
+fn an_api_is_explained_from_its_commit_to_what_callers_get() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    let git = |arguments: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(world.root()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(arguments);
+        assert!(git.output().unwrap().status.success());
+    };
+    git(&["init", "-q", "-b", "main"]);
+    git(&["add", "apis"]);
+    git(&["commit", "-q", "-m", "Say one"]);
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let told = world.run(&["explain", "hello", "--output", "json"]).expect(0).json();
+    assert_eq!((&told["commit"]["author"], &told["commit"]["subject"]), (&"Ada".into(), &"Say one".into()), "{told}");
+    assert_eq!(told["status"]["health"], "healthy");
+    assert_eq!(
+        (&told["instances"][0]["ready"], &told["instances"][0]["routed"]),
+        (&true.into(), &true.into()),
+        "{told}"
+    );
+    assert!(told["next"].is_null() && told["route"]["forward"]["revision"] == told["revision"], "{told}");
+    let kinds: Vec<_> = told["steps"].as_array().unwrap().iter().map(|step| step["kind"].as_str().unwrap()).collect();
+    // Before that, what it requires was installed, unless another test's world had.
+    assert!(kinds.ends_with(&["built", "started", "serving"]), "{kinds:?}");
+    let text = world.run(&["explain", "hello"]).expect(0).out;
+    for part in ["Ada  Say one", "image built", "callers reach it", "answers callers", "Nothing is left to do."] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+
+    // A revision that fails has no origin yet, and a commit and a reason all the same.
+    world.code("hello", &format!("import nothing_of_that_name\n{}", saying("two")));
+    world.until("it says why", || {
+        let told = world.run(&["explain", "hello"]).expect(0).out;
+        told.contains("nothing_of_that_name") && told.contains("next")
+    });
+    assert_eq!(world.run(&["explain", "nobody"]).code, 1);
 }
