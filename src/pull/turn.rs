@@ -121,7 +121,10 @@ impl Source {
         follows: Follows,
     ) -> Result<News, Stop> {
         let signed_by = match &self.settings.signed_by {
-            Some(by) => Some(signer(&self.store, reference.peeled.as_ref().map(|_| SEEN), &commit.id, by).await?),
+            Some(by) => {
+                let tag = reference.name.strip_prefix("refs/tags/").filter(|_| reference.peeled.is_some());
+                Some(signer(&self.store, tag.map(|name| (SEEN, name)), &commit.id, by).await?)
+            }
             None => None,
         };
         let prefix = self.settings.folder.clone();
