@@ -12,8 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 use crate::gateway::{Body, json_answer};
-use crate::git::access::Secret;
-use crate::pull::webhook::{Delivery, Verdict};
+use crate::pull::webhook::{self, Delivery, Verdict};
 use crate::pull::{Pulls, Source};
 
 /// Where they come in, with the name of the source behind it.
@@ -63,14 +62,18 @@ impl Hooks {
         let _place = self.places.try_acquire().map_err(|_| busy())?;
         let Some(place) = source.webhook() else { return Err(Fault::NotFound) };
         let (parts, body) = request.into_parts();
-        let verdict = match Secret::read(place) {
+        let verdict = match webhook::secret(place) {
             Ok(secret) => {
+                source.forget_fault();
                 let mut delivery = Delivery::begin(&parts.headers, &secret);
                 read(body, |bytes| delivery.update(bytes)).await?;
                 delivery.end(source, Timestamp::now())
             }
             Err(error) => {
-                tracing::error!("no webhook of source {} can be taken: {error}", source.name());
+                // Whoever calls may be anybody, and so no log grows with it.
+                if source.is_first_fault() {
+                    tracing::error!("no webhook of source {} can be taken: {error}", source.name());
+                }
                 read(body, |_| ()).await?;
                 Verdict::Forged
             }

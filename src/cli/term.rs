@@ -1,6 +1,5 @@
 //! A term is the time in which this daemon reconciles. Before and after it, it serves callers and stands by.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -91,17 +90,13 @@ impl Terms {
         let mut has_lost = false;
         while !self.seat.yields.is_cancelled() {
             let daemon = self.world.daemon.clone();
-            let before = AtomicU64::new(0);
-            let is_alone = |lease: &Lease| {
-                before.store(lease.epoch, Ordering::Relaxed);
-                self.is_of_here(lease) && self.take()
-            };
-            let epoch = tokio::select! {
+            let is_alone = |lease: &Lease| self.is_of_here(lease) && self.take();
+            let (before, epoch) = tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.seat.yields.cancelled() => break,
-                epoch = stand_by(&*self.records, &daemon, has_lost, is_alone) => epoch,
+                epochs = stand_by(&*self.records, &daemon, has_lost, is_alone) => epochs,
             };
-            self.lead((before.load(Ordering::Relaxed), epoch), &stop).await;
+            self.lead((before, epoch), &stop).await;
             let yields = self.seat.yields.is_cancelled();
             if yields || stop.is_cancelled() {
                 // Nobody has to wait for it to run out.
@@ -197,6 +192,7 @@ impl Terms {
         let (pulls, controller) = (self.surface.pulls(), Arc::clone(&self.controller));
         async move {
             let Some(pulls) = pulls else { return };
+            pulls.forget_others().await;
             if pulls.is_behind(before) {
                 let why =
                     "another host has reconciled meanwhile, so the tree here waits until all sources are followed";

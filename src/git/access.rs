@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use base64::Engine as _;
 use tokio::process::Command;
 
 use super::store::{MEMORY, quoted};
@@ -56,8 +57,9 @@ const CAREFUL: [&str; 15] = [
     "advice.detachedHead=false",
 ];
 
-/// What git asks for a name and a password. Both come to it in its environment, and stand on no command line.
-const HELPER: &str = r#"credential.helper=!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$SKEP_GIT_USER" "$SKEP_GIT_TOKEN"; }; f"#;
+/// What git asks for a name and a password, of the one host that they are for: of a proxy it would ask too. Both come to it in its environment, and stand on no command line.
+const HELPER: &str =
+    r#"helper=!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$SKEP_GIT_USER" "$SKEP_GIT_TOKEN"; }; f"#;
 
 /// Why a secret cannot be used. Says where it should be, and never what it is.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +127,8 @@ impl Secret {
 pub(super) struct Way {
     settings: Vec<String>,
     environment: Vec<(&'static str, String)>,
-    secret: Option<Secret>,
+    /// As they are, and as they go over the wire.
+    secrets: Vec<String>,
 }
 
 impl Way {
@@ -136,15 +139,16 @@ impl Way {
     pub(super) fn to(source: &PullSource) -> Result<Self, SecretError> {
         let mut settings: Vec<String> = CAREFUL.iter().map(ToString::to_string).collect();
         let mut environment = vec![("GIT_ALLOW_PROTOCOL", source.protocol.as_str().to_owned())];
-        let mut secret = None;
+        let mut secrets = Vec::new();
         match &source.access {
             Access::Open => {}
             Access::Token { user, token } => {
                 let token = Secret::read(token)?;
-                settings.push(HELPER.to_owned());
+                settings.push(format!("credential.{}.{HELPER}", host(&source.url)));
                 environment.push(("SKEP_GIT_USER", user.clone()));
                 environment.push(("SKEP_GIT_TOKEN", token.0.clone()));
-                secret = Some(token);
+                secrets.push(base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", token.0)));
+                secrets.push(token.0);
             }
             Access::Key { file, known_hosts } => {
                 environment.push(("GIT_SSH_COMMAND", ssh(file, known_hosts)));
@@ -155,7 +159,7 @@ impl Way {
             // Not the keys of whoever the daemon runs as.
             environment.push(("GIT_SSH_COMMAND", "false".to_owned()));
         }
-        Ok(Self { settings, environment, secret })
+        Ok(Self { settings, environment, secrets })
     }
 
     /// Git with arguments in a folder, which may write no file larger than `most` bytes.
@@ -194,11 +198,16 @@ impl Way {
 
     /// What was said, without secrets, should a server have said one back.
     pub(super) fn hush(&self, said: &str) -> String {
-        match &self.secret {
-            Some(secret) => said.replace(&secret.0, "…"),
-            None => said.to_owned(),
-        }
+        self.secrets.iter().fold(said.to_owned(), |said, secret| said.replace(secret, "…"))
     }
+}
+
+/// The beginning of an address, up to the host and its port, without a user.
+fn host(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}")
 }
 
 /// `ssh` that shows one key to a host that it knows, asks nobody, and does nothing else.
@@ -233,6 +242,7 @@ fn ssh(key: &Path, known_hosts: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Input;
     use super::*;
 
     #[test]
@@ -251,6 +261,34 @@ mod tests {
         }
         let none = Secret::read(&SecretPlace::Env("SKEP_NO_SUCH_VARIABLE".to_owned())).unwrap_err();
         assert!(none.to_string().contains("SKEP_NO_SUCH_VARIABLE"));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_for_its_own_host_and_for_no_proxy_on_the_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        fs::write(&file, "t0ken").unwrap();
+        let settings =
+            "pull: [{ name: a, url: 'https://git.example:8443/team/a.git', user: ada, token: { file: FILE } }]";
+        let settings = settings.replace("FILE", &file.display().to_string());
+        let (settings, _) = crate::settings::Settings::settle(Path::new("/srv"), settings.as_bytes(), |_| None);
+        let way = Way::to(&settings.pull[0]).unwrap();
+        for (protocol, host, is_asked) in [
+            ("https", "git.example:8443", true),
+            ("https", "git.example", false),
+            ("http", "git.example:8443", false),
+            ("http", "proxy.example:3128", false),
+        ] {
+            let lines = format!("protocol={protocol}\nhost={host}\n\n");
+            let git = way.command(folder.path(), 1 << 20, &["credential", "fill"]);
+            let ran = super::super::run(git, "credential", std::time::Duration::from_secs(30), Input::Lines(&lines));
+            let ran = ran.await.unwrap();
+            let has = String::from_utf8_lossy(&ran.out).contains("password=t0ken");
+            assert_eq!(has, is_asked, "{protocol}://{host}: {}", ran.said);
+        }
+        // `ada:t0ken`, as it goes over the wire.
+        assert_eq!(way.hush("t0ken, Basic YWRhOnQwa2Vu"), "…, Basic …");
+        assert_eq!(host("https://ada@[::1]:80/x@y"), "https://[::1]:80");
     }
 
     #[test]

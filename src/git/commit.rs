@@ -128,6 +128,7 @@ impl Commits {
             return Repository::at(tree).commit_of(name.as_ref()).await;
         }
         for Origin { store, prefix } in self.origins.iter().filter(|origin| origin.store.is_there()) {
+            let prefix = &store.prefix(prefix).await?;
             let path = Path::new(prefix).join(name).to_string_lossy().into_owned();
             let commit = store.repository().commit_up_to(PLACED, &path);
             let (commit, is_same) = tokio::try_join!(commit, is_as_placed(store, prefix, &self.policy, folder))?;

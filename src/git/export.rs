@@ -59,6 +59,11 @@ impl Repository {
     async fn entries(&self, arguments: &[&str]) -> Result<Vec<Entry>, GitError> {
         let printed = self.ask(arguments, WITHIN).await?;
         let text = String::from_utf8_lossy(&printed);
+        // Of a file that is not here there is no size, and nothing else can be said either.
+        if let Some(line) = text.split('\0').find(|line| has_no_size(line)) {
+            let said = format!("a file is not here, or cannot be read: {line}");
+            return Err(GitError::Failed { action: "ls-tree".to_owned(), said });
+        }
         Ok(text.split('\0').filter_map(entry).collect())
     }
 
@@ -188,6 +193,10 @@ fn entry(line: &str) -> Option<Entry> {
     Some(Entry { mode, object, len, path: path.to_owned() })
 }
 
+fn has_no_size(line: &str) -> bool {
+    line.split_once('\t').is_some_and(|(head, _)| head.split_ascii_whitespace().nth(3) == Some("BAD"))
+}
+
 /// Why an entry is no file of an API, if it is none.
 fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<String> {
     let is_odd = |part: &str| {
@@ -204,5 +213,20 @@ fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<String> {
         }
         "100644" | "100755" => None,
         mode => Some(format!("of a kind that is not allowed here (mode {mode})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_whose_file_is_not_here_is_told_from_an_empty_one() {
+        let id = "a".repeat(40);
+        assert!(has_no_size(&format!("100644 blob {id}     BAD\tapis/a/main.py")));
+        for line in [format!("100644 blob {id}       0\tBAD"), format!("100644 blob {id}\tBAD"), String::new()] {
+            assert!(!has_no_size(&line), "{line}");
+        }
+        assert_eq!(entry(&format!("100644 blob {id}      12\tapis/a b")).unwrap().len, 12);
     }
 }

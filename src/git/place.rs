@@ -61,6 +61,10 @@ pub struct Placing<'a> {
     pub apis: &'a Path,
     /// The folder of API folders in commits.
     pub prefix: String,
+    /// That in the commit that was placed last.
+    pub before: String,
+    /// Folders that are somebody else's by now, and stay when the commit has them no more.
+    pub spared: BTreeSet<String>,
     /// What a folder may hold.
     pub policy: &'a Policy,
 }
@@ -69,7 +73,8 @@ impl<'a> Placing<'a> {
     /// Of what is pushed, in which the folder of API folders is called as it is here.
     #[must_use]
     pub fn pushed(store: &'a Store, settings: &'a Settings) -> Self {
-        Self { store, apis: &settings.apis, prefix: settings.apis_name(), policy: &settings.policy }
+        let (prefix, before) = (settings.apis_name(), settings.apis_name());
+        Self { store, apis: &settings.apis, prefix, before, spared: BTreeSet::new(), policy: &settings.policy }
     }
 
     /// What the commit has otherwise than what was placed last. Only names of git's objects are compared: among ten thousand
@@ -79,7 +84,7 @@ impl<'a> Placing<'a> {
     /// Where git cannot say.
     pub async fn difference(&self, repository: &Repository, commit: &str) -> Result<Difference, GitError> {
         let mut before = match self.store.resolve(PLACED).await? {
-            Some(placed) => repository.folders(&placed, &self.prefix).await?,
+            Some(placed) => repository.folders(&placed, &self.before).await?,
             None => BTreeMap::new(),
         };
         let mut after = repository.folders(commit, &self.prefix).await?;
@@ -87,7 +92,7 @@ impl<'a> Placing<'a> {
         before.retain(|name, _| !is_ignored(name));
         after.retain(|name, _| !is_ignored(name));
         let changed = after.iter().filter(|(name, object)| before.get(*name) != Some(object));
-        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        let gone = before.keys().filter(|name| !after.contains_key(*name) && !self.spared.contains(*name));
         Ok(Difference { changed: changed.map(|(name, _)| name.clone()).collect(), gone: gone.cloned().collect() })
     }
 
@@ -129,7 +134,7 @@ impl<'a> Placing<'a> {
             let touched: BTreeSet<String> = difference.changed.union(&difference.gone).cloned().collect();
             if let Some(placed) = &placed {
                 // What was refused then is not there now.
-                repository.export(placed, &self.prefix, &touched, self.policy, &old).await?;
+                repository.export(placed, &self.before, &touched, self.policy, &old).await?;
             }
             let is_edited = |name: &&String| {
                 let here = self.apis.join(name);
@@ -155,7 +160,13 @@ impl<'a> Placing<'a> {
         for (name, is_there) in all.chain(difference.gone.iter().map(|name| (name, false))) {
             let (here, there) = (self.apis.join(name), aside.path().join("new").join(name));
             match swap(&there, &here, is_there) {
-                Ok(undo) => done.extend(undo),
+                Ok(undo) => {
+                    done.extend(undo);
+                    // At once: of a process that is killed before the last one is moved, what lies aside goes.
+                    if is_there {
+                        keep_hidden(&there, &here, &mut done);
+                    }
+                }
                 Err(source) => {
                     for (from, to, is_swap) in done.into_iter().rev() {
                         // As good as it can be undone, by what has just worked the other way round.
@@ -164,9 +175,6 @@ impl<'a> Placing<'a> {
                     return Err(PlaceError::Io { path: here, source });
                 }
             }
-        }
-        for name in &difference.changed {
-            keep_hidden(&aside.path().join("new").join(name), &self.apis.join(name));
         }
         self.store.move_ref(PLACED, &commit, placed.as_deref()).await?;
         Ok(difference)
@@ -272,19 +280,19 @@ fn move_to(from: &Path, to: &Path, is_swap: bool) -> io::Result<()> {
 }
 
 /// Brings hidden files along that are on this host only, as a `.env` of somebody's: they are no part of what is served, and
-/// not a push's to throw away.
-fn keep_hidden(old: &Path, here: &Path) {
+/// not a push's to throw away. How each would go back is added to `done`.
+fn keep_hidden(old: &Path, here: &Path, done: &mut Vec<Undo>) {
     let Ok(entries) = fs::read_dir(old) else { return };
     for entry in entries.filter_map(Result::ok) {
         let name = entry.file_name();
         let (old, here) = (entry.path(), here.join(&name));
         if name.to_string_lossy().starts_with('.') {
-            if here.symlink_metadata().is_err() {
-                // One that cannot be moved is not worth a push.
-                let _ = fs::rename(&old, &here);
+            // One that cannot be moved is not worth a push.
+            if here.symlink_metadata().is_err() && fs::rename(&old, &here).is_ok() {
+                done.push((here, old, false));
             }
         } else if here.is_dir() && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            keep_hidden(&old, &here);
+            keep_hidden(&old, &here, done);
         }
     }
 }
@@ -325,4 +333,28 @@ fn files(folder: &Path) -> Option<BTreeMap<PathBuf, PathBuf>> {
         return None;
     }
     Some(into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_files_of_this_host_come_along_and_go_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, here) = (folder.path().join("old"), folder.path().join("here"));
+        for (path, text) in [(&old, "old"), (&here, "new")] {
+            fs::create_dir_all(path.join("in")).unwrap();
+            fs::write(path.join(".both"), text).unwrap();
+        }
+        fs::write(old.join("in/.env"), "secret").unwrap();
+        let mut done = Vec::new();
+        keep_hidden(&old, &here, &mut done);
+        assert_eq!(fs::read_to_string(here.join("in/.env")).unwrap(), "secret");
+        assert_eq!(fs::read_to_string(here.join(".both")).unwrap(), "new", "what a commit has goes before");
+        for (from, to, is_swap) in done.into_iter().rev() {
+            move_to(&from, &to, is_swap).unwrap();
+        }
+        assert!(old.join("in/.env").exists() && !here.join("in/.env").exists());
+    }
 }

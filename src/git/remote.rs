@@ -102,7 +102,7 @@ impl<'a> Remote<'a> {
         };
         // In no repository: there may be none yet.
         let git = self.way.command(Path::new("/"), self.most(), &arguments);
-        let ran = self.good(run(git, "ls-remote", ASKED, Input::Group("")).await?)?;
+        let ran = self.good("ls-remote", run(git, "ls-remote", ASKED, Input::Group("")).await?)?;
         Ok(read_references(&String::from_utf8_lossy(&ran.out)))
     }
 
@@ -112,7 +112,6 @@ impl<'a> Remote<'a> {
     /// Where the remote cannot be asked, or sends what it may not.
     pub async fn fetch(&self, reference: &Reference, since: Option<&str>) -> Result<Follows, RemoteError> {
         self.store.prepare_to_fetch(&self.source.url, reference.object.len()).await?;
-        self.clean();
         let to = format!("+{}:{SEEN}", reference.name);
         let since = match since {
             Some(commit) => self.date(commit).await?.map(|date| (commit, date)),
@@ -225,14 +224,14 @@ impl<'a> Remote<'a> {
 
     async fn fetched(&self, arguments: &[&str], lines: &str) -> Result<(), RemoteError> {
         let git = self.way.command(self.store.folder(), self.most(), arguments);
-        self.good(run(git, "fetch", FETCHED, Input::Group(lines)).await?).map(drop)
+        self.good("fetch", run(git, "fetch", FETCHED, Input::Group(lines)).await?).map(drop)
     }
 
     fn most(&self) -> u64 {
         self.source.max_size.0
     }
 
-    fn good(&self, ran: Ran) -> Result<Ran, RemoteError> {
+    fn good(&self, action: &str, ran: Ran) -> Result<Ran, RemoteError> {
         if ran.is_good() {
             return Ok(ran);
         }
@@ -240,12 +239,15 @@ impl<'a> Remote<'a> {
             return Err(RemoteError::TooLarge(self.source.max_size.to_string()));
         }
         let said = gist(&self.way.hush(&ran.said));
+        if is_of_here(&ran.said) {
+            return Err(GitError::Failed { action: action.to_owned(), said }.into());
+        }
         Err(if said.contains("fsck error") { RemoteError::Bad(said) } else { RemoteError::Away(said) })
     }
 
-    /// Removes what a fetch that was broken off has left: half a pack, and marks that one is going on, which none does that
-    /// was begun so long ago.
-    fn clean(&self) {
+    /// Removes what a git that was killed has left: half a pack, and marks that something is going on, which nothing does that
+    /// was begun so long ago. To be called while nothing is fetched.
+    pub fn clean(&self) {
         let folder = self.store.folder();
         for below in ["objects/pack", "refs/skep", ""] {
             let Ok(entries) = fs::read_dir(folder.join(below)) else { continue };
@@ -254,7 +256,8 @@ impl<'a> Remote<'a> {
                 let modified = entry.metadata().and_then(|file| file.modified()).ok();
                 let is_old = modified.and_then(|at| at.elapsed().ok()).is_some_and(|age| age > STALE);
                 let is_mark = name.rsplit_once('.').is_some_and(|(_, end)| end == "lock");
-                if name.starts_with("tmp_") && below == "objects/pack" || is_mark && is_old {
+                let is_half = name.starts_with("tmp_") || name.starts_with(".tmp-");
+                if is_half && below == "objects/pack" || is_mark && is_old {
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -278,6 +281,22 @@ fn read_references(text: &str) -> Vec<Reference> {
         }
     }
     references
+}
+
+/// Whether git says that something is short here, which no other way to ask would change; the remote's own words count not.
+fn is_of_here(said: &str) -> bool {
+    const SHORT: [&str; 6] = [
+        "no space left",
+        "disk quota exceeded",
+        "read-only file system",
+        "out of memory",
+        "cannot allocate memory",
+        "unable to write",
+    ];
+    said.lines().filter(|line| !line.starts_with("remote:")).map(str::to_lowercase).any(|line| {
+        // What cannot be written to the remote is not written here.
+        SHORT.iter().any(|word| line.contains(word)) && !line.contains("packet") && !line.contains("broken pipe")
+    })
 }
 
 /// What is worth telling of what git and ssh said: not their advice, in one line.
@@ -314,6 +333,36 @@ mod tests {
             peeled: peeled.map(ToOwned::to_owned),
         };
         assert_eq!(read_references(&text), [of("refs/tags/v1", &a, Some(&b)), of("refs/tags/v2", &b, None)]);
+    }
+
+    #[test]
+    fn what_is_short_here_is_told_from_what_the_remote_says() {
+        assert!(is_of_here("fatal: write error: No space left on device\nfatal: index-pack failed\n"));
+        assert!(is_of_here("fatal: Out of memory, malloc failed (tried to allocate 8 bytes)\n"));
+        assert!(is_of_here("error: unable to write file /srv/x/objects/aa\n"));
+        assert!(!is_of_here("remote: fatal: Out of memory, malloc failed\nfatal: early EOF\n"));
+        assert!(!is_of_here("fatal: unable to write flush packet: Broken pipe\n"));
+        assert!(!is_of_here("ssh: connect to host h port 22: Connection refused\n"));
+    }
+
+    #[tokio::test]
+    async fn marks_that_a_killed_git_has_left_go_and_young_ones_stay() {
+        let state = tempfile::tempdir().unwrap();
+        let settings = "pull: [{ name: a, url: 'https://git.example/a' }]";
+        let (settings, _) = crate::settings::Settings::settle(Path::new("/srv"), settings.as_bytes(), |_| None);
+        let store = Store::of_source(state.path(), "a");
+        store.prepare_to_fetch("https://git.example/a", 40).await.unwrap();
+        let folder = |name: &str| {
+            let path = store.folder().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            (fs::File::create(&path).unwrap(), path)
+        };
+        let (old, young) = (folder("refs/skep/seen.lock"), folder("refs/skep/placed.lock"));
+        old.0.set_modified(std::time::SystemTime::now() - STALE * 2).unwrap();
+        let halves = [folder("objects/pack/tmp_pack_x"), folder("objects/pack/.tmp-7-pack-x.pack")];
+        Remote::of(&settings.pull[0], &store).unwrap().clean();
+        assert!(!old.1.exists() && young.1.exists());
+        assert!(halves.iter().all(|(_, half)| !half.exists()));
     }
 
     #[test]

@@ -35,16 +35,31 @@ pub enum SignatureError {
     Git(#[from] GitError),
 }
 
-/// Who signed a commit, or the tag that it was fetched by.
+/// Who signed a commit, or the tag that it was fetched by: an object, and the name that the remote has it by. A signed tag says
+/// its own name, so that nobody can give out an old version as a new one.
 ///
 /// # Errors
 /// Where nobody did who counts, and where that cannot be checked.
-pub async fn signer(store: &Store, tag: Option<&str>, commit: &str, by: &SignedBy) -> Result<String, SignatureError> {
+pub async fn signer(
+    store: &Store,
+    tag: Option<(&str, &str)>,
+    commit: &str,
+    by: &SignedBy,
+) -> Result<String, SignatureError> {
     let keys = keys(store, by).await?;
-    if let Some(tag) = tag {
+    if let Some((tag, name)) = tag {
         match verify(store, ("verify-tag", tag), by, keys.path()).await {
             Err(SignatureError::None) => {}
-            checked => return checked,
+            Ok(signer) => {
+                let object = store.repository().ask(&["cat-file", "tag", tag], super::store::WITHIN).await?;
+                let signed = tag_name(&object).unwrap_or_default();
+                if signed == name.as_bytes() {
+                    return Ok(signer);
+                }
+                let signed: String = String::from_utf8_lossy(signed).chars().filter(|c| !c.is_control()).collect();
+                return Err(SignatureError::Bad(format!("what was signed as tag {signed} is given out as {name}")));
+            }
+            Err(error) => return Err(error),
         }
     }
     verify(store, ("verify-commit", commit), by, keys.path()).await
@@ -114,6 +129,12 @@ async fn verify(
     Err(if last.contains("cannot run") { SignatureError::Unready(last) } else { SignatureError::Bad(last) })
 }
 
+/// The name that a tag says it has.
+fn tag_name(object: &[u8]) -> Option<&[u8]> {
+    let header = object.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    header.into_iter().find_map(|line| line.strip_prefix(b"tag "))
+}
+
 /// A home for `gpg` in which there are the keys that count and no other, so that what the daemon's own user trusts does not.
 async fn keys(store: &Store, by: &SignedBy) -> Result<Scratch, SignatureError> {
     let io = |path: &Path| {
@@ -158,7 +179,14 @@ fn name(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::name;
+    use super::{name, tag_name};
+
+    #[test]
+    fn a_tag_says_its_name_in_its_header_and_nowhere_else() {
+        let tag = b"object abc\ntype commit\ntag v1.0\ntagger Ada <a@x> 0 +0000\n\ntag v9.0\n";
+        assert_eq!(tag_name(tag), Some(&b"v1.0"[..]));
+        assert_eq!(tag_name(b"object abc\n\ntag v9.0\n"), None);
+    }
 
     #[test]
     fn whoever_signed_is_named() {

@@ -16,6 +16,9 @@ pub const PLACED: &str = "refs/skep/placed";
 /// What the remote repository is called in a store that is fetched into.
 pub(super) const REMOTE: &str = "source";
 
+/// The file in a store that says which folder of which commit was placed.
+const PREFIX: &str = "placed-folder";
+
 /// What folders are called in the state folder in which a push is looked at.
 pub const SCRATCH: &str = "push-";
 
@@ -149,6 +152,28 @@ impl Store {
             Err(GitError::Failed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The folder in the placed commit that its folders were placed from; `now` where that was not written down.
+    ///
+    /// # Errors
+    /// Where git cannot be run.
+    pub async fn prefix(&self, now: &str) -> Result<String, GitError> {
+        let Ok(text) = fs::read_to_string(self.folder.join(PREFIX)) else { return Ok(now.to_owned()) };
+        let Some((commit, prefix)) = text.split_once('\t') else { return Ok(now.to_owned()) };
+        let is_placed = self.resolve(PLACED).await?.as_deref() == Some(commit);
+        Ok(if is_placed { prefix.to_owned() } else { now.to_owned() })
+    }
+
+    /// Writes down from which of its folders a commit was placed.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn remember_prefix(&self, commit: &str, prefix: &str) -> Result<(), GitError> {
+        let path = self.folder.join(PREFIX);
+        let aside = path.with_extension("new");
+        let written = fs::write(&aside, format!("{commit}\t{prefix}")).and_then(|()| fs::rename(&aside, &path));
+        written.map_err(|source| GitError::Io { path, source })
     }
 
     /// Moves a name from one commit to another, and fails where it is at neither.

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::source::Source;
 use super::status::{SourceStatus, Trouble};
 use super::turn::{Ground, News, Stop, some};
+use crate::git::store::{PLACED, Store, WITHIN};
 use crate::records::{NewEvent, Records};
 use crate::report::status::age;
 use crate::settings::{PullSource, Settings};
@@ -89,7 +90,8 @@ impl Pulls {
     #[must_use]
     pub fn is_behind(&self, before: u64) -> bool {
         let last = std::fs::read_to_string(self.term()).ok().and_then(|text| text.trim().parse::<u64>().ok());
-        // A file of records is of this host alone.
+        // A file of records is of this host alone. Before the first term nobody has reconciled, and a host that remembers none
+        // has not been in any.
         self.settings.records.url.is_some() && last.unwrap_or(0) != before
     }
 
@@ -102,6 +104,26 @@ impl Pulls {
         for source in &self.sources {
             // Only a source that is no more would end the waiting without an answer.
             let _ = source.is_current.subscribe().wait_for(|is_current| *is_current).await;
+        }
+    }
+
+    /// Forgets what was placed of sources that the settings name no more: their folders are anybody's, and one that comes back
+    /// begins anew.
+    pub async fn forget_others(&self) {
+        let Ok(entries) = std::fs::read_dir(self.settings.state.join("pull")) else { return };
+        for entry in entries.filter_map(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let store = Store::of_source(&self.settings.state, &name);
+            if self.source(&name).is_some() || !store.is_there() {
+                continue;
+            }
+            let forgotten = store.repository().ask(&["update-ref", "-d", PLACED], WITHIN).await;
+            match forgotten {
+                Ok(_) => drop(std::fs::remove_file(entry.path().join("status.json"))),
+                Err(error) => {
+                    tracing::warn!("what was placed of source {name}, which is no more, stays known: {error}");
+                }
+            }
         }
     }
 
@@ -145,6 +167,8 @@ impl Pulls {
                 None => return,
             },
             Err(Stop { kind, what }) => {
+                // Whoever sends the same delivery again wants it tried again.
+                source.forget_deliveries();
                 if !source.fail(kind, &what) {
                     tracing::debug!("source {}: {what}", source.name());
                     return;
@@ -194,6 +218,22 @@ fn jittered(span: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_behind_unless_the_last_term_was_its_own() {
+        let state = tempfile::tempdir().unwrap();
+        let database = |name: &str| (name == "SKEP_DB_URL").then(|| "postgres://ada@db.example/skep".to_owned());
+        let (mut settings, _) = Settings::settle(state.path(), b"", database);
+        settings.state = state.path().to_owned();
+        assert!(settings.records.url.is_some());
+        let pulls = Pulls::new(Arc::new(settings));
+        assert!(!pulls.is_behind(0), "nobody has ever reconciled");
+        assert!(pulls.is_behind(7), "somebody has, and it was not this host");
+        pulls.sign(7);
+        assert!(!pulls.is_behind(7));
+        assert!(pulls.is_behind(8));
+        assert!(pulls.is_behind(0), "the records are others than they were");
+    }
 
     #[test]
     fn no_pause_is_more_than_a_tenth_off() {

@@ -1,6 +1,7 @@
 //! A source at work: one remote repository, where its commits are kept, and how it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
@@ -25,6 +26,8 @@ pub struct Source {
     /// Somebody has said that there may be something new.
     pub(super) hint: Notify,
     pub(super) deliveries: Mutex<Deliveries>,
+    /// Whether it was said that the secret of its webhooks cannot be used.
+    has_told: AtomicBool,
     /// Whether what it has lies in the tree.
     pub(super) is_current: watch::Sender<bool>,
     state: PathBuf,
@@ -41,6 +44,7 @@ impl Source {
             refused: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),
+            has_told: AtomicBool::new(false),
             is_current: watch::Sender::new(false),
             state: state.to_owned(),
             status: Mutex::new(SourceStatus::remembered(state, &settings)),
@@ -58,6 +62,21 @@ impl Source {
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {
         self.settings.webhook.as_ref()
+    }
+
+    /// Notes that the secret of its webhooks cannot be used; answers whether that is news.
+    pub fn is_first_fault(&self) -> bool {
+        !self.has_told.swap(true, Ordering::Relaxed)
+    }
+
+    /// Notes that it can.
+    pub fn forget_fault(&self) {
+        self.has_told.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes the next delivery for new, whichever it is.
+    pub(super) fn forget_deliveries(&self) {
+        *lock(&self.deliveries) = Deliveries::default();
     }
 
     /// How it is.

@@ -53,13 +53,15 @@ impl Source {
     /// Takes a turn. What it finds wrong changes nothing in the tree.
     pub(super) async fn turn(&self, ground: &Ground<'_>) -> Result<Option<News>, Stop> {
         let remote = Remote::of(&self.settings, &self.store)?;
+        remote.clean();
         let references = remote.references().await?;
         self.set(|status| status.asked = Some(Timestamp::now()));
         let Some(reference) = pick(&self.settings.follows, &references) else {
             return Err(stop(TroubleKind::Missing, format!("it has no {}", described(&self.settings.follows))));
         };
         let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
-        if placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
+        let is_same_folder = self.store.prefix(&self.settings.folder).await? == self.settings.folder;
+        if is_same_folder && placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
             return Ok(None);
         }
         let follows = self.fetch(&remote, reference, placed.as_deref()).await?;
@@ -121,13 +123,22 @@ impl Source {
         follows: Follows,
     ) -> Result<News, Stop> {
         let signed_by = match &self.settings.signed_by {
-            Some(by) => Some(signer(&self.store, reference.peeled.as_ref().map(|_| SEEN), &commit.id, by).await?),
+            Some(by) => {
+                let tag = reference.name.strip_prefix("refs/tags/").filter(|_| reference.peeled.is_some());
+                Some(signer(&self.store, tag.map(|name| (SEEN, name)), &commit.id, by).await?)
+            }
             None => None,
         };
         let prefix = self.settings.folder.clone();
-        let place =
-            Placing { store: &self.store, apis: &ground.settings.apis, prefix, policy: &ground.settings.policy };
-        let after = self.folders(&commit.id).await?;
+        let mut place = Placing {
+            store: &self.store,
+            apis: &ground.settings.apis,
+            before: self.store.prefix(&prefix).await?,
+            prefix,
+            spared: BTreeSet::new(),
+            policy: &ground.settings.policy,
+        };
+        let after = self.folders(&commit.id, &place.prefix).await?;
         if after.is_empty() {
             let what = format!("there is no folder {}/ in it, or nothing is in that", self.settings.folder);
             return Err(stop(TroubleKind::Broken, what));
@@ -138,7 +149,7 @@ impl Source {
         self.check(ground.settings, &commit.id, &difference.changed).await?;
 
         let _one_at_a_time = ground.placing.lock().await;
-        self.be_alone(ground, &after).await?;
+        place.spared = self.be_alone(ground, &after).await?;
         let before = self.store.resolve(PLACED).await?;
         let lock = place.lock(false)?;
         if lock.is_none() || !(ground.leads)() {
@@ -151,6 +162,7 @@ impl Source {
         }
         let ready = place.ready(&commit.id, self.settings.overwrite).await?;
         let difference = place.put(ready).await?;
+        self.store.remember_prefix(&commit.id, &place.prefix)?;
         let rewritten = before
             .filter(|_| follows == Follows::No)
             .map(|before| format!("history was rewritten, or went back: it does not follow from {}", short(&before)));
@@ -160,9 +172,9 @@ impl Source {
         Ok(News { placed, difference })
     }
 
-    /// The API folders of a commit of it.
-    async fn folders(&self, commit: &str) -> Result<Folders, GitError> {
-        let mut folders = self.store.repository().folders(commit, &self.settings.folder).await?;
+    /// The API folders of a commit of it, below a folder of that.
+    async fn folders(&self, commit: &str, prefix: &str) -> Result<Folders, GitError> {
+        let mut folders = self.store.repository().folders(commit, prefix).await?;
         folders.retain(|name, _| !is_ignored(name));
         Ok(folders)
     }
@@ -197,11 +209,13 @@ impl Source {
         if errors.is_empty() { Ok(()) } else { Err(stop(TroubleKind::Broken, some(&errors))) }
     }
 
-    /// Sees to it that no other source has brought an API of the same id. Whoever came first keeps it.
-    async fn be_alone(&self, ground: &Ground<'_>, after: &Folders) -> Result<(), Stop> {
+    /// Sees to it that no other source has brought an API of the same id. Whoever came first keeps it. Answers with all that
+    /// others have brought: what this one gives up, another may have brought since, while this one was not among the settings.
+    async fn be_alone(&self, ground: &Ground<'_>, after: &Folders) -> Result<BTreeSet<String>, Stop> {
+        let mut all = BTreeSet::new();
         for other in ground.sources.iter().filter(|other| other.name() != self.name() && other.store.is_there()) {
             let Some(placed) = other.store.resolve(PLACED).await? else { continue };
-            let theirs = other.folders(&placed).await?;
+            let theirs = other.folders(&placed, &other.store.prefix(&other.settings.folder).await?).await?;
             let both: Vec<String> = after.keys().filter(|name| theirs.contains_key(*name)).cloned().collect();
             if !both.is_empty() {
                 let what = format!(
@@ -212,8 +226,9 @@ impl Source {
                 );
                 return Err(stop(TroubleKind::Conflict, what));
             }
+            all.extend(theirs.into_keys());
         }
-        Ok(())
+        Ok(all)
     }
 }
 

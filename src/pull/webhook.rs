@@ -10,13 +10,17 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::source::{Source, lock};
-use crate::git::access::Secret;
+use crate::git::access::{Secret, SecretError};
+use crate::settings::SecretPlace;
 
 /// How far the time of a delivery may be from ours, where it has one: that of the Standard Webhooks specification.
 const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// How many deliveries of a source are remembered.
 const REMEMBERED: usize = 500;
+
+/// The fewest bytes of a secret, or of the key that it stands for: a shorter one can be guessed from one delivery.
+const SHORTEST: usize = 16;
 
 /// Headers in which forges send the HMAC of a body in hexadecimal digits: GitHub, and Gitea and Forgejo beside their own; the
 /// value of the first begins with `sha256=`.
@@ -39,6 +43,29 @@ enum Shown {
 /// The deliveries that were seen last, by digests of what shows that they are genuine.
 #[derive(Debug, Default)]
 pub struct Deliveries(VecDeque<[u8; 32]>);
+
+/// Why the secret of webhooks cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// It is not there, or is none.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// It can be guessed.
+    #[error(
+        "its secret is shorter than {SHORTEST} bytes; set a longer one here and there, as `openssl rand -hex 32` prints it"
+    )]
+    Short,
+}
+
+/// Reads the secret of a source's webhooks.
+///
+/// # Errors
+/// Where it cannot be read, and where it is so short that it can be guessed.
+pub fn secret(place: &SecretPlace) -> Result<Secret, WebhookError> {
+    let secret = Secret::read(place)?;
+    let shortest = secret.as_bytes().len().min(standard_key(secret.as_bytes()).len());
+    if shortest < SHORTEST { Err(WebhookError::Short) } else { Ok(secret) }
+}
 
 /// What came of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -261,6 +288,22 @@ mod tests {
         assert_eq!(of("msg_1", "", 1_700_000_000), Verdict::Forged);
         assert_eq!(of("msg_1", "1700000000", 1_700_000_299), Verdict::New);
         assert_eq!(of("msg_1", "1700000000", 1_700_000_001), Verdict::Again);
+    }
+
+    #[test]
+    fn a_secret_that_can_be_guessed_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            super::secret(&SecretPlace::File(file.path().to_owned()))
+        };
+        for short in ["whsec_", "whsec_AAAAAAAAAAAAAAAA", "123456789012345"] {
+            assert!(matches!(read(short), Err(WebhookError::Short)), "{short}");
+        }
+        assert!(matches!(read(""), Err(WebhookError::Secret(_))));
+        for long in ["1234567890123456", "whsec_AAAAAAAAAAAAAAAAAAAAAA=="] {
+            assert!(read(long).is_ok(), "{long}");
+        }
     }
 
     #[test]

@@ -84,7 +84,8 @@ impl Watch {
     }
 }
 
-/// Waits until this daemon may reconcile, and gives the epoch of its lease. Meanwhile gives signs of life as a follower.
+/// Waits until this daemon may reconcile, and gives the epoch of the lease that it has claimed, which is of the last one who
+/// reconciled, and that of its own. Meanwhile gives signs of life as a follower.
 ///
 /// `is_alone` tells whether the lease is of this host and no other process of it is at work, so that nobody has to wait for the lease of one
 /// that was killed to run out. One that `has_lost` the lease knows that somebody else has it, and is alive: the lock, which
@@ -94,12 +95,12 @@ pub async fn stand_by(
     daemon: &str,
     has_lost: bool,
     mut is_alone: impl FnMut(&Lease) -> bool,
-) -> u64 {
+) -> (u64, u64) {
     let mut watch = Watch { seen: None };
     let mut beat = Instant::now();
     loop {
         match try_to_lead(records, daemon, &mut watch, has_lost, &mut is_alone).await {
-            Ok(Some(epoch)) => return epoch,
+            Ok(Some(epochs)) => return epochs,
             Ok(None) => {}
             Err(error) => tracing::warn!("{error}; who reconciles cannot be seen to now"),
         }
@@ -119,14 +120,14 @@ async fn try_to_lead(
     watch: &mut Watch,
     has_lost: bool,
     is_alone: &mut impl FnMut(&Lease) -> bool,
-) -> Result<Option<u64>, RecordsError> {
+) -> Result<Option<(u64, u64)>, RecordsError> {
     let lease = records.lease().await?;
     let still = watch.stands_still(&lease);
     let counts = !has_lost || still >= BEAT * 2;
     // Of a claim of ours the answer was lost, or a restore from a backup has brought it back: the next epoch is ours alone.
     let is_ours = lease.holder.as_deref() == Some(daemon);
     if is_ours || (counts && is_alone(&lease)) || lease.holder.is_none() || still >= PATIENCE {
-        return records.claim(&lease, daemon).await;
+        return Ok(records.claim(&lease, daemon).await?.map(|epoch| (lease.epoch, epoch)));
     }
     Ok(None)
 }

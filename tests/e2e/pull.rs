@@ -15,7 +15,7 @@ pub fn follow(world: &World, sources: &[String]) {
     let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
     let lines: String = sources.iter().map(|source| format!("  - {{ {source} }}\n")).collect();
     world.write("skep.yaml", &format!("{settings}pull:\n{lines}"));
-    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY), ("A_TOKEN", "t0ken"), ("A_HOOK", "s3cret")]);
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY), ("A_TOKEN", "t0ken"), ("A_HOOK", "s3cret-of-16-bytes")]);
 }
 
 /// Has all sources asked now.
@@ -200,7 +200,7 @@ fn a_branch_that_is_rewritten_or_dated_wrongly_is_followed_and_that_is_said() {
 
 #[track_caller]
 fn follow_again(world: &World) {
-    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY), ("A_TOKEN", "t0ken"), ("A_HOOK", "s3cret")]);
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY), ("A_TOKEN", "t0ken"), ("A_HOOK", "s3cret-of-16-bytes")]);
 }
 
 #[test]
@@ -285,6 +285,56 @@ fn two_sources_serve_side_by_side_and_do_not_fight_over_an_id() {
     world.expect_answer("own", "/", "b2");
 }
 
+/// Ends a world's daemon, and starts one with other settings.
+#[track_caller]
+fn follow_otherwise(world: &World, before: &str, after: &str) {
+    world.crash();
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    assert!(settings.contains(before), "{settings}");
+    world.write("skep.yaml", &settings.replace(before, after));
+    follow_again(world);
+}
+
+#[test]
+fn another_folder_of_the_same_commit_is_placed_instead_of_the_one_before() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.write("one/hello/main.py", &saying("one"));
+    forge.write("one/former/main.py", &saying("former"));
+    forge.write("two/hello/main.py", &saying("two"));
+    forge.commit("Both");
+    forge.push();
+    follow(&world, &[format!("name: team, url: '{}', folder: one, every: 1h", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    world.expect_answer("former", "/", "former");
+    follow_otherwise(&world, "folder: one", "folder: two");
+    world.expect_answer("hello", "/", "two");
+    world.expect_status("former", "/", 401);
+}
+
+#[test]
+fn a_source_that_comes_back_takes_nothing_away_that_another_has_brought_since() {
+    let world = World::new();
+    let (a, b) = (Forge::new(&world, "a"), Forge::new(&world, "b"));
+    a.code("shared", "same");
+    b.code("own", "b");
+    let first = format!("  - {{ name: first, url: '{}', every: 1h }}\n", a.url());
+    follow(&world, &[format!("name: second, url: '{}', every: 1h", b.url())]);
+    follow_otherwise(&world, "pull:\n", &format!("pull:\n{first}"));
+    world.expect_answer("shared", "/", "same");
+    follow_otherwise(&world, &first, "");
+    b.code("shared", "same");
+    look(&world);
+    expect_placed(&world, "second", "shared says same");
+    a.git(&["rm", "-r", "--quiet", "apis/shared"]).expect(0);
+    a.code("third", "a3");
+    follow_otherwise(&world, "pull:\n", &format!("pull:\n{first}"));
+    world.expect_answer("third", "/", "a3");
+    expect_placed(&world, "first", "third says a3");
+    assert!(world.root().join("apis/shared/main.py").exists());
+    assert_eq!(world.get("shared", "/").text(), "same");
+}
+
 #[test]
 fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
     let world = World::new();
@@ -325,12 +375,14 @@ fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
     // Filters, hooks and attributes are files like others; and the next good commit is taken.
     bad.write(".gitattributes", "* filter=evil\n");
     bad.write("apis/b/.gitattributes", "* filter=evil ident\n");
-    bad.write("hooks/post-checkout", "#!/bin/sh\ntouch /tmp/never\n");
+    let never = world.aside().join("never");
+    bad.write("hooks/post-checkout", &format!("#!/bin/sh\ntouch '{}'\n", never.display()));
     bad.code("b", "two $Id$");
     good.code("g", "good");
     look(&world);
     world.expect_answer("b", "/", "two $Id$");
     world.expect_answer("g", "/", "good");
+    assert!(!never.exists());
     let left = std::fs::read_dir(world.state().join("pull/bad/git/objects/pack")).unwrap();
     let left: Vec<_> = left.map(|file| file.unwrap().file_name().to_string_lossy().into_owned()).collect();
     assert!(left.iter().all(|name| !name.starts_with("tmp_")), "{left:?}");
@@ -344,7 +396,7 @@ fn only_the_daemon_that_reconciles_fetches_and_one_that_is_killed_is_followed_by
     follow(&world, &[format!("name: team, url: '{}', every: 1h, webhook: {{ env: A_HOOK }}", forge.url())]);
     world.expect_answer("hello", "/", "one");
     let beside = world.serve_beside();
-    let hook = Request::post("/hooks/team", "{}").header("x-gitlab-token", "s3cret");
+    let hook = Request::post("/hooks/team", "{}").header("x-gitlab-token", "s3cret-of-16-bytes");
     assert_eq!(hook.send(beside.address).status, 409, "one that stands by says so");
     forge.code("hello", "two");
     world.crash();

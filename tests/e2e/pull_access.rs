@@ -29,14 +29,14 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
     let to = |path: &str, body: &str| Request::post(path, body).header("content-type", "application/json");
     let body = r#"{"ref":"refs/heads/main"}"#;
     let hub = |body: &str, secret: &str| format!("sha256={}", signature(secret, body));
-    let signed = |body: &str| to("/hooks/team", body).header("x-hub-signature-256", hub(body, "s3cret"));
+    let signed = |body: &str| to("/hooks/team", body).header("x-hub-signature-256", hub(body, "s3cret-of-16-bytes"));
 
     // Forged ones are all answered alike, and nothing is looked at; what takes none is not there.
     forge.code("hello", "two");
     let forged = [
         to("/hooks/team", body),
         to("/hooks/team", body).header("x-hub-signature-256", hub(body, "secret")),
-        to("/hooks/team", body).header("x-hub-signature-256", hub("{}", "s3cret")),
+        to("/hooks/team", body).header("x-hub-signature-256", hub("{}", "s3cret-of-16-bytes")),
         to("/hooks/team", body).header("x-gitlab-token", "secret"),
         to("/hooks/team", body).header("x-gitea-signature", signature("", body)),
         to("/hooks/team", body).key(ADMIN_KEY),
@@ -44,7 +44,7 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
     let answers: Vec<String> = forged.iter().map(|request| world.send(request).expect(401).text()).collect();
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     for path in ["/hooks/other", "/hooks/none", "/hooks/", "/hooks/team/", "/hooks/te%61m"] {
-        let request = to(path, body).header("x-hub-signature-256", hub(body, "s3cret"));
+        let request = to(path, body).header("x-hub-signature-256", hub(body, "s3cret-of-16-bytes"));
         assert_eq!(world.send(&request).status, 404, "{path}");
     }
     assert_eq!(world.send(&Request::get("/hooks/team")).expect(405).header("allow"), Some("POST"));
@@ -60,17 +60,20 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
     assert_eq!(again["again"], true);
     // Of each forge; GitLab signs in two ways.
     let next = format!("{body} ");
-    world.send(&to("/hooks/team", &next).header("x-gitea-signature", signature("s3cret", &next))).expect(202);
+    world
+        .send(&to("/hooks/team", &next).header("x-gitea-signature", signature("s3cret-of-16-bytes", &next)))
+        .expect(202);
     world.expect_answer("hello", "/", "three");
     forge.code("hello", "four");
-    let token = |id: &str| to("/hooks/team", body).header("x-gitlab-token", "s3cret").header("webhook-id", id);
+    let token =
+        |id: &str| to("/hooks/team", body).header("x-gitlab-token", "s3cret-of-16-bytes").header("webhook-id", id);
     world.send(&token("one")).expect(202);
     world.expect_answer("hello", "/", "four");
     assert_eq!(world.send(&token("one")).expect(202).json()["again"], true);
     forge.code("hello", "five");
     let now = jiff::Timestamp::now().as_second();
     let standard = |moment: i64| {
-        let mac = hex::decode(signature("s3cret", &format!("id.{moment}.{body}"))).unwrap();
+        let mac = hex::decode(signature("s3cret-of-16-bytes", &format!("id.{moment}.{body}"))).unwrap();
         let value = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, mac);
         let headers = [("webhook-id", "id".to_owned()), ("webhook-timestamp", moment.to_string())];
         let request =
@@ -81,7 +84,7 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
     world.send(&standard(now)).expect(202);
     world.expect_answer("hello", "/", "five");
     let log = world.log();
-    assert!(!log.contains("s3cret"), "{log}");
+    assert!(!log.contains("s3cret-of-16-bytes"), "{log}");
 }
 
 #[test]
@@ -116,7 +119,7 @@ fn a_token_opens_a_remote_over_http_and_is_shown_to_nobody() {
     }
     let store = world.state().join("pull/team");
     let grep = Command::new("grep").args(["-r", "t0ken"]).arg(store).output().unwrap();
-    assert!(grep.stdout.is_empty(), "nothing of it is kept");
+    assert_eq!(grep.status.code(), Some(1), "nothing of it is kept, where things are: {grep:?}");
 }
 
 #[test]
@@ -214,6 +217,37 @@ fn a_commit_is_served_only_where_one_of_the_named_signers_has_signed_it() {
     std::fs::write(&signers, format!("ada@example.com {public}eve@example.com {eve}")).unwrap();
     look(&world);
     world.expect_answer("hello", "/", "six");
+}
+
+#[test]
+fn a_signed_tag_counts_under_the_name_that_was_signed() {
+    let world = World::new();
+    let mut forge = Forge::new(&world, "team");
+    let keys = world.aside().join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    let key = keys.join("ada");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    assert!(made.unwrap().success());
+    let public = std::fs::read_to_string(keys.join("ada.pub")).unwrap();
+    let signers = keys.join("allowed");
+    std::fs::write(&signers, format!("ada@example.com {public}")).unwrap();
+    forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={}", key.display())];
+    forge.code("hello", "one");
+    forge.git(&["tag", "-s", "-m", "One", "v1.0"]).expect(0);
+    forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0"]).expect(0);
+    let signed_by = format!("signed_by: {{ ssh: '{}' }}", signers.display());
+    follow(&world, &[format!("name: team, url: '{}', tags: 'v*', every: 1h, {signed_by}", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    forge.code("hello", "two");
+    forge.git(&["tag", "-s", "-m", "Two", "v2.0"]).expect(0);
+    forge.git(&["push", "--quiet", "origin", "refs/tags/v2.0"]).expect(0);
+    look(&world);
+    world.expect_answer("hello", "/", "two");
+    // The old one as if it were new.
+    forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0:refs/tags/v9.0"]).expect(0);
+    look(&world);
+    expect_trouble(&world, "team", "unsigned", "what was signed as tag v1.0 is given out as v9.0");
+    assert_eq!(world.get("hello", "/").text(), "two");
 }
 
 /// Keys of `OpenPGP`, of which each test has its own.
