@@ -224,3 +224,20 @@ fn a_new_key_opens_what_was_encrypted_anew_and_the_old_one_is_kept_until_it_is_f
     place.run(&["rotate"], "").expect(1, "it is encrypted to other keys");
     assert_eq!(place.run(&["key"], "").out, second, "nothing was changed");
 }
+
+#[test]
+fn a_link_that_an_app_s_owner_planted_beside_its_secrets_leads_nowhere() {
+    let place = Place::new();
+    let victim = place.folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    // The process keeps its number, so the link is where a name made of that would be.
+    let plant = format!("ln -s {} {}/.secrets.age.$$ && exec \"$@\"", victim.display(), place.api().display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &plant, "sh", env!("CARGO_BIN_EXE_skep"), "secrets", "set", "honey", "TOKEN"]);
+    shell.current_dir(place.root()).env_remove("SKEP_ROOT").env("SKEP_STATE_DIR", place.state()).stdin(Stdio::piped());
+    let mut process = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(b"hunter2").unwrap();
+    Ran::of(process.wait_with_output().unwrap()).expect(0, "is set");
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+}

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::cli::write::replace;
 use crate::installation::Installation;
 use crate::secrets::{Keyring, Opened, RECIPIENTS, SecretsError, read_recipients};
 use crate::settings::Settings;
@@ -150,17 +150,4 @@ impl Files {
     fn shown(id: &ApiId) -> String {
         format!("apis/{id}/{}", sealed::FILE)
     }
-}
-
-/// Writes a file in one go.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = fs::File::create(&aside)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }
