@@ -298,7 +298,7 @@ fn what_is_set_while_an_editor_is_open_waits_for_it_and_is_kept() {
     let said = place.folder.path().join("said");
     skep.stdin(Stdio::piped()).stderr(fs::File::create(&said).unwrap());
     let open = place.folder.path().join("open");
-    let wait = "while ! grep -q 'waiting for another' {said}; do sleep 0.02; done";
+    let wait = "for _ in $(seq 500); do grep -q 'waiting for another' {said} && break; sleep 0.02; done";
     let editor = format!(
         "touch {}; {}; sed -i '$a MORE: hunter2'",
         open.display(),
