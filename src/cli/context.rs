@@ -31,6 +31,9 @@ use crate::settings::{Offline, Settings};
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
 
+/// What a daemon remembers of records in a database, in the state folder.
+pub const REMEMBERED: &str = "remembered.json";
+
 /// The settings and the installation that a command works with.
 #[derive(Debug)]
 pub struct Context {
@@ -122,7 +125,7 @@ impl Context {
         }
         let postgres = Arc::new(Postgres::lazy(&place)?);
         let (path, name) =
-            (self.settings.state.join("remembered.json"), format!("{} {}", place.address.place(), place.schema));
+            (self.settings.state.join(REMEMBERED), format!("{} {}", place.address.place(), place.schema));
         let remembering = Arc::new(Remembering::new(postgres.clone(), &name, &path));
         match postgres.prepare().await {
             Err(error @ (RecordsError::Open { .. } | RecordsError::TooNew { .. })) if remembering.is_filled() => {

@@ -1,7 +1,6 @@
 //! `skep lock`: writes down what exactly requirements come to, by hash, beside them.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::Output;
 use super::context::Context;
+use super::write::replace;
 use crate::engine::Progress;
 use crate::engine::docker::Docker;
 use crate::engine::docker::resolve::{Resolve, Resolved};
@@ -224,19 +224,6 @@ fn text_of(path: &Path) -> anyhow::Result<Option<String>> {
         _ => {}
     }
     std::fs::read_to_string(path).map(Some).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// Writes a file in one go: whoever reads it meanwhile reads all of one or all of the other.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = path.parent().unwrap_or(path);
-    let scratch = folder.join(format!(".{}.{}", lock::FILE, std::process::id()));
-    let written = std::fs::File::create(&scratch)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&scratch, path));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&scratch);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn print(locked: &Locked) {

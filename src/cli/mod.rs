@@ -40,6 +40,7 @@ pub mod term;
 pub mod upgrade;
 pub mod usage;
 mod welcome;
+mod write;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -105,9 +105,13 @@ fn set(files: &Files, id: &ApiId, name: &str) -> anyhow::Result<ExitCode> {
     // Before anybody types in a value that is refused then.
     secrets::check_name(name)?;
     files.check_variables(id, [name])?;
+    files.open(id)?;
+    let value = value_of(name)?;
+    // What somebody else has set while this was typed in stays.
+    let held = files.hold()?;
     let mut opened = files.open(id)?.unwrap_or_default();
-    opened.set(name, value_of(name)?)?;
-    files.seal(id, &opened)?;
+    opened.set(name, value)?;
+    files.seal(id, &opened, &held)?;
     anstream::eprintln!(
         "{name} of {id} is set; a new revision takes over once the file is committed or saved in the tree"
     );
@@ -115,11 +119,12 @@ fn set(files: &Files, id: &ApiId, name: &str) -> anyhow::Result<ExitCode> {
 }
 
 fn unset(files: &Files, id: &ApiId, name: &str) -> anyhow::Result<ExitCode> {
+    let held = files.hold()?;
     let mut opened = files.open(id)?.unwrap_or_default();
     if !opened.unset(name) {
         bail!("{id} has no secret {name}; see: skep secrets list {id}");
     }
-    files.seal(id, &opened)?;
+    files.seal(id, &opened, &held)?;
     anstream::eprintln!("{name} of {id} is taken away");
     Ok(ExitCode::SUCCESS)
 }
@@ -156,15 +161,16 @@ fn list(files: &Files, id: Option<&ApiId>, output: Output) -> anyhow::Result<Exi
 }
 
 fn key(files: &Files) -> anyhow::Result<ExitCode> {
+    let held = files.hold()?;
     let is_new = !files.keyring.exists();
-    let recipient = files.make_key()?;
+    let recipient = files.keyring.make()?;
     if is_new {
         anstream::eprintln!(
             "made {}; keep a copy of it where only you can read it: without it, nobody can read the secrets",
             files.keyring.path().display()
         );
     }
-    if files.name_recipient(&recipient)? {
+    if files.name_recipient(&recipient, &held)? {
         anstream::eprintln!("commit {RECIPIENTS}, so that others encrypt to this key too");
     }
     anstream::println!("{recipient}");

@@ -1,6 +1,6 @@
 //! A keyring holds the keys of one installation: the one that secrets are encrypted to, and those before it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, TryLockError};
 use std::io::{self, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,12 @@ const FOR: &str = "# secrets of ";
 #[derive(Debug, Clone)]
 pub struct Keyring {
     path: PathBuf,
+}
+
+/// Says that nobody else changes the keys of this installation, or what is encrypted to them, while it is there.
+#[derive(Debug)]
+pub struct Held {
+    _file: fs::File,
 }
 
 impl Keyring {
@@ -62,13 +68,38 @@ impl Keyring {
         Ok(self.read()?.iter().map(|key| key.to_public().to_string()).collect())
     }
 
-    /// Makes the first key, unless there is one.
+    /// Waits until nobody else changes these keys or what is encrypted to them, and keeps others from it until the answer is
+    /// dropped. Has `wait` called where somebody else is at it.
+    ///
+    /// # Errors
+    /// Where there is no state folder, or no file can be made in it.
+    pub fn hold(&self, wait: impl FnOnce()) -> Result<Held, SecretsError> {
+        let path = self.path.with_extension("lock");
+        let hold = || -> io::Result<Held> {
+            let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    wait();
+                    file.lock()?;
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            Ok(Held { _file: file })
+        };
+        hold().map_err(|source| SecretsError::Io { path: path.clone(), source })
+    }
+
+    /// Makes the first key, unless there is one. Whoever else makes one at once gets the same.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn make(&self) -> Result<String, SecretsError> {
         if !self.exists() {
-            self.write(&[Identity::generate()])?;
+            self.write(&[Identity::generate()], |aside| match fs::hard_link(aside, &self.path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+                _ => fs::remove_file(aside),
+            })?;
         }
         self.recipient()
     }
@@ -77,25 +108,37 @@ impl Keyring {
     ///
     /// # Errors
     /// Where there is none yet, or it cannot be written.
-    pub fn renew(&self) -> Result<String, SecretsError> {
+    pub fn renew(&self, _held: &Held) -> Result<String, SecretsError> {
         let mut keys = self.read()?;
         keys.insert(0, Identity::generate());
-        self.write(&keys)?;
+        self.write(&keys, |aside| fs::rename(aside, &self.path))?;
         self.recipient()
     }
 
-    /// Keeps the newest key alone; how many others there were.
+    /// Keeps the newest key alone, and the file with those before it under another name: how many those are, and where.
+    /// `None` where there are none.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be written.
-    pub fn forget_old(&self) -> Result<usize, SecretsError> {
+    /// Where there is no key, or it cannot be written.
+    pub fn forget_old(&self, _held: &Held) -> Result<Option<(usize, PathBuf)>, SecretsError> {
         let mut keys = self.read()?;
         let old = keys.len().saturating_sub(1);
-        keys.truncate(1);
-        if old > 0 {
-            self.write(&keys)?;
+        if old == 0 {
+            return Ok(None);
         }
-        Ok(old)
+        keys.truncate(1);
+        let mut kept = self.path.with_extension("key.old");
+        for number in 2.. {
+            match fs::hard_link(&self.path, &kept) {
+                Ok(()) => break,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    kept = self.path.with_extension(format!("key.old.{number}"));
+                }
+                Err(source) => return Err(SecretsError::Io { path: kept, source }),
+            }
+        }
+        self.write(&keys, |aside| fs::rename(aside, &self.path))?;
+        Ok(Some((old, kept)))
     }
 
     /// Opens what was encrypted for an API.
@@ -187,9 +230,9 @@ impl Keyring {
         if keys.is_empty() { Err(SecretsError::NoKey(self.path.clone())) } else { Ok(keys) }
     }
 
-    /// Writes the file in one go, for its owner alone.
-    fn write(&self, keys: &[Identity]) -> Result<(), SecretsError> {
-        let aside = self.path.with_extension(format!("key.{}", std::process::id()));
+    /// Writes a file for its owner alone, and has it put in its place.
+    fn write(&self, keys: &[Identity], put: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), SecretsError> {
+        let aside = self.path.with_extension(format!("key.{:016x}", rand::random::<u64>()));
         let mut text = Zeroizing::new(String::from(
             "# The keys of this installation's secrets, the newest first. Whoever has this file can read all secrets.\n",
         ));
@@ -198,10 +241,10 @@ impl Keyring {
             text.push('\n');
         }
         let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&aside, &self.path)
+            put(&aside)
         };
         write().map_err(|source| {
             let _ = fs::remove_file(&aside);

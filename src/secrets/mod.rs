@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::tree::ApiId;
 
-pub use keyring::{Keyring, RECIPIENTS, read_recipients};
+pub use keyring::{Held, Keyring, RECIPIENTS, read_recipients};
 pub use opened::{Opened, check_name, check_value};
 
 /// Why secrets could not be had. No variant holds anything of what is secret.
@@ -34,6 +34,15 @@ pub enum SecretsError {
     NoList {
         /// From 1, of the opened text.
         line: u32,
+    },
+    /// A secret that cannot be handed over, among those that were encrypted. What stands for its name may be a value that
+    /// somebody has put into the wrong place.
+    #[error("line {line} of what is encrypted in it cannot be handed over: {reason}; mend it with: skep secrets edit")]
+    BadLine {
+        /// From 1, of the opened text.
+        line: u32,
+        /// Why not.
+        reason: String,
     },
     /// A name that no secret may have.
     #[error("{name} cannot be the name of a secret: {reason}")]

@@ -31,7 +31,7 @@ impl Opened {
     /// Reads what was encrypted: a YAML mapping of names to values, which are taken as they are written.
     ///
     /// # Errors
-    /// Names the line or the secret at fault, and nothing of its value.
+    /// Names the line at fault, and nothing of what stands there: even a name may be a value in the wrong place.
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
         let source = Source::new("", text);
         let mut findings = Vec::new();
@@ -44,7 +44,14 @@ impl Opened {
         }
         let mut secrets = Self::default();
         for (name, value) in read.ok_or_else(|| no_list(1))?.0 {
-            secrets.set(&name.value, value.value.0)?;
+            secrets.set(&name.value, value.value.0).map_err(|error| match error {
+                SecretsError::BadName { reason, .. } | SecretsError::BadValue { reason, .. } => {
+                    let before = text.get(..name.range.start).unwrap_or_default();
+                    let line = u32::try_from(before.matches('\n').count() + 1).unwrap_or(u32::MAX);
+                    SecretsError::BadLine { line, reason }
+                }
+                other => other,
+            })?;
         }
         Ok(secrets)
     }

@@ -70,8 +70,10 @@ fn what_is_no_secret_is_refused_without_a_word_of_its_value() {
         ("A: hunter2\nA: hunter2\n", "line 2"),
         ("A: &x hunter2\nB: *x\n", "line 1"),
         ("A: 'hunter2\n", "line"),
-        ("1A: hunter2\n", "1A cannot be the name of a secret"),
-        ("LD_PRELOAD: hunter2\n", "LD_PRELOAD cannot be the name of a secret: it changes which code"),
+        ("A: fine\n1A: hunter2\n", "line 2 of what is encrypted in it cannot be handed over: it has letters, digits"),
+        ("A: fine\n\nhunter2-x: fine\n", "line 3 of what is encrypted in it"),
+        ("A: fine\nhunter2: ''\n", "line 2 of what is encrypted in it"),
+        ("LD_PRELOAD: hunter2\n", "line 1 of what is encrypted in it cannot be handed over: it changes which code"),
         ("API_ID: hunter2\n", "skep sets it to the id"),
         ("A: \"hunter2\\0\"\n", "it holds a NUL"),
         ("A: ''\n", "it is empty"),
@@ -104,13 +106,42 @@ fn a_key_is_made_once_is_for_its_owner_alone_and_opens_what_was_encrypted_to_it(
     // Encrypted anew it is another text.
     assert_ne!(Keyring::seal(&api(), &opened(&[("A", "hunter2")]), std::slice::from_ref(&recipient)).unwrap(), sealed);
 
-    let new = keyring.renew().unwrap();
+    let held = keyring.hold(|| panic!("nobody else is at it")).unwrap();
+    let new = keyring.renew(&held).unwrap();
     assert_eq!((keyring.recipient().unwrap(), keyring.recipients().unwrap()), (new.clone(), vec![new, recipient]));
     assert!(keyring.open(&api(), &sealed).is_ok(), "the old key opens it still");
     let anew = Keyring::seal(&api(), &opened(&[("A", "b")]), &[keyring.recipient().unwrap()]).unwrap();
     assert_eq!([&sealed, &anew, &Sealed::of("x")].map(|one| keyring.needs_old(one).unwrap()), [true, false, false]);
-    assert_eq!((keyring.forget_old().unwrap(), keyring.forget_old().unwrap()), (1, 0));
+    let (old, kept) = keyring.forget_old(&held).unwrap().unwrap();
+    assert_eq!((old, keyring.forget_old(&held).unwrap()), (1, None));
     assert!(matches!(keyring.open(&api(), &sealed), Err(SecretsError::WrongKey(_))));
+    // Forgotten in error, it is brought back by its name alone; the next one does not take its place.
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    keyring.renew(&held).unwrap();
+    let (_, next) = keyring.forget_old(&held).unwrap().unwrap();
+    assert_ne!(next, kept);
+    std::fs::rename(kept, keyring.path()).unwrap();
+    assert!(keyring.open(&api(), &sealed).is_ok());
+}
+
+#[test]
+fn whoever_makes_the_first_key_at_once_gets_the_same_one() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::of(folder.path());
+        let start = std::sync::Barrier::new(8);
+        let make = || {
+            start.wait();
+            keyring.make().unwrap()
+        };
+        let made: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let kept = keyring.recipient().unwrap();
+        assert!(made.iter().all(|one| *one == kept), "{made:?} are given out, and {kept} is kept");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "something is left behind");
+    }
 }
 
 #[test]

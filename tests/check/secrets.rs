@@ -207,11 +207,20 @@ fn a_new_key_opens_what_was_encrypted_anew_and_the_old_one_is_kept_until_it_is_f
     place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
     let (old, first) = (place.age(), place.run(&["key"], "").out);
     place.run(&["rotate", "--forget-old"], "").expect(0, "0 old keys are forgotten");
-    place.run(&["rotate"], "").expect(0, "there is a new key; 1 files are encrypted anew");
+    let ran = place.run(&["rotate"], "").expect(0, "there is a new key; 1 files are encrypted anew");
+    ran.expect(0, "as in backups and on other hosts, are out of date");
     let second = place.run(&["key"], "").out;
     let public = fs::read_to_string(place.root().join("secrets.pub")).unwrap();
     assert!(first != second && public.contains(second.trim()) && !public.contains(first.trim()), "{public}");
     assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+    // Records that are not there, or elsewhere, do not say that nothing needs the old key; and none are made.
+    place.run(&["rotate", "--forget-old"], "").expect(1, "there are no records at");
+    let records = place.state().join("records.db");
+    assert!(!records.exists());
+    drop(skep::records::sqlite::Sqlite::open(&records).unwrap());
+    fs::write(place.state().join("remembered.json"), "{}").unwrap();
+    place.run(&["rotate", "--forget-old"], "").expect(1, "no URL of one is set");
+    fs::remove_file(place.state().join("remembered.json")).unwrap();
     // Somebody who had not pulled yet: still opened, and still kept for.
     let new = place.age();
     fs::write(place.api().join("secrets.age"), &old).unwrap();
@@ -220,7 +229,89 @@ fn a_new_key_opens_what_was_encrypted_anew_and_the_old_one_is_kept_until_it_is_f
     fs::write(place.api().join("secrets.age"), new).unwrap();
     place.run(&["rotate", "--forget-old"], "").expect(0, "1 old keys are forgotten");
     assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
-    fs::write(place.api().join("secrets.age"), old).unwrap();
+    fs::write(place.api().join("secrets.age"), &old).unwrap();
     place.run(&["rotate"], "").expect(1, "it is encrypted to other keys");
     assert_eq!(place.run(&["key"], "").out, second, "nothing was changed");
+    // Forgotten in error, it is brought back.
+    fs::rename(place.state().join("secrets.key.old"), place.state().join("secrets.key")).unwrap();
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+}
+
+#[test]
+fn a_link_that_an_app_s_owner_planted_beside_its_secrets_leads_nowhere() {
+    let place = Place::new();
+    let victim = place.folder.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    // The process keeps its number, so the link is where a name made of that would be.
+    let plant = format!("ln -s {} {}/.secrets.age.$$ && exec \"$@\"", victim.display(), place.api().display());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &plant, "sh", env!("CARGO_BIN_EXE_skep"), "secrets", "set", "honey", "TOKEN"]);
+    shell.current_dir(place.root()).env_remove("SKEP_ROOT").env("SKEP_STATE_DIR", place.state()).stdin(Stdio::piped());
+    let mut process = shell.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    process.stdin.take().unwrap().write_all(b"hunter2").unwrap();
+    Ran::of(process.wait_with_output().unwrap()).expect(0, "is set");
+    assert_eq!(fs::read_to_string(victim).unwrap(), "precious");
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+}
+
+#[test]
+fn a_file_of_recipients_that_cannot_be_read_keeps_the_key_as_it_is() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let public = place.root().join("secrets.pub");
+    let key = fs::read(place.state().join("secrets.key")).unwrap();
+    for bytes in [&b"\xff\xfe"[..], b"# fine\nage1nobody\n"] {
+        fs::write(&public, bytes).unwrap();
+        place.run(&["rotate"], "").expect(1, "secrets.pub");
+        assert_eq!(fs::read(&public).unwrap(), bytes);
+    }
+    fs::remove_file(&public).unwrap();
+    fs::create_dir(&public).unwrap();
+    place.run(&["rotate"], "").expect(1, "secrets.pub");
+    assert_eq!(fs::read(place.state().join("secrets.key")).unwrap(), key);
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2")]));
+}
+
+#[test]
+fn secrets_that_are_set_at_once_are_all_kept_and_opened_by_the_one_key_that_is_made() {
+    let place = Place::new();
+    let names: Vec<String> = (0..8).map(|number| format!("TOKEN_{number}")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| place.run(&["set", "honey", name], "hunter2").expect(0, "is set"));
+        }
+    });
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "hunter2")).collect();
+    assert_eq!(place.opened(), secrets(&all));
+    let public = fs::read_to_string(place.root().join("secrets.pub")).unwrap();
+    let own = Keyring::of(&place.state()).recipient().unwrap();
+    let named: Vec<&str> = public.lines().filter(|line| line.starts_with("age1")).collect();
+    assert_eq!(named, [own]);
+}
+
+#[test]
+fn what_is_set_while_an_editor_is_open_waits_for_it_and_is_kept() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    // The editor ends once the other waits, as that says itself.
+    let mut skep = place.command(&["set", "honey", "OTHER"]);
+    let said = place.folder.path().join("said");
+    skep.stdin(Stdio::piped()).stderr(fs::File::create(&said).unwrap());
+    let open = place.folder.path().join("open");
+    let wait = "for _ in $(seq 500); do grep -q 'waiting for another' {said} && break; sleep 0.02; done";
+    let editor = format!(
+        "touch {}; {}; sed -i '$a MORE: hunter2'",
+        open.display(),
+        wait.replace("{said}", said.to_str().unwrap())
+    );
+    std::thread::scope(|scope| {
+        let edited = scope.spawn(|| place.edit(&editor).expect(0, "honey has MORE, TOKEN"));
+        while !open.exists() && !edited.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let mut process = skep.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(b"hunter2").unwrap();
+        assert!(process.wait().unwrap().success());
+    });
+    assert_eq!(place.opened(), secrets(&[("MORE", "hunter2"), ("OTHER", "hunter2"), ("TOKEN", "hunter2")]));
 }

@@ -23,6 +23,7 @@ const EMPTY: &str = "# NAME: value, one in a line. What is saved is encrypted; t
 struct Draft(PathBuf);
 
 pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
+    let held = files.hold()?;
     let (before, is_elsewhere) = match files.open(id) {
         Err(error) if matches!(error.downcast_ref(), Some(SecretsError::Elsewhere(_))) => {
             anstream::eprintln!("{error:#}\nwhat you save is encrypted for {id}");
@@ -51,7 +52,7 @@ pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
         anstream::eprintln!("nothing changed");
         return Ok(ExitCode::SUCCESS);
     }
-    files.seal(id, &after)?;
+    files.seal(id, &after, &held)?;
     let names: Vec<&str> = after.names().collect();
     anstream::eprintln!("{id} has {}", if names.is_empty() { "no secrets".to_owned() } else { names.join(", ") });
     Ok(ExitCode::SUCCESS)

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::cli::write::replace;
 use crate::installation::Installation;
-use crate::secrets::{Keyring, Opened, RECIPIENTS, SecretsError, read_recipients};
+use crate::secrets::{Held, Keyring, Opened, RECIPIENTS, SecretsError, read_recipients};
 use crate::settings::Settings;
 use crate::tree::sealed::{self, Sealed};
 use crate::tree::{ApiId, Scanner};
@@ -32,10 +32,12 @@ impl Files {
         Ok(Self { settings, keyring })
     }
 
-    /// Makes the key where there is none, in a state folder that nobody else can read.
-    pub(super) fn make_key(&self) -> anyhow::Result<String> {
+    /// Keeps others from changing keys or secrets of this installation until the answer is dropped. Makes the state folder
+    /// where there is none, so that nobody else can read it.
+    pub(super) fn hold(&self) -> anyhow::Result<Held> {
         Installation::open(&self.settings)?;
-        Ok(self.keyring.make()?)
+        let wait = || anstream::eprintln!("waiting for another `skep secrets`, which may have an editor open");
+        Ok(self.keyring.hold(wait)?)
     }
 
     /// The APIs that have secrets.
@@ -73,24 +75,24 @@ impl Files {
     }
 
     /// Writes the secrets of an API, encrypted to everybody who is to read them.
-    pub(super) fn seal(&self, id: &ApiId, opened: &Opened) -> anyhow::Result<()> {
+    pub(super) fn seal(&self, id: &ApiId, opened: &Opened, held: &Held) -> anyhow::Result<()> {
         if opened.names().next().is_none() {
             return fs::remove_file(self.path(id)).with_context(|| format!("cannot remove {}", Self::shown(id)));
         }
-        let sealed = Keyring::seal(id, opened, &self.recipients()?)?;
+        let sealed = Keyring::seal(id, opened, &self.recipients(held)?)?;
         replace(&self.path(id), sealed.text())
     }
 
     /// Everybody whom the tree names, and this installation where it has a key. Where there is nobody yet, the
     /// installation gets a key.
-    fn recipients(&self) -> anyhow::Result<Vec<String>> {
+    fn recipients(&self, held: &Held) -> anyhow::Result<Vec<String>> {
         let mut recipients = read_recipients(&self.settings.root)?;
         let own = match self.keyring.recipient() {
             Ok(own) => own,
             Err(SecretsError::NoKey(_)) if !recipients.is_empty() => return Ok(recipients),
             Err(SecretsError::NoKey(_)) => {
-                let own = self.make_key()?;
-                self.name_recipient(&own)?;
+                let own = self.keyring.make()?;
+                self.name_recipient(&own, held)?;
                 anstream::eprintln!(
                     "made {}; keep a copy of it where only you can read it, and commit {RECIPIENTS}",
                     self.keyring.path().display()
@@ -107,26 +109,36 @@ impl Files {
 
     /// Adds a recipient to those that the tree names; whether it was not among them. Only the first adds itself: who else
     /// may read the secrets, somebody decides who can already.
-    pub(super) fn name_recipient(&self, recipient: &str) -> anyhow::Result<bool> {
-        let path = self.settings.root.join(RECIPIENTS);
+    pub(super) fn name_recipient(&self, recipient: &str, _held: &Held) -> anyhow::Result<bool> {
+        let public = self.public()?;
         if !read_recipients(&self.settings.root)?.is_empty() {
             return Ok(false);
         }
-        let text = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
-        replace(&path, &format!("{}{recipient}\n", if text.is_empty() { HEAD } else { &text }))?;
+        replace(&self.settings.root.join(RECIPIENTS), &format!("{public}{recipient}\n"))?;
         Ok(true)
     }
 
-    /// Puts a recipient in the place of others in the tree's file, whose other lines stay.
-    pub(super) fn replace_recipients(&self, old: &[String], new: &str) -> anyhow::Result<()> {
+    /// The tree's file of recipients, each line of which is one or a note; its head where there is no such file yet.
+    pub(super) fn public(&self) -> anyhow::Result<String> {
+        read_recipients(&self.settings.root)?;
         let path = self.settings.root.join(RECIPIENTS);
-        let text = fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
+        match fs::read_to_string(&path) {
+            Ok(text) if text.is_empty() => Ok(HEAD.to_owned()),
+            Ok(text) if text.ends_with('\n') => Ok(text),
+            Ok(text) => Ok(text + "\n"),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(HEAD.to_owned()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Puts a recipient in the place of others in the tree's file, which was `public`, and whose other lines stay.
+    pub(super) fn replace_recipients(&self, public: &str, old: &[String], new: &str) -> anyhow::Result<()> {
         let is_old = |line: &str| old.iter().any(|old| line.trim_start().starts_with(old.as_str()));
-        let mut lines: Vec<&str> = text.lines().collect();
+        let mut lines: Vec<&str> = public.lines().collect();
         let place = lines.iter().position(|line| is_old(line)).unwrap_or(lines.len());
         lines.insert(place, new);
         lines.retain(|line| !is_old(line));
-        replace(&path, &(lines.join("\n") + "\n"))
+        replace(&self.settings.root.join(RECIPIENTS), &(lines.join("\n") + "\n"))
     }
 
     /// Whether one of these is a variable of `api.yaml` too.
@@ -150,17 +162,4 @@ impl Files {
     fn shown(id: &ApiId) -> String {
         format!("apis/{id}/{}", sealed::FILE)
     }
-}
-
-/// Writes a file in one go.
-fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = fs::File::create(&aside)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&aside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    written.with_context(|| format!("cannot write {}", path.display()))
 }
