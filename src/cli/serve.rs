@@ -109,7 +109,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         telling.reporter.is_some(),
     );
     bring_in(&context, &surface, &records, &mut tasks, &stop).await;
-    let place = Place::new(context.installation.door(), listeners.copies()?, Arc::clone(&routes), lock)?;
+    let place = Place::new(context.installation.clone(), listeners.copies()?, Arc::clone(&routes), lock)?;
     tasks.spawn(Arc::clone(&place).keep(stop.clone()));
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
@@ -133,8 +133,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
-    serve_what_served(&controller, settings.records.offline, &open, takes_over).await?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
+    let at = (&context.installation, &*place.seat, &*open);
+    let served = serve_what_served(&controller, settings.records.offline, &open, takes_over);
+    Predecessor::beside(&mut before, at, served).await??;
+    let base = Predecessor::beside(&mut before, at, wait_for_base(&engine, &stop)).await??;
+    let Some(base) = base else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
@@ -163,6 +166,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
     if let Some(before) = &before {
         tokio::select! { () = stop.cancelled() => {} is_ready = before.wait_for(&world.routes) => is_ready? }
+    }
+    Predecessor::beside(&mut before, at, std::future::ready(())).await?;
+    if before.is_some() {
         surface.expect_to_lead();
     }
     tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
