@@ -91,6 +91,9 @@ pub(super) async fn knock(door: &Path, wish: Wish) -> io::Result<Option<UnixStre
     }
 }
 
+/// What is this one's where the old one ends: its state folder, its seat, and what is told that callers may come.
+pub(super) type At<'a> = (&'a Installation, &'a Seat, &'a Notify);
+
 /// The daemon whose place this one takes, while it still serves.
 pub(super) struct Predecessor {
     stream: UnixStream,
@@ -135,7 +138,7 @@ impl Predecessor {
     /// Where it has not ended, and waits no longer.
     pub(super) async fn beside<T>(
         before: &mut Option<Self>,
-        (installation, seat, open): (&Installation, &Seat, &Notify),
+        (installation, seat, open): At<'_>,
         doing: impl Future<Output = T>,
     ) -> anyhow::Result<T> {
         let mut doing = Box::pin(doing);
@@ -185,7 +188,14 @@ impl Predecessor {
     ///
     /// # Errors
     /// Where that does not come about, with what is missing.
-    pub(super) async fn wait_for(&self, routes: &Routes) -> anyhow::Result<()> {
+    pub(super) async fn wait_for(before: &mut Option<Self>, at: At<'_>, routes: &Routes) -> anyhow::Result<()> {
+        if let Some(before) = before {
+            before.is_equalled_by(routes).await?;
+        }
+        Self::beside(before, at, std::future::ready(())).await
+    }
+
+    async fn is_equalled_by(&self, routes: &Routes) -> anyhow::Result<()> {
         let serves = |id: &String| {
             routes
                 .get(id)

@@ -142,7 +142,7 @@ impl Place {
         self.leaving.pause(true);
         let mut lock = None;
         let taken = async {
-            lock = tokio::time::timeout(YOURS_WITHIN - LONGER, self.seat.give_up()).await?;
+            lock = tokio::time::timeout(YOURS_WITHIN.saturating_sub(LONGER), self.seat.give_up()).await?;
             let passed = lock.take().and_then(|lock| lock.pass_on().ok());
             let open: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
             let told = async {

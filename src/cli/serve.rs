@@ -134,10 +134,11 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
     let at = (&context.installation, &*place.seat, &*open);
-    let served = serve_what_served(&controller, settings.records.offline, &open, takes_over);
-    Predecessor::beside(&mut before, at, served).await??;
-    let base = Predecessor::beside(&mut before, at, wait_for_base(&engine, &stop)).await??;
-    let Some(base) = base else { return Ok(ended(tasks).await) };
+    let base = async {
+        serve_what_served(&controller, settings.records.offline, &open, takes_over).await?;
+        wait_for_base(&engine, &stop).await
+    };
+    let Some(base) = Predecessor::beside(&mut before, at, base).await?? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
@@ -157,17 +158,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(terms.run(stop.clone()));
     tasks.spawn(mirror::keep(Arc::clone(&records), settings.records.clone(), Arc::clone(&world), stop.clone()));
 
-    let ids = if leads {
-        tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
-        all_ids(&controller)
-    } else {
-        controller.known()
-    };
-    let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
-    if let Some(before) = &before {
-        tokio::select! { () = stop.cancelled() => {} is_ready = before.wait_for(&world.routes) => is_ready? }
-    }
-    Predecessor::beside(&mut before, at, std::future::ready(())).await?;
+    let ids = adopt(leads.then_some(&*begun), &controller, &stop).await;
+    let is_ready = Predecessor::wait_for(&mut before, at, &world.routes);
+    stop.run_until_cancelled(is_ready).await.transpose()?;
     if before.is_some() {
         surface.expect_to_lead();
     }
@@ -329,6 +322,18 @@ async fn serve_what_served(
         open.notify_one();
     }
     Ok(())
+}
+
+/// Gives what ran before a moment to be found; and, where this daemon leads, which it has `begun` then, what is to run.
+async fn adopt(begun: Option<&Notify>, controller: &Controller, stop: &CancellationToken) -> BTreeSet<ApiId> {
+    let ids = if let Some(begun) = begun {
+        tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
+        all_ids(controller)
+    } else {
+        controller.known()
+    };
+    let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+    ids
 }
 
 /// Every API of the tree.
