@@ -15,7 +15,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::manager;
 use super::passing::{receive, send};
 use super::term::Seat;
 use crate::gateway::{RouteState, Routes};
@@ -25,7 +28,16 @@ use crate::installation::Installation;
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long the old daemon may take to finish the step that it is at. The new one serves meanwhile.
-const YOURS_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const YOURS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How much longer the one of the two waits whose word on what has come of it is not the better one.
+pub(super) const LONGER: Duration = Duration::from_secs(10);
+
+/// How long one may take to say what is not waited for.
+pub(super) const SAID_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a daemon that has ended may take to let go of its lock.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between two looks at what is served.
 const LOOK: Duration = Duration::from_millis(50);
@@ -60,6 +72,10 @@ pub(super) struct Ready {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Yours {}
 
+/// The new daemon has what there was to take: the old one may go.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Taken {}
+
 /// What came of an upgrade: the new daemon's process, or why there is none.
 pub(super) type Outcome = Result<u32, String>;
 
@@ -75,11 +91,16 @@ pub(super) async fn knock(door: &Path, wish: Wish) -> io::Result<Option<UnixStre
     }
 }
 
+/// What is this one's where the old one ends: its state folder, its seat, and what is told that callers may come.
+pub(super) type At<'a> = (&'a Installation, &'a Seat, &'a Notify);
+
 /// The daemon whose place this one takes, while it still serves.
 pub(super) struct Predecessor {
     stream: UnixStream,
     offer: Offer,
     listeners: Vec<TcpListener>,
+    /// Until when it waits.
+    deadline: Instant,
 }
 
 impl Predecessor {
@@ -92,7 +113,8 @@ impl Predecessor {
             let Some(stream) = knock(&installation.door(), Wish::TakeOver).await? else { return Ok(None) };
             let (offer, open) = receive::<Offer>(&stream).await?;
             let listeners = open.into_iter().map(TcpListener::from).collect();
-            Ok::<_, io::Error>(Some(Self { stream, offer, listeners }))
+            let deadline = Instant::now() + READY_WITHIN;
+            Ok::<_, io::Error>(Some(Self { stream, offer, listeners, deadline }))
         };
         let asked = tokio::time::timeout(YOURS_WITHIN, asked).await.unwrap_or(Err(ErrorKind::TimedOut.into()));
         asked.context("the daemon at work does not give its place away; end it, and start this one without --take-over")
@@ -109,29 +131,88 @@ impl Predecessor {
         Some(self.listeners.remove(place))
     }
 
-    /// Waits until this process serves whatever that one serves.
+    /// Does what has to be done before this process serves. Where the old one ends meanwhile, its `installation` is nobody's
+    /// any more: it is forgotten, `open` is told that callers may come, and the lock is for the `seat`.
+    ///
+    /// # Errors
+    /// Where it has not ended, and waits no longer.
+    pub(super) async fn beside<T>(
+        before: &mut Option<Self>,
+        (installation, seat, open): At<'_>,
+        doing: impl Future<Output = T>,
+    ) -> anyhow::Result<T> {
+        let mut doing = Box::pin(doing);
+        if let Some(predecessor) = before {
+            tokio::select! {
+                biased;
+                () = predecessor.closed() => {}
+                () = tokio::time::sleep_until(predecessor.deadline + LONGER) => {}
+                done = &mut doing => return Ok(done),
+            }
+            predecessor.expect_end(installation, seat).await?;
+            *before = None;
+            open.notify_one();
+            manager::ready();
+        }
+        Ok(doing.await)
+    }
+
+    /// Returns when the other end has been closed. It says nothing before this process is ready.
+    async fn closed(&self) {
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut [0]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Takes the lock of one that has ended, without a hand-over.
+    async fn expect_end(&self, installation: &Installation, seat: &Seat) -> anyhow::Result<()> {
+        let pid = self.offer.pid;
+        let deadline = Instant::now() + FREE_WITHIN;
+        while !seat.has_lock() {
+            match installation.try_lock()? {
+                Some(lock) => seat.put(lock),
+                None if Instant::now() > deadline => {
+                    bail!("process {pid} goes on serving, and waits for this one no longer")
+                }
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+        tracing::warn!("process {pid} has ended before it gave its place away; this daemon begins as ever");
+        Ok(())
+    }
+
+    /// Waits until this process serves whatever that one serves, or that one has ended.
     ///
     /// # Errors
     /// Where that does not come about, with what is missing.
-    pub(super) async fn wait_for(&self, routes: &Routes) -> anyhow::Result<()> {
+    pub(super) async fn wait_for(before: &mut Option<Self>, at: At<'_>, routes: &Routes) -> anyhow::Result<()> {
+        if let Some(before) = before {
+            before.is_equalled_by(routes).await?;
+        }
+        Self::beside(before, at, std::future::ready(())).await
+    }
+
+    async fn is_equalled_by(&self, routes: &Routes) -> anyhow::Result<()> {
         let serves = |id: &String| {
             routes
                 .get(id)
                 .is_some_and(|route| matches!(route.state, RouteState::Serving { .. } | RouteState::Suspended))
         };
         let mut missing: Vec<&String> = self.offer.serving.iter().collect();
-        let deadline = tokio::time::Instant::now() + READY_WITHIN;
         loop {
             missing.retain(|id| !serves(id));
             let Some(first) = missing.first() else { return Ok(()) };
-            if tokio::time::Instant::now() > deadline {
+            if Instant::now() > self.deadline {
                 bail!(
                     "process {} goes on serving: {} of the APIs that it serves cannot be served here, {first} among them",
                     self.offer.pid,
                     missing.len()
                 );
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::select! { () = self.closed() => return Ok(()), () = tokio::time::sleep(LOOK) => {} }
         }
     }
 
@@ -149,6 +230,8 @@ impl Predecessor {
                 if let Some(lock) = open.into_iter().next() {
                     seat.put(installation.receive(lock));
                 }
+                // It has heard it, or has ended.
+                let _ = tokio::time::timeout(SAID_WITHIN, send(&mut self.stream, &Taken {}, &[])).await;
                 tracing::info!("took over from process {}", self.offer.pid);
             }
             // Where it has ended the lock is free; where it has not, it goes on reconciling.

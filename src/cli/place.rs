@@ -6,26 +6,31 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::hand_over::{Outcome, READY_WITHIN, Ready, Wish, Yours, offer};
+use super::hand_over::{LONGER, Outcome, READY_WITHIN, Ready, SAID_WITHIN, Taken, Wish, YOURS_WITHIN, Yours, offer};
 use super::manager;
 use super::passing::{receive, send};
 use super::term::Seat;
 use crate::engine::docker::is_in_container;
 use crate::gateway::{Leaving, Routes};
-use crate::installation::Lock;
+use crate::installation::{Installation, Lock};
+
+/// How long the door rests where nobody can be let in, which is when file descriptors have run out.
+const REST: Duration = Duration::from_millis(200);
 
 /// A daemon's place.
 pub(super) struct Place {
-    door: PathBuf,
+    installation: Installation,
     program: PathBuf,
     /// The sockets, for as long as they are this daemon's.
     listeners: Mutex<Vec<TcpListener>>,
@@ -36,7 +41,11 @@ pub(super) struct Place {
     pub(super) seat: Arc<Seat>,
     /// One hand-over at a time.
     turn: tokio::sync::Mutex<()>,
+    /// One upgrade at a time.
+    upgrading: tokio::sync::Mutex<()>,
     given_away: CancellationToken,
+    /// The process whose place it is then.
+    successor: OnceLock<u32>,
     /// What is being said at the door.
     talks: TaskTracker,
 }
@@ -47,20 +56,22 @@ impl Place {
     /// # Errors
     /// Where it cannot be found out where this program lies.
     pub(super) fn new(
-        door: PathBuf,
+        installation: Installation,
         listeners: Vec<TcpListener>,
         routes: Arc<Routes>,
         lock: Option<Lock>,
     ) -> anyhow::Result<Arc<Self>> {
         Ok(Arc::new(Self {
-            door,
+            installation,
             program: program().context("cannot find this program")?,
             listeners: Mutex::new(listeners),
             routes,
             leaving: Leaving::default(),
             seat: Arc::new(Seat::new(lock)),
             turn: tokio::sync::Mutex::default(),
+            upgrading: tokio::sync::Mutex::default(),
             given_away: CancellationToken::new(),
+            successor: OnceLock::new(),
             talks: TaskTracker::new(),
         }))
     }
@@ -81,14 +92,15 @@ impl Place {
                     // Why not, it has logged.
                     self.talks.spawn(async move { place.upgrade().await });
                 }
-                () = self.seat.taken(), if door.is_none() => match open(&self.door) {
+                () = self.seat.taken(), if door.is_none() => match open(&self.installation.door()) {
                     Ok(listener) => door = Some(listener),
                     Err(error) => {
-                        tracing::warn!("no other daemon can take this one's place: {}: {error}", self.door.display());
+                        let door = self.installation.door();
+                        tracing::warn!("no other daemon can take this one's place: {}: {error}", door.display());
                         return stop.cancelled().await;
                     }
                 },
-                Some(stream) = next(door.as_ref()) => {
+                stream = next(door.as_ref()) => {
                     let place = Arc::clone(&self);
                     self.talks.spawn(async move {
                         if let Err(error) = place.answer(stream).await {
@@ -104,11 +116,13 @@ impl Place {
     pub(super) async fn given_away(&self) {
         self.given_away.cancelled().await;
         self.talks.close();
-        self.talks.wait().await;
+        let _ = tokio::time::timeout(SAID_WITHIN, self.talks.wait()).await;
     }
 
     async fn answer(&self, mut stream: UnixStream) -> io::Result<()> {
-        match receive(&stream).await?.0 {
+        let wish = tokio::time::timeout(SAID_WITHIN, receive(&stream));
+        let Some(wish) = self.given_away.run_until_cancelled(wish).await else { return Ok(()) };
+        match wish??.0 {
             Wish::TakeOver => self.give_away(stream).await,
             Wish::Upgrade => send(&mut stream, &self.upgrade().await, &[]).await,
         }
@@ -122,27 +136,54 @@ impl Place {
         }
         let copies: io::Result<Vec<_>> = self.listeners().iter().map(TcpListener::try_clone).collect();
         offer(&mut stream, &self.routes, &copies?).await?;
-        let ready = tokio::time::timeout(READY_WITHIN * 2, receive::<Ready>(&stream)).await;
+        let ready = tokio::time::timeout(READY_WITHIN + LONGER, receive::<Ready>(&stream)).await;
         let (Ready { pid }, _) = ready.unwrap_or(Err(io::ErrorKind::TimedOut.into()))?;
-        tracing::info!("process {pid} takes over; this one answers who is connected to it, and then ends");
+        // It may end at any moment before it says that it has everything, and then this one goes on.
+        self.leaving.pause(true);
+        let mut lock = None;
+        let taken = async {
+            lock = tokio::time::timeout(YOURS_WITHIN.saturating_sub(LONGER), self.seat.give_up()).await?;
+            let passed = lock.take().and_then(|lock| lock.pass_on().ok());
+            let open: Vec<_> = passed.iter().map(AsFd::as_fd).collect();
+            let told = async {
+                send(&mut stream, &Yours {}, &open).await?;
+                receive::<Taken>(&stream).await
+            };
+            let told = tokio::time::timeout(SAID_WITHIN, told).await;
+            lock = passed.map(|passed| self.installation.receive(passed));
+            told?.map(|_| ())
+        };
+        if let Err(error) = taken.await {
+            self.seat.take_back(lock);
+            self.leaving.pause(false);
+            return Err(io::Error::other(format!("process {pid} was ready, and then did not take over: {error}")));
+        }
+        // What is written there is the other one's by now.
+        let _ = lock.map(Lock::pass_on);
+        let _ = self.successor.set(pid);
+        manager::succeeded_by(pid);
         self.leaving.begin();
         self.listeners().clear();
-        let lock = self.seat.give_up().await;
-        manager::succeeded_by(pid);
-        let lock = lock.and_then(|lock| lock.pass_on().ok());
-        let open: Vec<_> = lock.iter().map(AsFd::as_fd).collect();
-        let told = send(&mut stream, &Yours {}, &open).await;
         self.given_away.cancel();
-        told
+        tracing::info!("process {pid} has taken over; this one answers who is connected to it, and then ends");
+        Ok(())
     }
 
     /// Starts the program that lies at this one's path by now, and gives the place to it.
     async fn upgrade(&self) -> Outcome {
+        let Ok(_one) = self.upgrading.try_lock() else {
+            return Err("another upgrade is under way; `skep status` tells which process reconciles when it has ended"
+                .to_owned());
+        };
         manager::reloading();
         let outcome = self.start_successor().await;
         if let Err(cause) = &outcome {
             tracing::warn!("no upgrade: {cause}; this daemon goes on");
-            manager::ready();
+            // Somebody else's hand-over tells of its own end.
+            let _turn = self.turn.lock().await;
+            if !self.given_away.is_cancelled() {
+                manager::ready();
+            }
         }
         outcome
     }
@@ -158,18 +199,29 @@ impl Place {
         let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
         let pid = child.id().unwrap_or_default();
         tracing::info!("process {pid} is to take over ({})", self.program.display());
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = self.given_away.cancelled() => Ok(pid),
-            ended = child.wait() => {
-                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                Err(format!("process {pid} ended before it could serve ({how}); what it said stands in the daemon's log"))
-            }
-            () = tokio::time::sleep(READY_WITHIN * 2) => {
-                let _ = child.start_kill();
-                Err(format!("process {pid} could not serve within {READY_WITHIN:?}"))
-            }
+            () = self.given_away.cancelled() => None,
+            ended = child.wait() => Some(ended),
+            () = tokio::time::sleep(READY_WITHIN + LONGER) => None,
+        };
+        // What is being handed over is waited for: only then it is known whose place it is.
+        let _turn = self.turn.lock().await;
+        if self.given_away.is_cancelled() {
+            return Ok(self.successor.get().copied().unwrap_or(pid));
         }
+        let Some(ended) = ended else {
+            // It may have callers, and answers them first.
+            if let Some(process) = Pid::from_raw(pid.cast_signed()) {
+                let _ = kill_process(process, Signal::TERM);
+            }
+            return Err(format!(
+                "process {pid} could not take over within {} s, and is told to end",
+                READY_WITHIN.as_secs()
+            ));
+        };
+        let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        Err(format!("process {pid} ended before it could serve ({how}); what it said stands in the daemon's log"))
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<TcpListener>> {
@@ -189,10 +241,16 @@ fn open(door: &Path) -> io::Result<UnixListener> {
 }
 
 /// Who comes next; never anybody while the door is closed.
-async fn next(door: Option<&UnixListener>) -> Option<UnixStream> {
-    match door {
-        Some(door) => door.accept().await.ok().map(|(stream, _)| stream),
-        None => std::future::pending().await,
+async fn next(door: Option<&UnixListener>) -> UnixStream {
+    let Some(door) = door else { return std::future::pending().await };
+    loop {
+        match door.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!("whoever wants this daemon's place cannot be let in: {error}");
+                tokio::time::sleep(REST).await;
+            }
+        }
     }
 }
 

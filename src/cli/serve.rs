@@ -109,7 +109,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         telling.reporter.is_some(),
     );
     bring_in(&context, &surface, &records, &mut tasks, &stop).await;
-    let place = Place::new(context.installation.door(), listeners.copies()?, Arc::clone(&routes), lock)?;
+    let place = Place::new(context.installation.clone(), listeners.copies()?, Arc::clone(&routes), lock)?;
     tasks.spawn(Arc::clone(&place).keep(stop.clone()));
     let writer = writer(&context, &metrics, &records)?;
     let gateway = gateway_of(&settings, Arc::clone(&routes), keys)?.counting(Arc::clone(&metrics));
@@ -133,8 +133,12 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     surface.set_to_follow(Arc::clone(&controller));
     tasks.spawn(Arc::clone(&controller).run(settings.look_every.0, prober.hints()));
     find_stand_ins(&controller, &settings, &mut tasks, &stop).await;
-    serve_what_served(&controller, settings.records.offline, &open, takes_over).await?;
-    let Some(base) = wait_for_base(&engine, &stop).await? else { return Ok(ended(tasks).await) };
+    let at = (&context.installation, &*place.seat, &*open);
+    let base = async {
+        serve_what_served(&controller, settings.records.offline, &open, takes_over).await?;
+        wait_for_base(&engine, &stop).await
+    };
+    let Some(base) = Predecessor::beside(&mut before, at, base).await?? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
@@ -154,15 +158,10 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     tasks.spawn(terms.run(stop.clone()));
     tasks.spawn(mirror::keep(Arc::clone(&records), settings.records.clone(), Arc::clone(&world), stop.clone()));
 
-    let ids = if leads {
-        tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
-        all_ids(&controller)
-    } else {
-        controller.known()
-    };
-    let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
-    if let Some(before) = &before {
-        tokio::select! { () = stop.cancelled() => {} is_ready = before.wait_for(&world.routes) => is_ready? }
+    let ids = adopt(leads.then_some(&*begun), &controller, &stop).await;
+    let is_ready = Predecessor::wait_for(&mut before, at, &world.routes);
+    stop.run_until_cancelled(is_ready).await.transpose()?;
+    if before.is_some() {
         surface.expect_to_lead();
     }
     tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
@@ -323,6 +322,18 @@ async fn serve_what_served(
         open.notify_one();
     }
     Ok(())
+}
+
+/// Gives what ran before a moment to be found; and, where this daemon leads, which it has `begun` then, what is to run.
+async fn adopt(begun: Option<&Notify>, controller: &Controller, stop: &CancellationToken) -> BTreeSet<ApiId> {
+    let ids = if let Some(begun) = begun {
+        tokio::select! { () = stop.cancelled() => {} () = begun.notified() => {} }
+        all_ids(controller)
+    } else {
+        controller.known()
+    };
+    let _ = tokio::time::timeout(ADOPTION, controller.rested(&ids)).await;
+    ids
 }
 
 /// Every API of the tree.

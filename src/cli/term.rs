@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::Surface;
@@ -48,8 +48,10 @@ pub struct Seat {
     lock: Mutex<Option<Lock>>,
     /// Told when the lock is there.
     taken: Notify,
-    yields: CancellationToken,
-    has_yielded: CancellationToken,
+    /// Whether another process wants the seat.
+    is_wanted: watch::Sender<bool>,
+    /// Whether nothing is reconciled here any more, for that.
+    is_free: watch::Sender<bool>,
 }
 
 impl Seat {
@@ -72,11 +74,35 @@ impl Seat {
         }
     }
 
-    /// Gives it up, for ever: returns when nothing is reconciled any more, with the lock.
+    /// Whether the lock is there.
+    #[must_use]
+    pub fn has_lock(&self) -> bool {
+        self.guard().is_some()
+    }
+
+    /// Gives it up: returns when nothing is reconciled any more, with the lock.
     pub async fn give_up(&self) -> Option<Lock> {
-        self.yields.cancel();
-        self.has_yielded.cancelled().await;
+        self.is_wanted.send_replace(true);
+        // The sender lives as long as this.
+        let _ = self.is_free.subscribe().wait_for(|is_free| *is_free).await;
         self.guard().take()
+    }
+
+    /// Goes on as before, where nobody has taken it.
+    pub fn take_back(&self, lock: Option<Lock>) {
+        if let Some(lock) = lock {
+            self.put(lock);
+        }
+        self.is_wanted.send_replace(false);
+    }
+
+    fn yields(&self) -> bool {
+        *self.is_wanted.borrow()
+    }
+
+    /// Returns when another process wants the seat, or wants it no more.
+    async fn wanted(&self, is_wanted: bool) {
+        let _ = self.is_wanted.subscribe().wait_for(|now| *now == is_wanted).await;
     }
 
     fn guard(&self) -> MutexGuard<'_, Option<Lock>> {
@@ -85,19 +111,37 @@ impl Seat {
 }
 
 impl Terms {
-    /// Stands by, reconciles, stands by again, until `stop`; or until another daemon wants the seat, and then only serves.
+    /// Stands by, reconciles, stands by again, until `stop`. While another daemon has or wants the seat, it only serves.
     pub async fn run(self, stop: CancellationToken) {
         let mut has_lost = false;
-        while !self.seat.yields.is_cancelled() {
+        while !stop.is_cancelled() {
+            self.stand_by_and_lead(&mut has_lost, &stop).await;
+            self.seat.is_free.send_replace(true);
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.seat.wanted(false) => {}
+                () = keep_following(&*self.records, &self.world.daemon) => {}
+            }
+        }
+        let _ = self.records.dismiss(&self.world.daemon).await;
+    }
+
+    async fn stand_by_and_lead(&self, has_lost: &mut bool, stop: &CancellationToken) {
+        loop {
+            // First, so that whoever wants it from now on waits.
+            self.seat.is_free.send_replace(false);
+            if self.seat.yields() {
+                break;
+            }
             let daemon = self.world.daemon.clone();
             let is_alone = |lease: &Lease| self.is_of_here(lease) && self.take();
             let (before, epoch) = tokio::select! {
                 () = stop.cancelled() => break,
-                () = self.seat.yields.cancelled() => break,
-                epochs = stand_by(&*self.records, &daemon, has_lost, is_alone) => epochs,
+                () = self.seat.wanted(true) => break,
+                epochs = stand_by(&*self.records, &daemon, *has_lost, is_alone) => epochs,
             };
-            self.lead((before, epoch), &stop).await;
-            let yields = self.seat.yields.is_cancelled();
+            self.lead((before, epoch), stop).await;
+            let yields = self.seat.yields();
             if yields || stop.is_cancelled() {
                 // Nobody has to wait for it to run out.
                 let _ = self.records.resign(epoch).await;
@@ -107,19 +151,16 @@ impl Terms {
             }
             self.surface.set_to_follow(Arc::clone(&self.controller));
             if yields {
-                self.seat.has_yielded.cancel();
+                self.seat.is_free.send_replace(true);
             } else {
                 tracing::warn!("another daemon has taken over; this one goes on serving, and stands by");
                 *self.seat.guard() = None;
-                has_lost = true;
+                *has_lost = true;
             }
             if let Err(error) = self.controller.look().await {
                 tracing::warn!("cannot look at the world: {error}");
             }
         }
-        self.seat.has_yielded.cancel();
-        stop.run_until_cancelled(keep_following(&*self.records, &self.world.daemon)).await;
-        let _ = self.records.dismiss(&self.world.daemon).await;
     }
 
     /// Whether the lease is of a daemon of this host, whose lock tells whether it lives; those of other hosts are waited for.
@@ -175,7 +216,7 @@ impl Terms {
         };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.seat.yields.cancelled() => self.world.role.follow(),
+            () = self.seat.wanted(true) => self.world.role.follow(),
             () = keep_leading(Arc::clone(&self.records), &self.world.role, epoch) => self.world.role.follow(),
             () = work => {}
         }

@@ -13,6 +13,9 @@ use super::passing::receive;
 /// How many times, and how often, it is looked for a daemon that has just begun.
 const LOOKS: (u32, Duration) = (10, Duration::from_millis(200));
 
+/// How long the daemon may take to say what came of it: longer than a hand-over may take, and shorter than systemd waits.
+const OUTCOME_WITHIN: Duration = Duration::from_secs(240);
+
 /// Arguments of `skep upgrade`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -30,7 +33,10 @@ pub async fn run(_: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     for _ in 0..LOOKS.0 {
         let knocked = knock(&door, Wish::Upgrade).await;
         if let Some(stream) = knocked.with_context(|| format!("cannot speak to the daemon at {}", door.display()))? {
-            let (outcome, _) = receive::<Outcome>(&stream).await.context("the daemon has ended meanwhile")?;
+            let (outcome, _) = tokio::time::timeout(OUTCOME_WITHIN, receive::<Outcome>(&stream))
+                .await
+                .context("the daemon does not say what came of it; its log does")?
+                .context("the daemon has ended meanwhile")?;
             match outcome {
                 Ok(pid) => anstream::println!("process {pid} has taken over"),
                 Err(cause) => bail!("no upgrade: {cause}"),

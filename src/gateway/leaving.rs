@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Whether a daemon is leaving, and since when. Cheap to clone; all clones say the same.
@@ -14,6 +15,8 @@ pub struct Leaving {
     begun: CancellationToken,
     /// The same, without the lock that asking a token takes: each answer looks.
     is_so: Arc<AtomicBool>,
+    /// Whether it accepts nobody for now.
+    pauses: Arc<watch::Sender<bool>>,
 }
 
 impl Leaving {
@@ -21,6 +24,17 @@ impl Leaving {
     pub fn begin(&self) {
         self.is_so.store(true, Ordering::Relaxed);
         self.begun.cancel();
+    }
+
+    /// Accepts nobody while another daemon makes sure that it has taken over; or goes on, where that came to nothing.
+    pub fn pause(&self, pauses: bool) {
+        self.pauses.send_replace(pauses);
+    }
+
+    /// Returns when callers are accepted, or are not.
+    pub(super) async fn paused(&self, pauses: bool) {
+        // The sender lives as long as this.
+        let _ = self.pauses.subscribe().wait_for(|now| *now == pauses).await;
     }
 
     /// Returns when it has begun.

@@ -111,6 +111,11 @@ impl Server {
                 () = shutdown.cancelled() => break,
                 // What nobody has accepted stays in the socket's queue, which another daemon has too.
                 () = self.gateway.leaving.begun() => break,
+                () = self.gateway.leaving.paused(true) => tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    () = self.gateway.leaving.begun() => break,
+                    () = self.gateway.leaving.paused(false) => continue,
+                },
                 accepted = accept() => accepted,
             };
             match accepted {

@@ -1,10 +1,10 @@
 //! Upgrades in place: one daemon takes the place of another, and no caller notices.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -189,6 +189,58 @@ fn three_hand_overs_under_load_lose_no_request() {
     assert_eq!(world.containers("lasting"), containers, "a hand-over restarts nothing");
     world.code("lasting", &saying("changed"));
     world.expect_answer("lasting", "/", "changed");
+}
+
+#[test]
+fn a_successor_that_ends_once_it_is_ready_leaves_the_old_one_at_work() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    for count in 1..=2 {
+        let mut door = world.wait("there is a door", || UnixStream::connect(world.state().join("hand-over")).ok());
+        door.write_all(b"\"take_over\"\n").unwrap();
+        let mut offer = String::new();
+        BufReader::new(door.try_clone().unwrap()).read_line(&mut offer).unwrap();
+        assert!(offer.contains("hello"), "{offer}");
+        door.write_all(b"{\"pid\":1}\n").unwrap();
+        drop(door);
+        world.until("it says so", || world.log().matches("did not take over").count() == count);
+    }
+    // It accepts, and reconciles, and another one can take its place.
+    world.code("hello", &saying("two"));
+    world.expect_answer("hello", "/", "two");
+    let mut before = world.hand_over();
+    world.code("hello", &saying("three"));
+    world.expect_answer("hello", "/", "three");
+    assert!(world.wait("the old one ends", || before.try_wait().unwrap()).success());
+}
+
+#[test]
+fn a_predecessor_that_ends_before_it_has_handed_over_is_not_waited_for() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    fs::create_dir_all(world.state()).unwrap();
+    let door = UnixListener::bind(world.state().join("hand-over")).unwrap();
+    let log = fs::File::create(world.aside().join("serve.log")).unwrap();
+    let mut daemon =
+        world.command(&["serve", "--take-over"]).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let (mut stream, _) = door.accept().unwrap();
+    let mut wish = String::new();
+    BufReader::new(stream.try_clone().unwrap()).read_line(&mut wish).unwrap();
+    assert_eq!(wish.trim(), "\"take_over\"");
+    // Nobody will ever serve that one.
+    stream.write_all(b"{\"pid\":1,\"serving\":[\"ghost\"]}\n").unwrap();
+    let pid = u64::from(daemon.id());
+    let now = world.wait("it has the lock", || holder(&world).filter(|now| now["pid"] == pid));
+    world.until("it waits for the ghost", || world.log().contains("this daemon reconciles"));
+    assert!(!world.log().contains("serving 1 APIs"), "{}", world.log());
+    drop((stream, door));
+    let answers = || Request::get("/run/hello/").send(where_it_listens(&now)).text() == "one";
+    world.until("it serves", answers);
+    assert!(world.log().contains("has ended before it gave its place away"), "{}", world.log());
+    signal(pid, Signal::TERM);
+    assert!(world.wait("it ends", || daemon.try_wait().unwrap()).success());
 }
 
 /// A copy of the program in a folder of its own, as an installation has it.

@@ -18,12 +18,20 @@ use crate::engine::EngineError;
 /// `/var/run/docker/netns/default`, once a container has run in it.
 pub(super) const DOOR: &str = "/run/skep/host-net";
 
+/// What `statfs`(2) says of a file that is a namespace.
+const NAMESPACES: u64 = 0x6e73_6673;
+
 /// Where interfaces are shown: those of this process's own network.
 const INTERFACES: &str = "/sys/class/net";
 
 /// Whether the host's network is entered by the door. Without one, it is this process's own, or out of reach.
 pub(super) fn has_door() -> bool {
-    Path::new(DOOR).exists()
+    is_door(Path::new(DOOR))
+}
+
+/// Whether a network lies at that path, and not the folder that an engine makes where it is to mount what is not there.
+fn is_door(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|system| system.f_type.cast_unsigned() == NAMESPACES)
 }
 
 /// A command in the host's network.
@@ -68,6 +76,13 @@ impl Docker {
     /// Joins the networks that are there already, once: what runs is on them.
     pub(super) async fn join_networks(&self) -> Result<(), EngineError> {
         if !has_door() {
+            if Path::new(DOOR).exists() {
+                return Err(EngineError::Unsupported(format!(
+                    "what is mounted at {DOOR} is not the host's network; on the host, stop this container, remove \
+                     /var/run/docker/netns/default where that is an empty folder, have the engine make it anew \
+                     (`docker run --rm --network host IMAGE true`), and start this container again"
+                )));
+            }
             return Ok(());
         }
         let mut joined = self.shared.joined.lock().await;
@@ -136,6 +151,16 @@ impl Docker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_door_is_a_network_and_no_folder_or_other_file() {
+        assert!(is_door(Path::new("/proc/self/ns/net")));
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_door(folder.path()));
+        fs::write(folder.path().join("file"), "").unwrap();
+        assert!(!is_door(&folder.path().join("file")));
+        assert!(!is_door(Path::new("/nowhere")));
+    }
 
     #[test]
     fn the_own_container_is_known_by_its_mounts() {
