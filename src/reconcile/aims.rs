@@ -7,6 +7,7 @@ use super::desired::{Basis, Desired, Ground};
 use super::goals::{Grounds, goals};
 use super::look::Look;
 use super::turn::{TurnError, lock};
+use crate::engine::Base;
 use crate::tree::{ApiId, Tree};
 use crate::world::Record;
 
@@ -26,17 +27,7 @@ impl Controller {
                 .collect();
         };
         let tree = self.tree();
-        let goals = goals(&Grounds {
-            tree: tree.as_deref().map_err(String::as_str),
-            records: &look.records,
-            running: &look.running(),
-            confirmed: &look.confirmed,
-            recent: &look.recent,
-            base: &base.digest,
-            at: self.world.clock.now(),
-            owner: &self.world.owner,
-            policy: &lock(&self.policy).clone(),
-        });
+        let goals = self.grounded(base, look, tree.as_deref().map_err(String::as_str));
         *lock(&self.has_waiting) = goals.values().any(|desired| matches!(desired.basis, Basis::RemovalWaits(_)));
         // A look that had begun before the term says nothing of it.
         if tree.as_ref().is_err_and(|why| why == NOT_READ) {
@@ -52,8 +43,13 @@ impl Controller {
     #[must_use]
     pub fn would(&self, look: &Look, tree: &Tree) -> BTreeMap<ApiId, Desired> {
         let Some(base) = self.base.get() else { return BTreeMap::new() };
+        self.grounded(base, look, Ok(tree))
+    }
+
+    /// What should be of every API by this tree, or without one.
+    fn grounded(&self, base: &Base, look: &Look, tree: Result<&Tree, &str>) -> BTreeMap<ApiId, Desired> {
         goals(&Grounds {
-            tree: Ok(tree),
+            tree,
             records: &look.records,
             running: &look.running(),
             confirmed: &look.confirmed,
