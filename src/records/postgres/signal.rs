@@ -106,7 +106,7 @@ impl Ear {
         }
     }
 
-    /// Listens until messages stop coming.
+    /// Listens until messages stop coming, though the connection is there.
     async fn listen(&self) -> Result<(), Trouble> {
         let silent = |_| Trouble::Unreachable("the server did not answer in time".to_owned());
         let (client, mut connection) =
@@ -128,7 +128,8 @@ impl Ear {
             }
         };
         tokio::select! {
-            () = ears => Ok(()),
+            // Whether messages come is not known then: it is tried again soon.
+            () = ears => Err(Trouble::Unreachable("the connection has ended".to_owned())),
             outcome = self.keep_trying(&client, &echoes) => outcome,
         }
     }
