@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod commit;
+pub mod difference;
 pub mod export;
 pub mod pkt;
 pub mod place;
