@@ -62,7 +62,9 @@ pub fn git(folder: &Path, arguments: &[&str]) -> anyhow::Result<Vec<u8>> {
 /// Git, to be run in a folder, with nobody's settings.
 pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut git = Command::new("git");
-    git.arg("-C").arg(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]).args(arguments);
+    git.arg("-C").arg(folder).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
+    // None that begins by itself, and is still at work when the next question comes.
+    git.args(["-c", "gc.auto=0", "-c", "maintenance.auto=0"]).args(arguments);
     git.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
     git.stdin(Stdio::null());
     git
