@@ -29,7 +29,11 @@ const PARTS: [Part; 6] = [
 ];
 
 /// The parts of the way by hand.
-const BY_HAND: [&str; 3] = ["pushed to a plain repository, and out of it", "one layer, by the engine's builder", "created, started, first answer"];
+const BY_HAND: [&str; 3] = [
+    "pushed to a plain repository, and out of it",
+    "one layer, by the engine's builder",
+    "created, started, first answer",
+];
 
 fn main() -> anyhow::Result<()> {
     let mut site = Site::new("look_every: 1h\npush: {}\n")?;
@@ -74,7 +78,10 @@ fn main() -> anyhow::Result<()> {
     }
     let (requests, failures) = caller.stop();
 
-    println!("push: one FastAPI API; {ROUNDS} rounds of floor and push in turn; a caller every {} ms", POLL.as_millis());
+    println!(
+        "push: one FastAPI API; {ROUNDS} rounds of floor and push in turn; a caller every {} ms",
+        POLL.as_millis()
+    );
     println!("{:<52} {:>8} {:>8}", "", "median", "p90");
     println!("{:<52} {} ms", "floor: the same by hand", floors.text());
     for (name, series) in BY_HAND.iter().zip(&by_hand) {

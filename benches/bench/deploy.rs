@@ -186,7 +186,8 @@ impl Engine {
     pub async fn packages(&self) -> anyhow::Result<String> {
         let reference = vec![format!("skep/{}/deps", self.owner)];
         let filters = Some([("reference".to_owned(), reference)].into());
-        let found = self.docker.list_images(Some(ListImagesOptions { filters, ..ListImagesOptions::default() })).await?;
+        let found =
+            self.docker.list_images(Some(ListImagesOptions { filters, ..ListImagesOptions::default() })).await?;
         let [image] = &found[..] else { bail!("{} dependency images", found.len()) };
         Ok(image.id.clone())
     }
@@ -194,7 +195,9 @@ impl Engine {
     /// Has the engine's own builder put one file on top of an image, as a recipe of two lines says.
     pub async fn build(&self, below: &str, tag: &str, file: &[u8]) -> anyhow::Result<()> {
         let mut context = tar::Builder::new(Vec::new());
-        for (path, bytes) in [("Dockerfile", format!("FROM {below}\nCOPY app/ /app/\n").as_bytes()), ("app/main.py", file)] {
+        for (path, bytes) in
+            [("Dockerfile", format!("FROM {below}\nCOPY app/ /app/\n").as_bytes()), ("app/main.py", file)]
+        {
             let mut header = tar::Header::new_gnu();
             header.set_mode(0o444);
             header.set_size(bytes.len() as u64);

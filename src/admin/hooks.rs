@@ -128,7 +128,8 @@ pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>) -> Result<Va
     };
     let source = sources.iter().find(|source| source.name() == name);
     let source = source.ok_or_else(|| Fault::Missing(format!("no source {name} is followed")))?;
-    let late = || Fault::Unavailable(format!("source {name} is asked, and nothing has come of it within {TURNS_WITHIN:?}"));
+    let late =
+        || Fault::Unavailable(format!("source {name} is asked, and nothing has come of it within {TURNS_WITHIN:?}"));
     let asked = tokio::time::timeout(TURNS_WITHIN, source.ask()).await.map_err(|_| late())?;
     Ok(json!(asked))
 }

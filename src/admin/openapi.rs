@@ -172,7 +172,8 @@ mod tests {
         for (method, path, _) in PATHS {
             let method: Method = method.to_uppercase().parse().unwrap();
             assert!(
-                Call::of(&method, &path.replace("{id}", "hello").replace("{key}", "k_1").replace("{source}", "team")).is_some(),
+                Call::of(&method, &path.replace("{id}", "hello").replace("{key}", "k_1").replace("{source}", "team"))
+                    .is_some(),
                 "{method} {path}"
             );
         }

@@ -142,7 +142,13 @@ fn text(asked: &[Asked]) -> String {
 
 /// What lies in the tree.
 fn described(placed: &Placed) -> String {
-    plain(&format!("{} at {} {}, by {}", placed.reference, placed.commit.short(), placed.commit.subject, placed.commit.author))
+    plain(&format!(
+        "{} at {} {}, by {}",
+        placed.reference,
+        placed.commit.short(),
+        placed.commit.subject,
+        placed.commit.author
+    ))
 }
 
 /// How many folders came and went.

@@ -120,7 +120,9 @@ mod tests {
             std::fs::write(path, text).unwrap();
         };
         git(&["init", "--quiet"]);
-        for (path, text) in [("apis/a/main.py", "1"), ("apis/b/main.py", "1"), ("apis/c/main.py", "1"), ("apis/file", "1")] {
+        for (path, text) in
+            [("apis/a/main.py", "1"), ("apis/b/main.py", "1"), ("apis/c/main.py", "1"), ("apis/file", "1")]
+        {
             write(path, text);
         }
         git(&["add", "."]);

@@ -8,6 +8,7 @@ pub mod export;
 pub mod pkt;
 pub mod place;
 pub mod remote;
+pub mod renew;
 pub mod scratch;
 pub mod signature;
 pub mod store;

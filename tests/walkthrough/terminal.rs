@@ -52,7 +52,8 @@ impl Terminal {
         let mut script = Command::new("script");
         script.args(["--quiet", "--flush", "--return", "--command", "exec bash --norc --noprofile -i", "/dev/null"]);
         script.current_dir(folder).env_clear();
-        for name in ["DOCKER_HOST", "SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY"] {
+        for name in ["DOCKER_HOST", "SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY"]
+        {
             if let Ok(value) = std::env::var(name) {
                 script.env(name, value);
             }
