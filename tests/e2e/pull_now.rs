@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::apps::saying;
 use crate::forge::Forge;
-use crate::pull::{expect_placed, expect_trouble, follow, look};
+use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, look};
 use crate::world::{Ran, World};
 
 #[track_caller]
@@ -13,6 +13,12 @@ fn says(ran: &Ran, all: &[&str]) {
     for text in all {
         assert!(ran.out.contains(text), "{text:?} is not in {ran:#?}");
     }
+}
+
+/// Runs `skep pull`, on the host of the daemon.
+fn pull(world: &World, arguments: &[&str]) -> Ran {
+    let mut skep = world.command(&[&["pull"], arguments].concat());
+    Ran::of(skep.env("ADMIN_API_KEY", ADMIN_KEY).output().unwrap())
 }
 
 #[test]
@@ -24,7 +30,7 @@ fn whoever_asks_for_a_look_sees_what_comes_of_it_to_its_end() {
     world.expect_answer("hello", "/", "one");
 
     forge.code("hello", "two");
-    let pulled = world.run(&["pull"]).expect(0);
+    let pulled = pull(&world, &[]).expect(0);
     let all = [
         "team  main at ",
         "hello says two, by Ada; 1 folder placed",
@@ -35,38 +41,38 @@ fn whoever_asks_for_a_look_sees_what_comes_of_it_to_its_end() {
     assert!(pulled.err.contains("hello  serving, synced"), "{pulled:#?}");
     // What it has said holds at once.
     assert_eq!(world.get("hello", "/").expect(200).text(), "two");
-    says(&world.run(&["pull", "team"]).expect(0), &["team  nothing new: main at ", "The one API is as the tree says."]);
+    says(&pull(&world, &["team"]).expect(0), &["team  nothing new: main at ", "The one API is as the tree says."]);
 
     // For machines, and without waiting.
     forge.code("hello", "three");
-    let json = world.run(&["pull", "--output", "json"]).expect(0).json();
+    let json = pull(&world, &["--output", "json"]).expect(0).json();
     let source = &json["sources"][0];
     assert_eq!((&source["source"], &source["outcome"]), (&"team".into(), &"placed".into()), "{json}");
     assert_eq!(source["changed"], serde_json::json!(["hello"]));
     assert_eq!(json["applied"]["not_as_the_tree_says"], serde_json::json!([]));
     assert_eq!(world.get("hello", "/").text(), "three");
     forge.code("hello", "four");
-    let placed = world.run(&["pull", "--nowait"]).expect(0);
+    let placed = pull(&world, &["--nowait"]).expect(0);
     assert!(!placed.out.contains("as the tree says"), "{placed:#?}");
     world.expect_answer("hello", "/", "four");
 
     // What is not placed, and what is placed and does not serve, is no success.
     forge.write("apis/other/main.py", "def f(:\n");
     forge.code("hello", "five");
-    let broken = world.run(&["pull"]).expect(1);
+    let broken = pull(&world, &[]).expect(1);
     says(&broken, &["team  broken: ", "apis/other/main.py:1:7", "what was placed last goes on being served: main at "]);
     assert_eq!(world.get("hello", "/").text(), "four");
     forge.git(&["rm", "-r", "-f", "--quiet", "apis/other"]).expect(0);
     forge.write("apis/hello/main.py", &format!("{}raise SystemExit('no luck today')\n", saying("never")));
     forge.commit("Fail at once");
     forge.push();
-    says(&world.run(&["pull"]).expect(1), &["Fail at once, by Ada", "Not as the tree says: hello."]);
+    says(&pull(&world, &[]).expect(1), &["Fail at once, by Ada", "Not as the tree says: hello."]);
     assert_eq!(world.get("hello", "/").expect(200).text(), "four");
 
-    let unknown = world.run(&["pull", "other"]).expect(1);
+    let unknown = pull(&world, &["other"]).expect(1);
     assert!(unknown.err.contains("follows no source other; there are: team"), "{unknown:#?}");
     world.crash();
-    let alone = world.run(&["pull"]).expect(1);
+    let alone = pull(&world, &[]).expect(1);
     assert!(alone.err.contains("no daemon is at work here"), "{alone:#?}");
 }
 
@@ -101,7 +107,7 @@ fn a_store_stays_small_whatever_is_forced_into_the_remote() {
         forge.git(&["add", "-A"]).expect(0);
         forge.git(&["commit", "--quiet", "--amend", "-m", &format!("Round {round}")]).expect(0);
         forge.push();
-        world.run(&["pull", "--nowait"]).expect(0);
+        pull(&world, &["--nowait"]).expect(0);
         expect_placed(&world, "team", &format!("Round {round}"));
         largest = largest.max(size(&store));
     }
@@ -111,7 +117,7 @@ fn a_store_stays_small_whatever_is_forced_into_the_remote() {
     // What is there is enough to go on with: the next commit is not taken for another history, and hands are seen.
     assert!(store.join("renewed").is_file());
     forge.code("hello", "two");
-    world.run(&["pull", "--nowait"]).expect(0);
+    pull(&world, &["--nowait"]).expect(0);
     assert!(expect_placed(&world, "team", "hello says two")["placed"]["note"].is_null());
     world.code("hello", &saying("by hand"));
     forge.code("hello", "three");
@@ -128,12 +134,12 @@ fn a_store_stays_small_whatever_is_forced_into_the_remote() {
         forge.git(&["add", "-A"]).expect(0);
         forge.git(&["commit", "--quiet", "--amend", "-m", &format!("Broken {round}")]).expect(0);
         forge.push();
-        world.run(&["pull", "--nowait"]).expect(1);
+        pull(&world, &["--nowait"]).expect(1);
         largest = largest.max(size(&store));
     }
     assert!(largest < 6 * MIB, "{largest} bytes");
     forge.git(&["rm", "--quiet", "-f", "apis/hello/noise.bin"]).expect(0);
     forge.code("hello", "four");
-    world.run(&["pull", "--nowait"]).expect(0);
+    pull(&world, &["--nowait"]).expect(0);
     expect_placed(&world, "team", "hello says four");
 }

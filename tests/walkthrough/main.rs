@@ -10,7 +10,7 @@
 //!
 //! The README of the repository itself is played as well, in a real terminal; see `readme`.
 
-#![allow(clippy::expect_used, reason = "a test says by panicking what was not as it should be")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test says by panicking what was not as it should be")]
 
 mod readme;
 mod terminal;

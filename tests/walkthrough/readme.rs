@@ -50,7 +50,7 @@ fn trying_it_goes_as_the_readme_says() {
     let changed = code.replacen("Hello", "Good morning", usize::MAX);
     assert_ne!(code, changed, "{}", file.display());
     fs::write(file, changed).expect("it can be written");
-    place.make_key(&mut user);
+    let_in(&mut user);
     user.run(&place.until_it_says("Good morning")).good();
 
     // Ctrl-C ends the daemon, and nothing that it runs.
@@ -97,7 +97,7 @@ fn a_tree_of_ones_own_goes_as_the_readme_says() {
             }
             "skep serve" => {
                 serve.begin(&command);
-                place.make_key(&mut user);
+                let_in(&mut user);
                 user.run(&place.until_it_says("Hello, world!")).good();
             }
             "git push skep main" => dev.pushes(&place, &mut user, &command),
@@ -276,11 +276,6 @@ impl Place {
         Terminal::open(&self.root(), &self.home(), &[("SKEP_LISTEN", &format!("127.0.0.1:{}", self.port))])
     }
 
-    /// Lets the tests themselves in.
-    fn make_key(&self, user: &mut Terminal) {
-        user.run("ME=$(skep keys create --name me)").good();
-    }
-
     /// A command that ends once the API says that.
     fn until_it_says(&self, text: &str) -> String {
         let url = format!("http://127.0.0.1:{}/run/hello/", self.port);
@@ -303,6 +298,11 @@ impl Drop for Place {
     fn drop(&mut self) {
         dismantle(&self.root(), &self.root().join(".skep"));
     }
+}
+
+/// Lets the tests themselves in.
+fn let_in(user: &mut Terminal) {
+    user.run("ME=$(skep keys create --name me)").good();
 }
 
 fn repository() -> &'static Path {

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What ends the prompt; the exit code of the command before stands in front of it. No command prints it.
-const PROMPT: &str = "⟧ ";
+const PROMPT: &str = "] >>> ";
 
 /// For whatever is waited for: a first install on a busy host takes minutes.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Wide enough that no line that matters is broken, so that it can be found.
 const SIZE: (u16, u16) = (50, 180);
@@ -47,10 +47,12 @@ impl Terminal {
         let program = Path::new(env!("CARGO_BIN_EXE_skep"));
         let path = std::env::var("PATH").unwrap_or_default();
         let path = format!("{}:{path}", program.parent().expect("a program stands in a folder").display());
-        // One line after the other, as they were typed.
-        fs::write(home.join(".inputrc"), "set enable-bracketed-paste off\n").expect("the home can be written to");
+        // One line after the other, as they were typed; and a prompt that says how the last command ended.
+        for (file, text) in [(".inputrc", "set enable-bracketed-paste off\n"), (".bashrc", "PS1='[exit $?] >>> '\n")] {
+            fs::write(home.join(file), text).expect("the home can be written to");
+        }
         let mut script = Command::new("script");
-        script.args(["--quiet", "--flush", "--return", "--command", "exec bash --norc --noprofile -i", "/dev/null"]);
+        script.args(["--quiet", "--flush", "--return", "--command", "exec bash --noprofile -i", "/dev/null"]);
         script.current_dir(folder).env_clear();
         for name in ["DOCKER_HOST", "SSL_CERT_FILE", "https_proxy", "HTTPS_PROXY", "http_proxy", "no_proxy", "NO_PROXY"]
         {
@@ -59,7 +61,7 @@ impl Terminal {
             }
         }
         script
-            .envs([("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("PS1", "⟦$?⟧ "), ("SHELL", "/bin/bash")])
+            .envs([("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("SHELL", "/bin/bash")])
             .env("PATH", path)
             .env("HOME", home)
             .envs(environment.iter().copied());
@@ -79,7 +81,7 @@ impl Terminal {
         terminal.wait_for(PROMPT);
         let (rows, columns) = SIZE;
         terminal.run(&format!("stty rows {rows} columns {columns}")).good();
-        terminal.device = terminal.run("tty").good().text.trim().to_owned();
+        terminal.run("tty").good().text.trim().clone_into(&mut terminal.device);
         terminal
     }
 
@@ -91,6 +93,8 @@ impl Terminal {
 
     /// Types a command, and does not wait.
     pub fn begin(&mut self, command: &str) {
+        // Shown where the test fails.
+        println!("$ {command}");
         self.from = self.all().len();
         self.press(&format!("{command}\r"));
     }
@@ -99,8 +103,8 @@ impl Terminal {
     pub fn end(&mut self, command: &str) -> Ran {
         self.wait_for(PROMPT);
         let raw = self.raw();
-        let body = raw.rsplit_once('⟦').map_or("", |(body, _)| body);
-        let exit_code = raw.rsplit_once('⟦').and_then(|(_, code)| code.strip_suffix(PROMPT)?.parse().ok());
+        let (body, code) = raw.rsplit_once("[exit ").unwrap_or_default();
+        let exit_code = code.split_once(PROMPT).and_then(|(code, _)| code.parse().ok());
         // What was typed stands in the first line, as everything that is typed does.
         let raw = body.split_once('\n').map_or("", |(_, rest)| rest).to_owned();
         let text = anstream::adapter::strip_str(&raw).to_string().replace('\r', "");
