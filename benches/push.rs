@@ -121,7 +121,7 @@ fn floor(runtime: &Runtime, engine: &Engine, checkout: &Checkout) -> anyhow::Res
         engine.build(&packages, &tag, &file).await?;
         let built = start.elapsed();
         let answered = engine.run(copy, start).await?;
-        anyhow::Ok([pushed, built - pushed, answered - built])
+        anyhow::Ok([pushed, built.saturating_sub(pushed), answered.saturating_sub(built)])
     });
     runtime.block_on(engine.forget(&tag))?;
     done
