@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use bench::figures::Series;
+use bench::many::{FOLDERS, source, write_tree};
 use jiff::Timestamp;
 use rayon::prelude::*;
 use skep::reconcile::desired::Ground;
@@ -20,8 +21,6 @@ use skep::reconcile::{Desired, Next, model, step};
 use skep::settings::Settings;
 use skep::tree::{ApiId, Digest, Scanner, Tree};
 use skep::world::{Observed, Record};
-
-const FOLDERS: usize = 10_000;
 
 /// Of each figure the median of so many is printed.
 const ROUNDS: usize = 5;
@@ -83,53 +82,6 @@ fn main() -> anyhow::Result<()> {
     print("plan, nothing changed (on one thread)", &unchanged);
     println!("{:<44} {:>9.2} ms", "look at one changed folder", one.median());
     Ok(())
-}
-
-fn write_tree(root: &Path) -> anyhow::Result<()> {
-    for number in 0..FOLDERS {
-        let folder = root.join(format!("apis/api-{number:05}"));
-        fs::create_dir_all(&folder)?;
-        fs::write(folder.join("main.py"), source(number))?;
-        fs::write(folder.join("requirements.txt"), "httpx>=0.27,<1\norjson==3.10.*\n")?;
-        let settings = format!("name: API {number}\nhealth: {{ path: /health }}\nenv: {{ NUMBER: \"{number}\" }}\n");
-        fs::write(folder.join("api.yaml"), settings)?;
-    }
-    Ok(())
-}
-
-/// An API such as people write.
-fn source(number: usize) -> String {
-    format!(
-        r#""""Keeps notes, number {number}."""
-
-from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel, Field
-
-app = FastAPI(title="Notes {number}")
-notes: dict[int, str] = {{}}
-
-
-class Note(BaseModel):
-    text: str = Field(min_length=1, max_length=1000)
-
-
-@app.get("/health")
-def health() -> dict[str, str]:
-    return {{"status": "ok"}}
-
-
-@app.get("/notes/{{key}}")
-def read(key: int) -> Note:
-    if key not in notes:
-        raise HTTPException(404, f"there is no note {{key}}")
-    return Note(text=notes[key])
-
-
-@app.put("/notes/{{key}}")
-def write(key: int, note: Note) -> None:
-    notes[key] = note.text
-"#
-    )
 }
 
 /// Lists all folders and reads all files, with as many threads as the scanner.

@@ -34,10 +34,15 @@ impl Site {
         fs::write(folder.path().join("skep.yaml"), settings)?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut site = Self { folder, address, key: String::new(), daemon: None };
-        let made = site.skep(&["keys", "create", "--name", "bench"]).output()?;
-        ensure!(made.status.success(), "cannot make a key: {}", String::from_utf8_lossy(&made.stderr));
-        String::from_utf8(made.stdout)?.trim().clone_into(&mut site.key);
+        site.key = site.make_key(&[])?;
         Ok(site)
+    }
+
+    /// A key that may do what these options say.
+    pub fn make_key(&self, options: &[&str]) -> anyhow::Result<String> {
+        let made = self.skep(&[&["keys", "create", "--name", "bench"], options].concat()).output()?;
+        ensure!(made.status.success(), "cannot make a key: {}", String::from_utf8_lossy(&made.stderr));
+        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }
 
     /// Starts the daemon, and waits until it answers.

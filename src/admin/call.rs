@@ -35,7 +35,7 @@ pub(super) enum Call {
     RevokeKey(String),
     Usage,
     Pull,
-    PullNow,
+    PullNow(Option<String>),
     Adopt,
     StopPredecessor(ApiId),
 }
@@ -52,6 +52,7 @@ impl Call {
         let id = |word: &str| ApiId::new(word).ok();
         let is_key = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         let key = |word: &str| is_key(word).then(|| word.to_owned());
+        let is_name = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         Some(match (method.as_str(), &words[..]) {
             ("GET", [""]) => Self::Root,
             ("GET", ["health"]) => Self::Health,
@@ -74,7 +75,8 @@ impl Call {
             ("GET", ["admin", "history", word]) => Self::History(id(word)?),
             ("GET", ["admin", "usage"]) => Self::Usage,
             ("GET", ["admin", "pull"]) => Self::Pull,
-            ("POST", ["admin", "pull"]) => Self::PullNow,
+            ("POST", ["admin", "pull"]) => Self::PullNow(None),
+            ("POST", ["admin", "pull", word]) if is_name(word) => Self::PullNow(Some((*word).to_owned())),
             ("GET", ["admin", "adopt"]) => Self::Adopt,
             ("POST", ["admin", "adopt", word, "stop"]) => Self::StopPredecessor(id(word)?),
             ("GET", ["admin", "holds"]) => Self::Holds,

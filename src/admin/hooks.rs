@@ -24,6 +24,9 @@ const MOST: usize = 25 << 20;
 /// How long one may take to come in.
 const WITHIN: Duration = Duration::from_secs(20);
 
+/// How long a source may take to be asked, and what is new of it to be fetched, by somebody who waits for it.
+const TURNS_WITHIN: Duration = Duration::from_secs(20 * 60);
+
 /// How many come in at once.
 const AT_ONCE: usize = 16;
 
@@ -113,13 +116,22 @@ pub(super) fn list(hooks: Option<&Hooks>) -> Value {
     json!({ "version": 1, "sources": sources })
 }
 
-/// Has all sources asked now.
-pub(super) fn look(hooks: Option<&Hooks>) -> Value {
+/// Has all sources asked now; or one, of which the answer is what came of it.
+pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>) -> Result<Value, Fault> {
     let sources = hooks.map(|hooks| hooks.pulls.sources()).unwrap_or_default();
-    for source in sources {
-        source.look();
-    }
-    json!({ "version": 1, "asked": sources.iter().map(|source| source.name()).collect::<Vec<_>>() })
+    let Some(name) = name else {
+        for source in sources {
+            source.look();
+        }
+        let asked: Vec<_> = sources.iter().map(|source| source.name()).collect();
+        return Ok(json!({ "version": 1, "asked": asked }));
+    };
+    let source = sources.iter().find(|source| source.name() == name);
+    let source = source.ok_or_else(|| Fault::Missing(format!("no source {name} is followed")))?;
+    let late =
+        || Fault::Unavailable(format!("source {name} is asked, and nothing has come of it within {TURNS_WITHIN:?}"));
+    let asked = tokio::time::timeout(TURNS_WITHIN, source.ask()).await.map_err(|_| late())?;
+    Ok(json!(asked))
 }
 
 /// Reads a body to its end, and keeps nothing of it.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::usage::UsageBy;
 
 /// Method, path, what it does, and whether the path has an id. Held against [`super::call::Call`] by a test.
-const PATHS: [(&str, &str, &str); 31] = [
+const PATHS: [(&str, &str, &str); 32] = [
     ("get", "/", "What this is, and how many APIs serve"),
     ("get", "/health", "Whether this daemon is well"),
     ("get", "/openapi.json", "The OpenAPI documents of all APIs that the caller's key opens, as one"),
@@ -36,6 +36,7 @@ const PATHS: [(&str, &str, &str); 31] = [
         "The remote repositories that are followed, what of each is placed, and what keeps one from being followed",
     ),
     ("post", "/admin/pull", "Ask all of them now whether there is something new"),
+    ("post", "/admin/pull/{source}", "Ask one of them now, and answer once it is known what came of it"),
     ("get", "/admin/adopt", "The containers of the system before, and how far taking over from each is"),
     ("post", "/admin/adopt/{id}/stop", "Stop the container of the system before of an API that ours serves"),
     ("get", "/admin/holds", "What is held or stopped, by whom, and why"),
@@ -60,7 +61,7 @@ pub(super) fn document() -> Value {
             operation["security"] = json!([{ "adminKey": [] }]);
         }
         let mut parameters = Vec::new();
-        for name in ["id", "key"].into_iter().filter(|name| path.contains(&format!("{{{name}}}"))) {
+        for name in ["id", "key", "source"].into_iter().filter(|name| path.contains(&format!("{{{name}}}"))) {
             let schema = json!({ "type": "string" });
             parameters.push(json!({ "name": name, "in": "path", "required": true, "schema": schema }));
         }
@@ -171,7 +172,8 @@ mod tests {
         for (method, path, _) in PATHS {
             let method: Method = method.to_uppercase().parse().unwrap();
             assert!(
-                Call::of(&method, &path.replace("{id}", "hello").replace("{key}", "k_1")).is_some(),
+                Call::of(&method, &path.replace("{id}", "hello").replace("{key}", "k_1").replace("{source}", "team"))
+                    .is_some(),
                 "{method} {path}"
             );
         }

@@ -209,9 +209,9 @@ impl Surface {
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
             Call::Usage => usage::answer(&*self.records, &query).await?,
             Call::Pull => hooks::list(self.hooks.get()),
-            Call::PullNow => {
-                self.leading()?;
-                hooks::look(self.hooks.get())
+            Call::PullNow(name) => {
+                self.leading_soon().await?;
+                hooks::look(self.hooks.get(), name.as_deref()).await?
             }
             Call::Adopt => adopt::list(&*self.working()?).await?,
             Call::StopPredecessor(id) => adopt::stop(&self.leading()?.0, &id).await?,

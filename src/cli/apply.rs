@@ -77,6 +77,16 @@ pub struct Wish {
 /// # Errors
 /// As [`run`].
 pub async fn carry_out(context: &Context, args: &Wish) -> anyhow::Result<ExitCode> {
+    let done = done(context, args).await?;
+    done.print(args);
+    Ok(if done.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// As [`carry_out`], for whoever says by themselves how it ended.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done> {
     let tree = context.read_tree()?;
     let daemon = context.installation.holder().filter(|holder| holder.address.is_some());
     // Taken before the world is looked at, so that nobody else changes it between the plan and its steps.
@@ -127,7 +137,7 @@ pub async fn carry_out(context: &Context, args: &Wish) -> anyhow::Result<ExitCod
         }
     };
     drop(lock);
-    Ok(conclude(args, &comparison, &plan, &rests))
+    Ok(Done::of(args, &comparison, &plan, rests))
 }
 
 fn refuse_if_overtaken(file: &Path, plan: &Plan) -> anyhow::Result<()> {
@@ -219,40 +229,66 @@ async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -
     }
 }
 
-/// Says how it ended. An API whose folder is broken counts too: it is not as the tree says.
-fn conclude(args: &Wish, comparison: &Comparison, plan: &Plan, rests: &BTreeMap<ApiId, Rest>) -> ExitCode {
-    let is_well = |id: &ApiId| match rests.get(id) {
-        // One that was rolled back is as it was asked to be.
-        Some(Rest::Quiet(status)) if args.only.is_some() && status.sync == Sync::Held => {
-            matches!(status.health, Health::Healthy | Health::Stopped)
-        }
-        Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
-        Some(Rest::Troubled(_)) => false,
-        // What serves may be what was asked for already.
-        None if args.only.is_some() => comparison.apis.get(id).is_some_and(|(desired, observed)| {
-            let status = ApiStatus::of(desired, observed).status;
-            matches!(status.health, Health::Healthy | Health::Stopped)
-        }),
-        None => plan.apis.iter().all(|api| api.id != *id),
-    };
-    let ill: Vec<&ApiId> = comparison.apis.keys().filter(|id| !is_well(id)).collect();
-    match args.output {
-        Output::Json => {
-            let answer = serde_json::json!({ "version": 1, "apis": rests, "not_as_the_tree_says": ill });
-            anstream::println!("{answer:#}");
-        }
-        Output::Text if ill.is_empty() && args.only.is_some() => {
-            let held = args.only.as_ref().map(ToString::to_string).unwrap_or_default();
-            anstream::println!("{held} is as it was asked to be; `skep release {held}` ends that.");
-        }
-        Output::Text if ill.is_empty() => match comparison.apis.len() {
-            1 => anstream::println!("The one API is as the tree says."),
-            count => anstream::println!("All {count} APIs are as the tree says."),
-        },
-        Output::Text => {
-            let ill: Vec<&str> = ill.iter().map(|id| id.as_str()).collect();
-            anstream::println!("Not as the tree says: {}. See `skep status`.", ill.join(", "));
+/// How it ended.
+pub(super) struct Done {
+    /// How each API came to rest to which something happened.
+    rests: BTreeMap<ApiId, Rest>,
+    /// Those that are not as the tree says. One whose folder is broken counts too.
+    ill: Vec<ApiId>,
+    /// How many there are.
+    count: usize,
+}
+
+impl Done {
+    fn of(args: &Wish, comparison: &Comparison, plan: &Plan, rests: BTreeMap<ApiId, Rest>) -> Self {
+        let is_well = |id: &ApiId| match rests.get(id) {
+            // One that was rolled back is as it was asked to be.
+            Some(Rest::Quiet(status)) if args.only.is_some() && status.sync == Sync::Held => {
+                matches!(status.health, Health::Healthy | Health::Stopped)
+            }
+            Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
+            Some(Rest::Troubled(_)) => false,
+            // What serves may be what was asked for already.
+            None if args.only.is_some() => comparison.apis.get(id).is_some_and(|(desired, observed)| {
+                let status = ApiStatus::of(desired, observed).status;
+                matches!(status.health, Health::Healthy | Health::Stopped)
+            }),
+            None => plan.apis.iter().all(|api| api.id != *id),
+        };
+        let ill = comparison.apis.keys().filter(|id| !is_well(id)).cloned().collect();
+        Self { rests, ill, count: comparison.apis.len() }
+    }
+
+    /// Whether every API is as the tree says.
+    pub(super) fn is_well(&self) -> bool {
+        self.ill.is_empty()
+    }
+
+    /// For machines.
+    pub(super) fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "version": 1, "apis": self.rests, "not_as_the_tree_says": self.ill })
+    }
+
+    fn print(&self, args: &Wish) {
+        match args.output {
+            Output::Json => anstream::println!("{:#}", self.json()),
+            Output::Text if self.is_well() && args.only.is_some() => {
+                let held = args.only.as_ref().map(ToString::to_string).unwrap_or_default();
+                anstream::println!("{held} is as it was asked to be; `skep release {held}` ends that.");
+            }
+            Output::Text => anstream::println!("{}", self.text()),
         }
     }
-    if ill.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+
+    /// For people.
+    pub(super) fn text(&self) -> String {
+        if !self.is_well() {
+            let ill: Vec<&str> = self.ill.iter().map(ApiId::as_str).collect();
+            return format!("Not as the tree says: {}. See `skep status`.", ill.join(", "));
+        }
+        match self.count {
+            1 => "The one API is as the tree says.".to_owned(),
+            count => format!("All {count} APIs are as the tree says."),
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use crate::git::difference::Place;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
 use crate::git::{Commit, GitError, Repository};
@@ -51,44 +52,51 @@ impl Between {
     pub(super) async fn of(root: &Path, base: &str, head: Option<&str>) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
         let repository = Repository::at(&root);
-        let below = repository.ask(&["rev-parse", "--show-prefix"], WITHIN).await;
-        let below = below.with_context(|| format!("{} is in no git repository", root.display()))?;
-        let below = String::from_utf8_lossy(&below).trim().to_owned();
-        let base = commit(&repository, base).await?;
-        let head = match head {
-            Some(name) => Some(commit(&repository, name).await?),
-            None => None,
+        // Each run of git takes a few milliseconds, so that only those wait for each other that have to.
+        let below = repository.ask(&["rev-parse", "--show-prefix"], WITHIN);
+        let named = async {
+            match head {
+                Some(name) => commit(&repository, name).await.map(Some),
+                None => Ok(None),
+            }
         };
+        let (below, base, head) = tokio::join!(below, commit(&repository, base), named);
+        let below = below.with_context(|| format!("{} is in no git repository", root.display()))?;
+        let (base, head) = (base?, head?);
+        let below = String::from_utf8_lossy(&below).trim().to_owned();
         let (apis, file) = (format!("{below}apis"), format!("{below}{}", settings::FILE));
         let scratch = Scratch::new(&std::env::temp_dir(), "skep-plan-")?;
         let from = head.as_ref().map_or(From::Folder, |head| From::Commit(&head.id));
-        let before = repository.folders(&base.id, &apis).await?;
-        let (after, mut changed) = match &from {
-            From::Commit(head) => {
-                let after = repository.folders(head, &apis).await?;
-                let changed = before.iter().filter(|(name, object)| after.get(*name) != Some(object));
-                let new = after.keys().filter(|name| !before.contains_key(*name));
-                let changed: BTreeSet<String> = changed.map(|(name, _)| name).chain(new).cloned().collect();
-                (after.into_keys().collect::<BTreeSet<String>>(), changed)
+        let files = async {
+            match &from {
+                From::Commit(head) => {
+                    tokio::try_join!(show(&repository, &base.id, &file), show(&repository, head, &file))
+                }
+                From::Folder => {
+                    Ok((show(&repository, &base.id, &file).await?, std::fs::read(root.join(settings::FILE)).ok()))
+                }
             }
-            From::Folder => in_folder(&repository, &root, &base.id, &apis).await?,
         };
+        let names = async {
+            match &from {
+                From::Commit(head) => between_commits(&repository, &base.id, head, &apis).await,
+                From::Folder => in_folder(&repository, &root, &base.id, &apis).await,
+            }
+        };
+        let (files, names) = tokio::join!(files, names);
+        let ((old_file, new_file), (after, mut changed)) = (files?, names?);
         // What holds for all changes all.
-        let is_same_file = match &from {
-            From::Commit(head) => show(&repository, &base.id, &file).await? == show(&repository, head, &file).await?,
-            From::Folder => show(&repository, &base.id, &file).await? == std::fs::read(root.join(settings::FILE)).ok(),
-        };
-        if !is_same_file {
-            changed.extend(before.keys().chain(&after).cloned());
+        if old_file != new_file {
+            changed.extend(repository.folders(&base.id, &apis).await?.into_keys().chain(after.iter().cloned()));
         }
-        let everything = before.keys().chain(&after).filter(|name| ApiId::new(name).is_ok()).collect::<BTreeSet<_>>();
         let ids: BTreeSet<ApiId> = changed.iter().filter_map(|name| ApiId::new(name).ok()).collect();
-        let unchanged = everything.len() - ids.len();
-        let old =
-            side(&repository, &From::Commit(&base.id), &scratch.path().join("base"), true, (&below, &changed, &ids))
-                .await?;
+        let unchanged = after.iter().filter(|name| !changed.contains(*name) && ApiId::new(name).is_ok()).count();
         let folder = if head.is_some() { scratch.path().join("head") } else { root.clone() };
-        let new = side(&repository, &from, &folder, false, (&below, &changed, &ids)).await?;
+        let (before, settings) = (From::Commit(&base.id), old_file.as_deref());
+        let old = Wanted { from: &before, folder: &scratch.path().join("base"), is_base: true, apis: &apis, settings };
+        let new = Wanted { from: &from, folder: &folder, is_base: false, settings: new_file.as_deref(), ..old };
+        let (old, new) =
+            tokio::try_join!(side(&repository, old, (&changed, &ids)), side(&repository, new, (&changed, &ids)))?;
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
         Ok(Self { plan, head: new.tree, settings: new.findings, base, _scratch: scratch })
@@ -105,6 +113,19 @@ async fn commit(repository: &Repository, name: &str) -> anyhow::Result<Commit> {
         Some(commit) => Ok(commit),
         None => bail!("there is no commit {name} here; in CI, fetch it first, as with fetch-depth: 0"),
     }
+}
+
+/// The folders that a commit has, and those among them, and among what is gone, that another has otherwise.
+async fn between_commits(
+    repository: &Repository,
+    base: &str,
+    head: &str,
+    apis: &str,
+) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
+    let place = |commit| Place { commit, folder: apis };
+    let difference = repository.difference(Some(place(base)), place(head));
+    let (difference, there) = tokio::try_join!(difference, repository.folders(head, apis))?;
+    Ok((there.into_keys().collect(), difference.changed.into_iter().chain(difference.gone).collect()))
 }
 
 /// The folders that lie there now, and those among them, and among what is gone, that are not as a commit has them.
@@ -138,25 +159,36 @@ async fn show(repository: &Repository, commit: &str, path: &str) -> Result<Optio
     }
 }
 
+/// A side that is to be read.
+#[derive(Clone, Copy)]
+struct Wanted<'a> {
+    from: &'a From<'a>,
+    /// Where it is, or comes to be.
+    folder: &'a Path,
+    is_base: bool,
+    /// The folder of API folders, from the root of the repository.
+    apis: &'a str,
+    /// The bytes of its settings, where it has some.
+    settings: Option<&'a [u8]>,
+}
+
 /// Reads the changed folders of one side, with that side's settings.
 async fn side(
     repository: &Repository,
-    from: &From<'_>,
-    folder: &Path,
-    is_base: bool,
-    (below, changed, ids): (&str, &BTreeSet<String>, &BTreeSet<ApiId>),
+    wanted: Wanted<'_>,
+    (changed, ids): (&BTreeSet<String>, &BTreeSet<ApiId>),
 ) -> anyhow::Result<Side> {
-    if let From::Commit(commit) = from {
+    let Wanted { from, folder, is_base, apis, settings: text } = wanted;
+    if let From::Commit(_) = from {
         std::fs::create_dir_all(folder.join("apis")).with_context(|| format!("cannot make {}", folder.display()))?;
-        if let Some(bytes) = show(repository, commit, &format!("{below}{}", settings::FILE)).await? {
+        if let Some(bytes) = text {
             std::fs::write(folder.join(settings::FILE), bytes)?;
         }
     }
     // A tree is as right or wrong on any other host.
     let (settings, mut findings) = Settings::read(folder, |_| None)?;
     if let From::Commit(commit) = from {
-        let apis = format!("{below}apis");
-        let refused = repository.export(commit, &apis, changed, &settings.policy, &folder.join("apis")).await?;
+        let refused = repository.export(commit, apis, changed, &settings.policy, &folder.join("apis")).await?;
         let mut sound = changed.clone();
         for refusal in &refused {
             // What was no folder of an API is as if it had not been there; what would be none is an error.
@@ -166,7 +198,7 @@ async fn side(
             }
         }
         if !refused.is_empty() {
-            repository.export(commit, &apis, &sound, &settings.policy, &folder.join("apis")).await?;
+            repository.export(commit, apis, &sound, &settings.policy, &folder.join("apis")).await?;
         }
     }
     let tree = Scanner::new(&settings)?.read_folders(ids)?.tree;

@@ -11,8 +11,9 @@ use clap::ValueEnum;
 
 use super::context::Context;
 use crate::admin::client;
+use crate::git::difference::Difference;
 use crate::git::pkt;
-use crate::git::place::{Difference, PlaceError, Placing};
+use crate::git::place::{PlaceError, Placing};
 use crate::git::scratch::Scratch;
 use crate::git::store::{SCRATCH, Store, branch_ref};
 use crate::reconcile::status::{Health, Sync};

@@ -26,6 +26,7 @@ mod passing;
 mod place;
 pub mod plan;
 mod process;
+pub mod pull;
 mod pulled;
 mod pushed;
 pub mod receive;
@@ -103,6 +104,8 @@ pub enum Command {
     Adopt(adopt::Args),
     /// Bring another system's APIs, keys and plans along
     Import(import::Args),
+    /// Have the daemon ask now what it follows, and show progress
+    Pull(pull::Args),
     /// Find and explain what is wrong with this host
     Doctor(doctor::Args),
     /// Take a push that comes over SSH, as the forced command of a key
@@ -153,6 +156,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Usage(args) => context::block_on(usage::run(&args, root)),
         Command::Adopt(args) => context::block_on(adopt::run(&args, root)),
         Command::Import(args) => context::block_on(import::run(&args, root)),
+        Command::Pull(args) => context::block_on(pull::run(&args, root)),
         Command::Doctor(args) => context::block_on(doctor::run(&args, root)),
         Command::Receive(args) => context::block_on(receive::run(&args, root)),
         Command::Hook(args) => context::block_on(hook::run(&args, root)),

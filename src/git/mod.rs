@@ -3,10 +3,12 @@
 
 pub mod access;
 pub mod commit;
+pub mod difference;
 pub mod export;
 pub mod pkt;
 pub mod place;
 pub mod remote;
+pub mod renew;
 pub mod scratch;
 pub mod signature;
 pub mod store;

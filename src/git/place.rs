@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
 use rustix::io::Errno;
 
+use super::difference::{Difference, Place};
 use super::export::Refusal;
 use super::scratch::Scratch;
 use super::store::{PLACED, SCRATCH, Store};
@@ -43,15 +44,6 @@ pub enum PlaceError {
     },
 }
 
-/// What placing a commit would do to the tree.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Difference {
-    /// The folders that the commit has otherwise than what was placed before.
-    pub changed: BTreeSet<String>,
-    /// The folders that it has no more.
-    pub gone: BTreeSet<String>,
-}
-
 /// Where folders of commits are placed.
 #[derive(Debug, Clone)]
 pub struct Placing<'a> {
@@ -83,17 +75,13 @@ impl<'a> Placing<'a> {
     /// # Errors
     /// Where git cannot say.
     pub async fn difference(&self, repository: &Repository, commit: &str) -> Result<Difference, GitError> {
-        let mut before = match self.store.resolve(PLACED).await? {
-            Some(placed) => repository.folders(&placed, &self.before).await?,
-            None => BTreeMap::new(),
-        };
-        let mut after = repository.folders(commit, &self.prefix).await?;
+        let placed = self.store.resolve(PLACED).await?;
+        let before = placed.as_deref().map(|commit| Place { commit, folder: &self.before });
+        let mut difference = repository.difference(before, Place { commit, folder: &self.prefix }).await?;
         // Of what the tree takes no notice of, nothing is placed, and nothing goes; `.` and `..` are among that.
-        before.retain(|name, _| !is_ignored(name));
-        after.retain(|name, _| !is_ignored(name));
-        let changed = after.iter().filter(|(name, object)| before.get(*name) != Some(object));
-        let gone = before.keys().filter(|name| !after.contains_key(*name) && !self.spared.contains(*name));
-        Ok(Difference { changed: changed.map(|(name, _)| name.clone()).collect(), gone: gone.cloned().collect() })
+        difference.changed.retain(|name| !is_ignored(name));
+        difference.gone.retain(|name| !is_ignored(name) && !self.spared.contains(name));
+        Ok(difference)
     }
 
     /// Waits until no other push is on its way into the tree, and keeps others waiting as long as the answer is kept; `None`

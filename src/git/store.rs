@@ -39,17 +39,18 @@ impl Store {
     /// The one of a state folder, which may not be there yet.
     #[must_use]
     pub fn of(state: &Path) -> Self {
-        let folder = state.join("git");
-        let repository = Repository::at(&folder);
-        Self { folder, repository }
+        Self::at(&state.join("git"))
     }
 
     /// The one of a remote repository that is followed, which may not be there yet.
     #[must_use]
     pub fn of_source(state: &Path, name: &str) -> Self {
-        let folder = state.join("pull").join(name).join("git");
-        let repository = Repository::at(&folder);
-        Self { folder, repository }
+        Self::at(&state.join("pull").join(name).join("git"))
+    }
+
+    /// The one in that folder, which may not be there yet.
+    pub(super) fn at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), repository: Repository::at(folder) }
     }
 
     /// Whether it is there.
@@ -107,7 +108,7 @@ impl Store {
     }
 
     /// Made aside and renamed: half a repository would stay one.
-    async fn make(&self, format: &str) -> Result<(), GitError> {
+    pub(super) async fn make(&self, format: &str) -> Result<(), GitError> {
         let aside = self.folder.with_extension(format!("new.{}", std::process::id()));
         let io = |source| GitError::Io { path: self.folder.clone(), source };
         let _ = fs::remove_dir_all(&aside);

@@ -3,6 +3,7 @@
 //! Whatever happens to a remote, what was placed last stays, and goes on being served: nothing here takes a folder away
 //! that no commit took away.
 
+pub mod asked;
 pub mod pick;
 pub mod pulls;
 pub mod source;
@@ -10,6 +11,7 @@ pub mod status;
 mod turn;
 pub mod webhook;
 
+pub use asked::Asked;
 pub use pulls::Pulls;
 pub use source::Source;
 pub use status::SourceStatus;

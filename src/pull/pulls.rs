@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::asked::Asked;
 use super::source::Source;
 use super::status::{SourceStatus, Trouble};
 use super::turn::{Ground, News, Stop, some};
@@ -145,8 +146,16 @@ impl Pulls {
         let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
         let settings = now.unwrap_or_else(|_| (*self.settings).clone());
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
+        let number = source.begin();
         let turned = source.turn(&ground).await;
         source.is_current.send_replace(turned.is_ok());
+        let asked = Asked::of(&turned, source.status());
+        self.tell(source, records, turned).await;
+        source.end(number, Asked { status: source.status(), ..asked });
+    }
+
+    /// Notes what came of a turn, and tells of it, where that is news.
+    async fn tell(&self, source: &Source, records: &dyn Records, turned: Result<Option<News>, Stop>) {
         let (kind, message) = match turned {
             Ok(Some(news)) => {
                 let message = told(source.name(), &news);

@@ -1,12 +1,13 @@
 //! A source at work: one remote repository, where its commits are kept, and how it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::asked::Asked;
 use super::status::{SourceStatus, TroubleKind};
 use super::turn::Stop;
 use super::webhook::Deliveries;
@@ -28,6 +29,10 @@ pub struct Source {
     pub(super) deliveries: Mutex<Deliveries>,
     /// Whether it was said that the secret of its webhooks cannot be used.
     has_told: AtomicBool,
+    /// How many turns it has begun to take.
+    begun: AtomicU64,
+    /// The last of them that has ended, by its number, and what came of it.
+    ended: watch::Sender<(u64, Option<Asked>)>,
     /// Whether what it has lies in the tree.
     pub(super) is_current: watch::Sender<bool>,
     state: PathBuf,
@@ -45,6 +50,8 @@ impl Source {
             hint: Notify::new(),
             deliveries: Mutex::default(),
             has_told: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+            ended: watch::Sender::new((0, None)),
             is_current: watch::Sender::new(false),
             state: state.to_owned(),
             status: Mutex::new(SourceStatus::remembered(state, &settings)),
@@ -88,6 +95,26 @@ impl Source {
     /// Has it asked now rather than in its time.
     pub fn look(&self) {
         self.hint.notify_one();
+    }
+
+    /// Has it asked now, and answers with what came of that. A turn that goes on already may have asked before; another one
+    /// follows, and counts.
+    pub async fn ask(&self) -> Option<Asked> {
+        let begun = self.begun.load(Ordering::Acquire);
+        let mut ended = self.ended.subscribe();
+        self.look();
+        // Only a source that is no more would end the waiting without an answer.
+        ended.wait_for(|(number, _)| *number > begun).await.ok()?.1.clone()
+    }
+
+    /// Notes that a turn begins; answers with its number.
+    pub(super) fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Tells whoever waits what came of a turn.
+    pub(super) fn end(&self, number: u64, asked: Asked) {
+        self.ended.send_replace((number, Some(asked)));
     }
 
     /// Changes how it is, and remembers that.

@@ -9,8 +9,9 @@ use tokio::sync::Mutex;
 use super::pick::{described, pick};
 use super::source::{Source, lock};
 use super::status::{Placed, TroubleKind, clock_note};
+use crate::git::difference::Difference;
 use crate::git::export::{Folders, Refusal};
-use crate::git::place::{Difference, PlaceError, Placing};
+use crate::git::place::{PlaceError, Placing};
 use crate::git::remote::{Follows, Reference, Remote, RemoteError, SEEN};
 use crate::git::scratch::Scratch;
 use crate::git::signature::{SignatureError, signer};
@@ -23,6 +24,9 @@ use crate::tree::scan::Scanner;
 
 /// How many findings or folders are told of in one sentence.
 const TOLD: usize = 5;
+
+/// How many times as much as may come at once a store may hold before it is renewed.
+const MOST_KEPT: u64 = 4;
 
 /// What all turns have in common.
 pub(super) struct Ground<'a> {
@@ -64,7 +68,7 @@ impl Source {
         if is_same_folder && placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
             return Ok(None);
         }
-        let follows = self.fetch(&remote, reference, placed.as_deref()).await?;
+        let follows = self.fetch(ground, &remote, reference, placed.as_deref()).await?;
         let commit = self.store.resolve(SEEN).await?;
         let commit = commit.ok_or_else(|| stop(TroubleKind::Broken, format!("{} is no commit", reference.name)))?;
         let about = self.store.repository().commit(&commit).await?;
@@ -76,7 +80,13 @@ impl Source {
     }
 
     /// Fetches what is not here yet.
-    async fn fetch(&self, remote: &Remote<'_>, reference: &Reference, placed: Option<&str>) -> Result<Follows, Stop> {
+    async fn fetch(
+        &self,
+        ground: &Ground<'_>,
+        remote: &Remote<'_>,
+        reference: &Reference,
+        placed: Option<&str>,
+    ) -> Result<Follows, Stop> {
         if let Some((_, why)) = lock(&self.refused).clone().filter(|(object, _)| *object == reference.object) {
             return Err(why);
         }
@@ -92,7 +102,24 @@ impl Source {
             *lock(&self.fetched) = Some((object, follows));
         }
         remote.tidy().await;
+        self.keep_small(ground).await;
         Ok(follows)
+    }
+
+    /// Renews the store where it has grown too large. What goes wrong with that is no reason not to go on with what it is.
+    async fn keep_small(&self, ground: &Ground<'_>) {
+        let most = self.settings.max_size.0.saturating_mul(MOST_KEPT);
+        if !self.store.is_large(most) {
+            return;
+        }
+        // Whoever places reads the stores of others too.
+        let _alone = ground.placing.lock().await;
+        match self.store.renew(most).await {
+            Ok(size) => tracing::info!("the store of source {} is renewed: {size} bytes", self.name()),
+            Err(error) => {
+                tracing::warn!("the store of source {} stays as large as it is: {}", self.name(), with_causes(&error));
+            }
+        }
     }
 
     /// Remembers what is no use fetching once more.

@@ -41,6 +41,7 @@ mod own_apis;
 mod planning;
 mod pull;
 mod pull_access;
+mod pull_now;
 mod push;
 mod replicas;
 mod secrets;

@@ -7,8 +7,13 @@
 //! - the lines that follow are what it prints, on both of its outputs;
 //! - a line `...` stands for any number of lines, and `...` within a line for any text;
 //! - a last line `[1]` says that the command ends with that exit code instead of 0.
+//!
+//! The README of the repository itself is played as well, in a real terminal; see `readme`.
 
-#![allow(clippy::expect_used, reason = "a test says by panicking what was not as it should be")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test says by panicking what was not as it should be")]
+
+mod readme;
+mod terminal;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -223,16 +228,20 @@ impl Site {
     }
 }
 
-/// Removes what this installation, and no other, has left on the engine. The daemon has ended with its shell.
 impl Drop for Site {
     fn drop(&mut self) {
-        let Ok(owner) = fs::read_to_string(self.state().join("installation")) else { return };
-        let engine = Docker::connect(&Settings::built_in(self.folder.path()), owner.trim());
-        let engine = engine.expect("the owner mark is whole");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("threads can be had");
-        if let Err(error) = runtime.block_on(engine.dismantle()) {
-            eprintln!("the walkthrough has left something on the engine: {error}");
-        }
+        dismantle(self.folder.path(), &self.state());
+    }
+}
+
+/// Removes what this installation, and no other, has left on the engine. The daemon has ended with its shell.
+fn dismantle(root: &Path, state: &Path) {
+    let Ok(owner) = fs::read_to_string(state.join("installation")) else { return };
+    let engine = Docker::connect(&Settings::built_in(root), owner.trim());
+    let engine = engine.expect("the owner mark is whole");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("threads can be had");
+    if let Err(error) = runtime.block_on(engine.dismantle()) {
+        eprintln!("the walkthrough has left something on the engine: {error}");
     }
 }
 
