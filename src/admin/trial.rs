@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
+use super::whole::whole;
 use crate::git::scratch::Scratch;
-use crate::reconcile::Controller;
-use crate::reconcile::plan::plan;
+use crate::reconcile::{Controller, Desired};
 use crate::report::plan::{PlanJson, Summary};
 use crate::report::{self, diagnostics::Findings};
 use crate::settings::Settings;
@@ -95,8 +95,12 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
     let world = controller.world();
     let look = world.look().await?;
     let goals = controller.would(&look, &tree);
-    let apis: Vec<_> = goals.into_values().map(|desired| (world.observed(&look, &desired), desired)).collect();
-    let plan = plan(apis.iter().map(|(observed, desired)| (desired, observed)));
+    let observe = |(id, desired): (ApiId, Desired)| {
+        let observed = world.observed(&look, &desired);
+        (id, (desired, observed))
+    };
+    let apis = goals.into_iter().map(observe).collect();
+    let plan = whole(world, &tree, &apis).await;
     let findings = Findings::new(&[], &tree, None, "");
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
     Ok(json!({

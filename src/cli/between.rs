@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use crate::contract::Contract;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
 use crate::git::{Commit, GitError, Repository};
@@ -91,6 +92,7 @@ impl Between {
         let new = side(&repository, &from, &folder, false, (&below, &changed, &ids)).await?;
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
+        add_contracts(&mut plan, &old.tree, &new.tree);
         Ok(Self { plan, head: new.tree, settings: new.findings, base, _scratch: scratch })
     }
 
@@ -181,6 +183,16 @@ fn add_diffs(plan: &mut Plan, old: &Tree, new: &Tree) {
             let Change::File { path, diff, .. } = change else { continue };
             let read = |tree: &Tree| tree.sound(&id).and_then(|api| api.read(path).ok());
             *diff = unified(read(old).as_deref(), read(new).as_deref());
+        }
+    }
+}
+
+/// Compares the OpenAPI documents that lie in both trees.
+fn add_contracts(plan: &mut Plan, old: &Tree, new: &Tree) {
+    for api in plan.apis.iter_mut().filter(|api| api.is_replaced()) {
+        let of = |tree: &Tree| tree.sound(&api.id).and_then(|folder| Contract::of(folder));
+        if let (Some(old), Some(new)) = (of(old), of(new)) {
+            api.promise(&old, &new);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::tree::diagnostic::is_treacherous;
+
 /// The most characters of one name or value that is told: they are somebody's own.
 const LONGEST: usize = 100;
 
@@ -203,10 +205,19 @@ fn listed(values: &[String]) -> String {
     text
 }
 
-/// Somebody's words, at most [`LONGEST`] characters of them.
+/// Somebody's words, at most [`LONGEST`] characters of them, and none that steers a reader's terminal.
 pub(super) fn short(text: &str) -> String {
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+    let mut shown = String::new();
+    for (place, c) in text.chars().enumerate() {
+        if place == LONGEST {
+            shown.push('…');
+            break;
+        }
+        if is_treacherous(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
     }
+    shown
 }

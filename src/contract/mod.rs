@@ -11,9 +11,12 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+use serde::Serialize;
 use serde_json::Value;
 
 pub use difference::{Difference, Place, What};
+
+use crate::tree::Api;
 
 /// The most bytes of a document; they take some fifty times that while they are compared.
 pub const MOST: usize = 1 << 20;
@@ -46,12 +49,22 @@ pub enum NoContract {
 }
 
 /// How two contracts differ.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Differences {
     /// Those that break callers first.
+    #[serde(rename = "differences")]
     pub list: Vec<Difference>,
     /// There is more than is told, or the documents are too large to be compared whole.
+    #[serde(rename = "cut")]
     pub is_cut: bool,
+}
+
+impl Differences {
+    /// Whether a caller may fail who goes by the contract before.
+    #[must_use]
+    pub fn break_callers(&self) -> bool {
+        self.list.iter().any(|difference| difference.breaking)
+    }
 }
 
 impl Contract {
@@ -67,6 +80,13 @@ impl Contract {
         let document: Value = serde_json::from_slice(bytes).map_err(|_| NoContract::NoJson)?;
         let is_third = document["openapi"].as_str().is_some_and(|version| version.starts_with("3."));
         if is_third && document["paths"].is_object() { Ok(Self(document)) } else { Err(NoContract::NoOpenApi) }
+    }
+
+    /// The one that lies in an API's folder, where one does.
+    #[must_use]
+    pub fn of(api: &Api) -> Option<Self> {
+        let file = api.files.get(FILE).filter(|file| file.len <= MOST as u64);
+        Self::read(&file.and_then(|_| api.read(FILE).ok())?).ok()
     }
 
     /// Whether both promise the same in the same words; titles, descriptions of the whole, and servers aside.

@@ -8,7 +8,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anstyle::AnsiColor;
 use serde::Serialize;
 
-use crate::tree::diagnostic::{ENVIRONMENT, Excerpt};
+use crate::tree::diagnostic::{ENVIRONMENT, Excerpt, is_treacherous};
 use crate::tree::{ApiId, Diagnostic, Severity, Tree};
 
 /// The version of the JSON document. A key that is added does not change it; one that goes, or changes its meaning, does.
@@ -180,14 +180,6 @@ fn snippet(finding: &Diagnostic, path: &str, colour: bool) -> String {
     };
     let indent = " ".repeat(gutter);
     format!("{title}\n{indent}{style}-->{style:#} {place}\n{rest}")
-}
-
-/// Whether a character could move the cursor, hide text, or turn its direction around on somebody's terminal.
-fn is_treacherous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Text with treacherous characters written as `\u{…}`.

@@ -201,3 +201,12 @@ impl Diagnostic {
         self.severity == Severity::Error
     }
 }
+
+/// Whether a character could move the cursor, hide text, or turn its direction around on somebody's terminal.
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
