@@ -91,6 +91,12 @@ codes! {
     APP_MODULE_MISSING = "app-module-missing",
     /// The ASGI object is not in its module.
     APP_OBJECT_MISSING = "app-object-missing",
+    /// An API that was built and started, and did not come to serve; said by `skep check --boot` alone.
+    BOOT_FAILED = "boot-failed",
+    /// An API that could not be tried; said by `skep check --boot` alone.
+    NOT_BOOTED = "not-booted",
+    /// An `openapi.json` that is not what the app says of itself; said by `skep check --boot` alone.
+    OPENAPI_STALE = "openapi-stale",
     /// A reader gave up on a file: a fault of skep, or of a parser that it uses.
     CHECK_FAILED = "check-failed",
     /// An environment variable of the host that skep cannot use.
@@ -112,6 +118,9 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do next; empty where nothing useful can be said.
     pub hint: String,
+    /// The last lines that a build or an app printed, where the finding is about one that ran; else none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
     /// The lines around the span, for the caret snippet; `None` where the file is not text.
     #[serde(skip)]
     pub excerpt: Option<Excerpt>,
@@ -180,6 +189,7 @@ impl Diagnostic {
             span: None,
             message: message.into(),
             hint: hint.into(),
+            output: Vec::new(),
             excerpt: None,
         }
     }

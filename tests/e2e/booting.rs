@@ -1,0 +1,167 @@
+//! `skep check --boot`: APIs are tried apart from what serves, and nothing of that is left.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::apps::saying;
+use crate::engine;
+use crate::world::{Ran, World, read_until};
+
+const FASTAPI: &str =
+    "from fastapi import FastAPI\n\napp = FastAPI()\n\n\n@app.get(\"/x\")\ndef x(a: str) -> str:\n    return a\n";
+
+fn findings(ran: &Ran) -> Vec<(String, String)> {
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let json = ran.json();
+    json["findings"].as_array().unwrap().iter().map(|it| (word(&it["path"]), word(&it["code"]))).collect()
+}
+
+/// The networks of boots, by the owners that they were made for.
+fn boots() -> Vec<String> {
+    engine::networks_labelled("dev.skep.boot")
+}
+
+/// What the owners of these boots still have.
+fn left_of(owners: &[String]) -> usize {
+    owners.iter().map(|owner| engine::labelled(&[&format!("dev.skep.owner={owner}")]).len()).sum()
+}
+
+#[test]
+fn what_boots_is_told_from_what_does_not_and_why_and_production_is_not_touched() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let serving = world.containers("hello");
+    world.interrupt();
+
+    world.code("hello", &saying("two"));
+    world.code("crash", &format!("print('on its way')\nimport nothing_of_that_name\n{}", saying("no")));
+    world.code("silent", "import time\n\n\nasync def app(scope, receive, send):\n    time.sleep(600)\n");
+    world.settings("silent", "health: { timeout: 1s, grace: 3s }\n");
+    world.code("hungry", "HELD = bytearray(2 << 30)\nHELD[::4096] = b'x' * len(HELD[::4096])\n\n\nasync def app(scope, receive, send): ...\n");
+    world.settings("hungry", "resources: { memory: 64MiB }\nhealth: { grace: 20s }\n");
+    world.write("apis/broken/main.py", "def f(:\n");
+    let ran = world.run(&["check", "--boot", "--output", "json"]).expect(1);
+    let all = findings(&ran);
+    let of = |id: &str| {
+        all.iter()
+            .filter(|(path, _)| path.starts_with(&format!("apis/{id}")))
+            .map(|(_, code)| code.as_str())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of("hello"), of("crash"), of("silent"), of("broken")),
+        (vec![], vec!["boot-failed"], vec!["boot-failed"], vec!["python-syntax"]),
+        "{ran:?}"
+    );
+    assert_eq!(of("hungry"), ["boot-failed"], "{ran:?}");
+    let json = ran.json();
+    assert_eq!(json["boots"][0]["id"], "hello");
+    assert!(json["boots"][0]["seconds"].as_f64().unwrap() > 0.0, "{json:#}");
+    let crash = json["findings"].as_array().unwrap().iter().find(|it| it["path"] == "apis/crash").unwrap();
+    assert!(crash["message"].as_str().unwrap().contains("nothing_of_that_name"), "{crash:#}");
+    assert!(crash["output"].as_array().unwrap().contains(&"on its way".into()), "{crash:#}");
+
+    // In all ways in which findings are written.
+    let text = world.run(&["check", "--boot", "crash", "hello"]).expect(1).out;
+    assert!(
+        text.contains("│ on its way") && text.contains("hello boots in ") && text.contains("error[boot-failed]"),
+        "{text}"
+    );
+    let github = world.run(&["check", "apis/crash", "--boot", "--output", "github"]).expect(1).out;
+    assert!(
+        github.starts_with("::error file=apis/crash,title=boot-failed::") && github.contains("%0A│ on its way"),
+        "{github}"
+    );
+    let sarif = world.run(&["check", "apis/crash", "--boot", "--output", "sarif"]).expect(1).json();
+    assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "boot-failed");
+    assert_eq!(world.containers("hello"), serving, "what serves is as it was");
+    assert!(world.build_containers().is_empty());
+}
+
+#[test]
+fn only_what_differs_is_tried_with_no_installation_and_what_it_says_of_itself_is_looked_at() {
+    let world = World::new();
+    world.code("same", "raise SystemExit('never tried')\n\n\nasync def app(scope, receive, send): ...\n");
+    world.code("hello", FASTAPI);
+    world.write("apis/hello/openapi.json", "{\"openapi\": \"3.1.0\", \"paths\": {}}");
+    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "One"]] {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(world.root()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
+        assert!(git.args(arguments).output().unwrap().status.success());
+    }
+    world.code("hello", &format!("{FASTAPI}\n# more\n"));
+    let ran = world.run(&["check", "--boot", "--base", "HEAD", "--output", "json"]).expect(0);
+    assert_eq!(findings(&ran), [("apis/hello/openapi.json".to_owned(), "openapi-stale".to_owned())]);
+    assert!(!world.state().exists(), "no installation is made for it");
+    assert!(world.run(&["check", "--boot", "nobody"]).expect(1).err.contains("no API nobody"));
+}
+
+#[test]
+fn one_that_is_interrupted_removes_what_it_made_and_one_that_is_killed_leaves_that_to_the_next() {
+    let world = World::new();
+    world.code("silent", "import time\n\n\nasync def app(scope, receive, send):\n    time.sleep(600)\n");
+    world.settings("silent", "health: { timeout: 1s, grace: 120s }\n");
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::KILL] {
+        let before = boots();
+        let mut command = world.command(&["check", "--boot"]);
+        let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&process);
+        read_until(process.stderr.as_mut().unwrap(), "waiting");
+        let of_it: Vec<String> = boots().into_iter().filter(|owner| !before.contains(owner)).collect();
+        assert!(left_of(&of_it) > 0, "{of_it:?}");
+        rustix::process::kill_process(pid, signal).unwrap();
+        // Other tests try APIs too, and may be the next.
+        let code = process.wait().unwrap().code();
+        if signal == rustix::process::Signal::INT {
+            assert_eq!(code, Some(1));
+            world.until("nothing is left of it", || {
+                left_of(&of_it) == 0 || boots().iter().all(|owner| !of_it.contains(owner))
+            });
+        }
+    }
+    world.settings("silent", "health: { timeout: 1s, grace: 1s }\n");
+    let left: Vec<String> = boots();
+    world.run(&["check", "--boot"]).expect(1);
+    let is_ended = |owner: &String| !boots().contains(owner);
+    assert!(left.iter().any(is_ended), "the next one removes what was left");
+}
+
+#[test]
+fn what_serves_is_asked_for_what_it_promises_by_a_plan_here_and_by_one_from_elsewhere() {
+    let world = World::new();
+    world.code("hello", FASTAPI);
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let document = world.get("hello", "/openapi.json").text();
+    let changed = document.replace("\"name\":\"a\"", "\"name\":\"b\"").replace("\"/x\"", "\"/y\"");
+    world.interrupt();
+    world.code("hello", &FASTAPI.replace("/x", "/y"));
+    let plan = world.run(&["plan", "--fail-on-breaking"]).expect(0).out;
+    assert!(!plan.contains("breaks"), "there is one document alone: {plan}");
+    world.write("apis/hello/openapi.json", &changed);
+    let plan = world.run(&["plan", "--fail-on-breaking"]).expect(1).out;
+    assert!(plan.contains("breaks callers: GET /x is gone"), "{plan}");
+    world.write("apis/hello/openapi.json", &document.replace("\"required\":true", "\"required\":false"));
+    let plan = world.run(&["plan", "--fail-on-breaking"]).expect(0).out;
+    assert!(plan.contains("breaks nobody: GET /x: query parameter a need not be given"), "{plan}");
+
+    let checkout = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(checkout.path().join("apis/hello")).unwrap();
+    for (name, text) in [("main.py", &FASTAPI.replace("/x", "/y")), ("openapi.json", &changed)] {
+        std::fs::write(checkout.path().join("apis/hello").join(name), text).unwrap();
+    }
+    world.code("hello", FASTAPI);
+    std::fs::remove_file(world.root().join("apis/hello/openapi.json")).unwrap();
+    world.serve();
+    world.expect_rest("hello", "synced", "healthy");
+    let token = world.run(&["keys", "create", "--name", "ci", "--plans"]).expect(0).out.trim().to_owned();
+    let url = format!("http://{}", world.address());
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.current_dir(checkout.path()).env_remove("SKEP_ROOT").env("SKEP_TOKEN", token).env("NO_COLOR", "1");
+    let ran = Ran::of(command.args(["plan", "--remote", &url, "--fail-on-breaking"]).output().unwrap()).expect(1);
+    assert!(ran.out.contains("breaks callers: GET /x is gone"), "{ran:?}");
+    assert!(ran.out.contains("-@app.get(\"/x\")") && ran.out.contains("+@app.get(\"/y\")"), "with its diffs: {ran:?}");
+}
