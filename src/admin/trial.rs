@@ -1,6 +1,6 @@
 //! A trial is the plan of a tree that somebody shows: what it would change here, with nothing of it kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::fault::Fault;
 use super::whole::whole;
 use crate::git::scratch::Scratch;
 use crate::reconcile::{Controller, Desired};
-use crate::report::plan::{PlanJson, Summary};
+use crate::report::plan::{PlanJson, Summary, breaks};
 use crate::report::{self, diagnostics::Findings};
 use crate::settings::Settings;
 use crate::tree::{ApiId, Scanner, Tree};
@@ -100,8 +100,10 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
         (id, (desired, observed))
     };
     let apis = goals.into_iter().map(observe).collect();
-    let plan = whole(world, &tree, &apis).await;
+    let plan = whole(world, &tree, &apis, &BTreeMap::new()).await;
     let findings = Findings::new(&[], &tree, None, "");
+    let breaks = breaks(&plan);
+    let with_breaks = Findings::new(&breaks, &tree, None, "");
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
     Ok(json!({
         "plan": json,
@@ -112,7 +114,7 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
             "markdown": report::markdown::markdown(&plan, None),
             "github": findings.github() + &report::markdown::github(&plan),
             "findings": findings.text(true),
-            "sarif": findings.sarif(),
+            "sarif": with_breaks.sarif(),
         },
     }))
 }

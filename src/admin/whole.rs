@@ -31,15 +31,21 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_s
 /// How many apps are asked at once.
 const AT_ONCE: usize = 8;
 
-/// The plan of what should be and what is of each API, by this tree.
-pub async fn whole(world: &World, tree: &Tree, apis: &BTreeMap<ApiId, (Desired, Observed)>) -> Plan {
+/// The plan of what should be and what is of each API, by this tree. `booted` is what APIs of it say of themselves, where
+/// that was tried.
+pub async fn whole(
+    world: &World,
+    tree: &Tree,
+    apis: &BTreeMap<ApiId, (Desired, Observed)>,
+    booted: &BTreeMap<ApiId, Contract>,
+) -> Plan {
     let mut plan = plan(apis.values().map(|(desired, observed)| (desired, observed)));
     let mut room = Room { until: Instant::now() + DIFFS.0, bytes: DIFFS.1 };
     for api in &mut plan.apis {
         add_diffs(world, tree.sound(&api.id), api, &mut room).await;
         add_loss(world, apis.get(&api.id).map(|(_, observed)| observed), api).await;
     }
-    add_contracts(world, tree, apis, &mut plan).await;
+    add_contracts(world, tree, apis, (&mut plan, booted)).await;
     plan
 }
 
@@ -95,14 +101,19 @@ async fn add_diffs(world: &World, folder: Option<&Arc<Api>>, plan: &mut ApiPlan,
 }
 
 /// Compares what is promised so far with what will be, where both can be had; where not, nothing is said.
-async fn add_contracts(world: &World, tree: &Tree, apis: &BTreeMap<ApiId, (Desired, Observed)>, plan: &mut Plan) {
+async fn add_contracts(
+    world: &World,
+    tree: &Tree,
+    apis: &BTreeMap<ApiId, (Desired, Observed)>,
+    (plan, booted): (&mut Plan, &BTreeMap<ApiId, Contract>),
+) {
     let mut asked = Vec::new();
     for (place, plan) in plan.apis.iter().enumerate().filter(|(_, api)| api.is_replaced()) {
-        let folder = tree.sound(&plan.id).filter(|folder| folder.files.contains_key(contract::FILE));
+        let after = tree.sound(&plan.id).and_then(|folder| After::of(folder, booted.get(&plan.id)));
         let before = apis.get(&plan.id).and_then(|(_, observed)| Before::of(observed));
-        if let (Some(folder), Some(before)) = (folder, before) {
-            let (plan, folder, records) = (plan.clone(), Arc::clone(folder), Arc::clone(&world.records));
-            asked.push(async move { Some((place, promised(plan, folder, before.read(records).await?).await?)) });
+        if let (Some(after), Some(before)) = (after, before) {
+            let (plan, records) = (plan.clone(), Arc::clone(&world.records));
+            asked.push(async move { Some((place, promised(plan, after, before.read(records).await?).await?)) });
         }
     }
     let told = stream::iter(asked).buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(PATIENCE.1));
@@ -112,12 +123,31 @@ async fn add_contracts(world: &World, tree: &Tree, apis: &BTreeMap<ApiId, (Desir
 }
 
 /// The plan of one API, with what it changes of what was promised.
-async fn promised(mut plan: ApiPlan, folder: Arc<Api>, before: Vec<u8>) -> Option<ApiPlan> {
+async fn promised(mut plan: ApiPlan, after: After, before: Vec<u8>) -> Option<ApiPlan> {
     let compared = tokio::task::spawn_blocking(move || {
-        plan.promise(&Contract::read(&before).ok()?, &Contract::of(&folder)?);
+        let after = match after {
+            After::Written(folder) => Contract::of(&folder)?,
+            After::Said(contract) => *contract,
+        };
+        plan.promise(&Contract::read(&before).ok()?, &after);
         Some(plan)
     });
     compared.await.ok().flatten()
+}
+
+/// Where the document of what is to serve is: in its folder, else it has been tried.
+enum After {
+    Written(Arc<Api>),
+    Said(Box<Contract>),
+}
+
+impl After {
+    fn of(folder: &Arc<Api>, booted: Option<&Contract>) -> Option<Self> {
+        if folder.files.contains_key(contract::FILE) {
+            return Some(Self::Written(Arc::clone(folder)));
+        }
+        booted.map(|contract| Self::Said(Box::new(contract.clone())))
+    }
 }
 
 /// Where the document of what serves is: among the files that it came with, else where it answers.

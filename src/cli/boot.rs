@@ -24,6 +24,7 @@ use crate::reconcile::Rest;
 use crate::reconcile::leadership::keep_leading;
 use crate::report;
 use crate::report::diagnostics::Boot;
+use crate::report::style::plain;
 use crate::settings::Settings;
 use crate::tree::diagnostic::code;
 use crate::tree::{Api, ApiId, Broken, Diagnostic, Folder, Tree};
@@ -40,11 +41,18 @@ const EVENTS: usize = 50;
 const SECRETS: &str =
     "only the daemon that serves it can open its secrets, and without them it would fail for want of them";
 
+/// Somebody does not want to wait for it.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; what was made for it is removed")]
+struct Interrupted;
+
 /// What came of trying APIs.
 #[derive(Default)]
 pub(super) struct Tried {
     /// Those that came to serve.
     pub boots: Vec<Boot>,
+    /// What these say of themselves.
+    pub contracts: BTreeMap<ApiId, Contract>,
     /// What is to be said of each.
     findings: BTreeMap<ApiId, Vec<Diagnostic>>,
 }
@@ -55,7 +63,7 @@ impl Tried {
     }
 
     /// The tree with what was found; an API that fails is one that cannot be served.
-    pub(super) fn into_tree(&self, tree: &Tree) -> Tree {
+    pub(super) fn added_to(&self, tree: &Tree) -> Tree {
         let mut tree = tree.clone();
         for (id, found) in &self.findings {
             let Some(Folder::Sound(api)) = tree.folders.get(id) else { continue };
@@ -105,7 +113,7 @@ pub(super) async fn boot(settings: &Settings, tree: &Tree, ids: &BTreeSet<ApiId>
     let (stop, workers) = (stop_on_signal(), CancellationToken::new());
     let done = tokio::select! {
         done = try_all(&context, &engine, &wanted, &workers, &mut tried) => done,
-        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted; what was made for it is removed")),
+        () = stop.cancelled() => Err(Interrupted.into()),
         () = tokio::time::sleep(LONGEST) => Err(anyhow::anyhow!("it took longer than {} s", LONGEST.as_secs())),
     };
     workers.cancel();
@@ -198,22 +206,51 @@ async fn judge(parts: &Parts, api: &Api, rest: Option<&Rest>, tried: &mut Tried)
     let at = |kind: &str| events.iter().rev().find(|event| event.event.kind == kind).map(|event| event.event.at);
     let seconds = at("started").zip(at("serving")).map_or(0.0, |(from, to)| to.duration_since(from).as_secs_f64());
     tried.boots.push(Boot { id: id.clone(), seconds });
-    let said = Contract::of(api);
     let instances = parts.world.engine.instances(Some(id)).await?;
     let address = instances.iter().find_map(|instance| match instance.run {
         Run::Running { address, .. } => address,
         _ => None,
     });
-    if let (Some(said), Some(address)) = (said, address)
-        && let Some(Ok(says)) = document_of(address).await.map(|bytes| Contract::read(&bytes))
-        && !said.says_the_same(&says)
-    {
+    let document = match address {
+        Some(address) => document_of(address).await,
+        None => None,
+    };
+    let Some(says) = document.and_then(|bytes| Contract::read(&bytes).ok()) else { return Ok(()) };
+    if Contract::of(api).is_some_and(|written| !written.says_the_same(&says)) {
         let path = format!("{path}/{}", contract::FILE);
         let (message, hint) =
             ("it is not what the app says of itself", "write it anew from the app's /openapi.json, and commit both");
         tried.add(id, Diagnostic::warning(code::OPENAPI_STALE, path, message, hint));
     }
+    tried.contracts.insert(id.clone(), says);
     Ok(())
+}
+
+/// The contracts of those of these APIs that have none in their folder, as they say them themselves. Those that cannot be
+/// tried are only warned of: a plan is one without them too.
+///
+/// # Errors
+/// Where somebody has interrupted it.
+pub(super) async fn contracts(
+    settings: &Settings,
+    tree: &Tree,
+    ids: impl Iterator<Item = &ApiId>,
+) -> anyhow::Result<BTreeMap<ApiId, Contract>> {
+    let has_none = |id: &&ApiId| tree.sound(id).is_some_and(|api| Contract::of(api).is_none());
+    let ids = ids.filter(has_none).cloned().collect();
+    match boot(settings, tree, &ids).await {
+        Ok(tried) => {
+            for (id, finding) in tried.findings.iter().flat_map(|(id, all)| all.iter().map(move |one| (id, one))) {
+                anstream::eprintln!("warning: what {id} promises is not known: {}", plain(&finding.message));
+            }
+            Ok(tried.contracts)
+        }
+        Err(error) if error.is::<Interrupted>() => Err(error),
+        Err(error) => {
+            anstream::eprintln!("warning: nothing could be tried: {}", plain(&format!("{error:#}")));
+            Ok(BTreeMap::new())
+        }
+    }
 }
 
 fn finding(path: String, failure: &Failure) -> Diagnostic {

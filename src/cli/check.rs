@@ -79,7 +79,7 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
     let (mut tree, mut boots) = (Tree::clone(&look.tree), Vec::new());
     if let Some(named) = &arguments.boot {
         let tried = try_out(&root, &tree, named, arguments.base.as_deref())?;
-        (tree, boots) = (tried.into_tree(&tree), tried.boots);
+        (tree, boots) = (tried.added_to(&tree), tried.boots);
     }
     let findings = Findings::new(&findings, &tree, one.as_ref(), prefix.trim_end_matches('/')).with_boots(boots);
     let text = match arguments.output {

@@ -1,5 +1,6 @@
 //! `skep plan`: what would change, and why.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use super::between::Between;
+use super::boot::contracts;
 use super::context::{Comparison, Context, Parts};
 use super::remote;
 use crate::admin::whole::whole;
@@ -14,7 +16,8 @@ use crate::git::Commit;
 use crate::reconcile::plan::Plan;
 use crate::report;
 use crate::report::diagnostics::Findings;
-use crate::report::plan::{PlanJson, Summary};
+use crate::report::plan::{PlanJson, Summary, breaks};
+use crate::settings::Settings;
 
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
@@ -46,9 +49,9 @@ pub struct Args {
     #[arg(long)]
     detailed_exitcode: bool,
 
-    /// Exit with 1 where an API's OpenAPI document says that callers of before may fail.
-    #[arg(long)]
-    fail_on_breaking: bool,
+    /// What is asked about contracts.
+    #[command(flatten)]
+    promises: Promises,
 
     /// Write the plan to a file, for `skep apply FILE`.
     #[arg(long, value_name = "FILE")]
@@ -63,6 +66,19 @@ pub struct Args {
     steps: bool,
 }
 
+/// What is asked about contracts.
+#[derive(Debug, clap::Args)]
+struct Promises {
+    /// Exit with 1 where an API's OpenAPI document says that callers of before may fail.
+    #[arg(long)]
+    fail_on_breaking: bool,
+
+    /// Build and start what has no openapi.json in its folder, on the engine and apart from what serves, and ask it for its
+    /// OpenAPI document; with --base, on both sides.
+    #[arg(long, conflicts_with = "remote")]
+    boot: bool,
+}
+
 /// How a plan is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Format {
@@ -75,7 +91,7 @@ pub enum Format {
     Markdown,
     /// Annotations of a GitHub workflow.
     Github,
-    /// What is wrong with the tree, and nothing else, as SARIF 2.1.0.
+    /// What is wrong with the tree, and what breaks callers, as SARIF 2.1.0.
     Sarif,
 }
 
@@ -85,7 +101,12 @@ pub enum Format {
 /// Where the tree cannot be read or the world cannot be looked at.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(base) = &args.base {
-        return compare(args, &Between::of(root, base, args.head.as_deref()).await?);
+        let mut between = Between::of(root, base, args.head.as_deref()).await?;
+        if args.promises.boot {
+            // The engine is this host's.
+            between.boot(&Settings::load(&root.canonicalize()?, |name| std::env::var(name).ok())?).await?;
+        }
+        return compare(args, &between);
     }
     if let Some(url) = &args.remote {
         return ask(args, url, root).await;
@@ -97,11 +118,16 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let tree = context.read_tree()?;
     let parts = context.assemble_for_command().await?;
     let comparison = parts.compare(tree).await?;
-    let plan = make(&parts, &comparison).await;
+    let mut plan = make(&parts, &comparison).await;
+    if args.promises.boot {
+        let ids = plan.apis.iter().filter(|api| api.is_replaced()).map(|api| &api.id);
+        let booted = contracts(&context.settings, &comparison.tree, ids).await?;
+        plan = whole(&parts.world, &comparison.tree, &comparison.apis, &booted).await;
+    }
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings };
     if args.output == Format::Sarif {
-        anstream::print!("{}", Findings::new(&[], &comparison.tree, None, "").sarif());
+        anstream::print!("{}", Findings::new(&breaks(&plan), &comparison.tree, None, "").sarif());
     }
     print(args, &json, None)?;
     if let Some(file) = &args.out {
@@ -114,7 +140,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 
 /// The exit code of a plan.
 fn code(args: &Args, is_sound: bool, breaks: bool, changes: bool) -> ExitCode {
-    match (is_sound && !(args.fail_on_breaking && breaks), args.detailed_exitcode && changes) {
+    match (is_sound && !(args.promises.fail_on_breaking && breaks), args.detailed_exitcode && changes) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(2),
         (true, false) => ExitCode::SUCCESS,
@@ -132,7 +158,10 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
             anstream::eprint!("{}", findings.text(true));
         }
         Format::Github => anstream::print!("{}", findings.github()),
-        Format::Sarif => anstream::print!("{}", findings.sarif()),
+        Format::Sarif => {
+            let all: Vec<_> = between.settings.iter().cloned().chain(breaks(&between.plan)).collect();
+            anstream::print!("{}", Findings::new(&all, &between.head, None, "").sarif());
+        }
         _ => {}
     }
     print(args, &json, Some(&between.base))?;
@@ -179,5 +208,5 @@ fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Res
 
 /// The plan of a comparison, with all that it takes more than a look to tell.
 pub async fn make(parts: &Parts, comparison: &Comparison) -> Plan {
-    whole(&parts.world, &comparison.tree, &comparison.apis).await
+    whole(&parts.world, &comparison.tree, &comparison.apis, &BTreeMap::new()).await
 }

@@ -59,14 +59,6 @@ pub struct Differences {
     pub is_cut: bool,
 }
 
-impl Differences {
-    /// Whether a caller may fail who goes by the contract before.
-    #[must_use]
-    pub fn break_callers(&self) -> bool {
-        self.list.iter().any(|difference| difference.breaking)
-    }
-}
-
 impl Contract {
     /// Reads a document.
     ///

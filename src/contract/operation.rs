@@ -269,7 +269,7 @@ impl<'a> Operation<'a> {
     fn answers(&self, fuel: &mut Fuel) -> BTreeMap<String, &'a Value> {
         let all = self.fields["responses"].as_object().into_iter().flatten();
         let good = all.filter(|(status, _)| status.starts_with('2') || *status == "default");
-        good.filter_map(|(status, answer)| Some((status.to_uppercase().replace("DEFAULT", "default"), answer)))
+        good.map(|(status, answer)| (status.to_uppercase().replace("DEFAULT", "default"), answer))
             .filter_map(|(status, answer)| Some((status, resolve(self.document, answer, fuel)?)))
             .collect()
     }

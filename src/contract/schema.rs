@@ -189,7 +189,7 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
 }
 
 /// What a part itself says, its references and combinations aside.
-fn own<'a>(fields: &'a serde_json::Map<String, Value>) -> Option<Vec<Shape<'a>>> {
+fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
     let kinds: Vec<Kind> = match fields.get("type") {
         Some(Value::String(name)) => vec![Kind::named(name)?],
         Some(Value::Array(names)) => {
@@ -260,7 +260,7 @@ fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Ve
     Some(both)
 }
 
-impl<'a> Shape<'a> {
+impl Shape<'_> {
     /// About how many steps it takes to make another one of it.
     pub(super) fn weight(&self) -> usize {
         let parts = self.properties.values().map(|schema| 1 + schema.len()).sum::<usize>();

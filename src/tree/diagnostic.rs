@@ -97,6 +97,8 @@ codes! {
     NOT_BOOTED = "not-booted",
     /// An `openapi.json` that is not what the app says of itself; said by `skep check --boot` alone.
     OPENAPI_STALE = "openapi-stale",
+    /// A change of an API's OpenAPI document by which callers may fail; said by `skep plan --output sarif` alone.
+    BREAKING_CHANGE = "breaking-change",
     /// A reader gave up on a file: a fault of skep, or of a parser that it uses.
     CHECK_FAILED = "check-failed",
     /// An environment variable of the host that skep cannot use.

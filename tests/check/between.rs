@@ -199,7 +199,9 @@ fn the_workflows_to_copy_do_what_they_say() {
         let workflow: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         let mut commands = Vec::new();
         collect(&workflow, &mut commands);
-        let ours: Vec<&String> = commands.iter().filter(|command| command.starts_with("skep ")).collect();
+        // Those that need an engine are run where one is.
+        let is_ours = |command: &&String| command.starts_with("skep ") && !command.contains("--boot");
+        let ours: Vec<&String> = commands.iter().filter(is_ours).collect();
         assert_eq!(ours.len(), 2, "{name}: a check and a plan: {commands:?}");
         let mut said = String::new();
         for command in ours {

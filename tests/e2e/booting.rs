@@ -87,17 +87,61 @@ fn what_boots_is_told_from_what_does_not_and_why_and_production_is_not_touched()
     assert!(world.build_containers().is_empty());
 }
 
+/// Has all that lies in the tree committed, on the branch `main`.
+fn commit(world: &World) {
+    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "One"]] {
+        let mut git = std::process::Command::new("git");
+        git.current_dir(world.root()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
+        assert!(git.args(arguments).output().unwrap().status.success());
+    }
+}
+
+#[test]
+fn two_trees_are_tried_where_neither_has_a_document_as_the_workflow_to_copy_does() {
+    let world = World::new();
+    world.code("hello", FASTAPI);
+    world.code("same", "raise SystemExit('never tried')\n\n\nasync def app(scope, receive, send): ...\n");
+    commit(&world);
+    world.code("hello", &FASTAPI.replace("/x", "/y"));
+    let plan = |more: &[&str]| world.run(&[&["plan", "--base", "main", "--boot"], more].concat());
+    let ran = plan(&["--fail-on-breaking"]).expect(1);
+    assert!(ran.out.contains("breaks callers: GET /x is gone"), "{ran:?}");
+    assert!(ran.out.contains("breaks nobody: GET /y is new"), "{ran:?}");
+    let sarif = plan(&["--output", "sarif"]).expect(0).json();
+    let result = &sarif["runs"][0]["results"][0];
+    assert_eq!((&result["ruleId"], &result["message"]["text"]), (&"breaking-change".into(), &"GET /x is gone".into()));
+    // What cannot be tried is no reason to have no plan.
+    world.code("hello", &format!("import nothing_of_that_name\n{FASTAPI}"));
+    let ran = plan(&["--fail-on-breaking"]).expect(0);
+    assert!(ran.err.contains("what hello promises is not known: it ended with exit code 1"), "{ran:?}");
+    assert!(ran.out.contains("~ hello  update"), "{ran:?}");
+
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/ci/github.yml");
+    let workflow: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let steps = workflow["jobs"]["plan"]["steps"].as_array().unwrap();
+    let commands = steps.iter().filter_map(|step| step["run"].as_str()).filter(|command| command.contains("--boot"));
+    let commands: Vec<&str> = commands.collect();
+    assert_eq!(commands.len(), 1, "{commands:?}");
+    let clone = world.aside().join("clone");
+    let mut git = std::process::Command::new("git");
+    git.args(["clone", "-q"]).arg(world.root()).arg(&clone);
+    assert!(git.output().unwrap().status.success());
+    std::fs::write(clone.join("apis/hello/main.py"), format!("{FASTAPI}\n# more\n")).unwrap();
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-ec", commands[0]]).current_dir(&clone).env("PATH", path).env("BASE", "main").env_remove("SKEP_ROOT");
+    let ran = Ran::of(shell.output().unwrap()).expect(0);
+    assert!(ran.out.contains("2 APIs, no findings"), "{ran:?}");
+}
+
 #[test]
 fn only_what_differs_is_tried_with_no_installation_and_what_it_says_of_itself_is_looked_at() {
     let world = World::new();
     world.code("same", "raise SystemExit('never tried')\n\n\nasync def app(scope, receive, send): ...\n");
     world.code("hello", FASTAPI);
     world.write("apis/hello/openapi.json", "{\"openapi\": \"3.1.0\", \"paths\": {}}");
-    for arguments in [&["init", "-q", "-b", "main"][..], &["add", "."], &["commit", "-q", "-m", "One"]] {
-        let mut git = std::process::Command::new("git");
-        git.current_dir(world.root()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
-        assert!(git.args(arguments).output().unwrap().status.success());
-    }
+    commit(&world);
     world.code("hello", &format!("{FASTAPI}\n# more\n"));
     let ran = world.run(&["check", "--boot", "--base", "HEAD", "--output", "json"]).expect(0);
     assert_eq!(findings(&ran), [("apis/hello/openapi.json".to_owned(), "openapi-stale".to_owned())]);
@@ -147,6 +191,8 @@ fn what_serves_is_asked_for_what_it_promises_by_a_plan_here_and_by_one_from_else
     world.code("hello", &FASTAPI.replace("/x", "/y"));
     let plan = world.run(&["plan", "--fail-on-breaking"]).expect(0).out;
     assert!(!plan.contains("breaks"), "there is one document alone: {plan}");
+    let plan = world.run(&["plan", "--boot", "--fail-on-breaking"]).expect(1).out;
+    assert!(plan.contains("breaks callers: GET /x is gone"), "{plan}");
     world.write("apis/hello/openapi.json", &changed);
     let plan = world.run(&["plan", "--fail-on-breaking"]).expect(1).out;
     assert!(plan.contains("breaks callers: GET /x is gone"), "{plan}");

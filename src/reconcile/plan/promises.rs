@@ -1,7 +1,7 @@
 //! What a plan says of contracts: how what an API promises its callers is another than what it promised.
 
 use super::{ApiPlan, Plan};
-use crate::contract::{Contract, Differences, compare};
+use crate::contract::{Contract, Difference, Differences, compare};
 
 /// The most differences of one API that are told in sentences; programs get them all.
 const TOLD: usize = 20;
@@ -20,10 +20,9 @@ impl ApiPlan {
         self.contract = Some(differences);
     }
 
-    /// Whether a caller may fail who goes by what was promised.
-    #[must_use]
-    pub fn breaks_callers(&self) -> bool {
-        self.contract.as_ref().is_some_and(Differences::break_callers)
+    /// What a caller may fail by who goes by what was promised.
+    pub fn breaks(&self) -> impl Iterator<Item = &Difference> {
+        self.contract.iter().flat_map(|differences| &differences.list).filter(|difference| difference.breaking)
     }
 }
 
@@ -31,7 +30,7 @@ impl Plan {
     /// Whether a caller of any API may fail who goes by what was promised.
     #[must_use]
     pub fn breaks_callers(&self) -> bool {
-        self.apis.iter().any(ApiPlan::breaks_callers)
+        self.apis.iter().any(|api| api.breaks().next().is_some())
     }
 }
 
