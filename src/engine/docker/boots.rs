@@ -8,9 +8,9 @@ use std::time::Duration;
 use bollard::query_parameters::ListNetworksOptions;
 use jiff::Timestamp;
 
-use super::Docker;
 use super::call::QUICK;
 use super::labels;
+use super::{Docker, is_owner};
 use crate::engine::EngineError;
 use crate::settings::Settings;
 use crate::tree::Egress;
@@ -67,8 +67,10 @@ fn place() -> String {
 /// When a process began, where there is one (proc(5): the 22nd field of its `stat`).
 fn began(process: u32) -> Option<String> {
     let stat = fs::read_to_string(Path::new("/proc").join(process.to_string()).join("stat")).ok()?;
-    // The second field is its name in brackets, and may hold anything.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19).map(ToOwned::to_owned)
+    // The second field is its name in brackets, and may hold anything; the third says whether it has ended already.
+    let fields = stat.rsplit_once(')')?.1;
+    let has_ended = fields.trim_start().starts_with(['Z', 'X']);
+    fields.split_whitespace().nth(19).filter(|_| !has_ended).map(ToOwned::to_owned)
 }
 
 impl Docker {
@@ -99,7 +101,7 @@ impl Docker {
             let Some(labels) = network.labels else { continue };
             let mark = labels.get(labels::BOOT).and_then(|mark| Mark::parse(mark));
             let (Some(mark), Some(owner)) = (mark, labels.get(labels::OWNER)) else { continue };
-            if owner != self.owner() && mark.is_left(Timestamp::now()) {
+            if is_owner(owner) && owner != self.owner() && mark.is_left(Timestamp::now()) {
                 tracing::info!(%owner, "removing what a boot has left that was ended");
                 self.of(owner).dismantle().await?;
             }

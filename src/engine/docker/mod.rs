@@ -126,7 +126,7 @@ impl Docker {
                 "DOCKER_HOST is {address:?}; skep speaks to unix:///path/to/docker.sock and tcp://host:port"
             )));
         }
-        if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if !is_owner(owner) {
             return Err(EngineError::Unsupported(format!("{owner:?} is no owner; it is 12 hexadecimal digits")));
         }
         Ok(Self::new(address, owner, None, (settings.build.clone(), settings.engine.clone())))
@@ -222,6 +222,11 @@ impl Docker {
         making.retain(|_, lock| Arc::strong_count(lock) > 1);
         making.entry(tag.clone()).or_default().clone()
     }
+}
+
+/// Whether that is what marks an installation.
+fn is_owner(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[async_trait]
