@@ -1,4 +1,5 @@
-//! `skep check`: reads a tree and says what is wrong with it. Needs no engine, no network and no records.
+//! `skep check`: reads a tree and says what is wrong with it. Needs no engine, no network and no records, unless it is to
+//! boot what it reads.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

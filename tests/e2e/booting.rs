@@ -17,14 +17,10 @@ fn findings(ran: &Ran) -> Vec<(String, String)> {
     json["findings"].as_array().unwrap().iter().map(|it| (word(&it["path"]), word(&it["code"]))).collect()
 }
 
-/// The networks of boots, by the owners that they were made for.
-fn boots() -> Vec<String> {
-    engine::networks_labelled("dev.skep.boot")
-}
-
-/// What the owners of these boots still have.
-fn left_of(owners: &[String]) -> usize {
-    owners.iter().map(|owner| engine::labelled(&[&format!("dev.skep.owner={owner}")]).len()).sum()
+/// The owner that a process has made up to try APIs, while its network is there.
+fn owner_of(process: u32) -> Option<String> {
+    let is_its = |mark: &str| mark.split(' ').nth(2) == Some(&process.to_string());
+    engine::networks_labelled("dev.skep.boot").into_iter().find(|(_, mark)| is_its(mark)).map(|(owner, _)| owner)
 }
 
 #[test]
@@ -150,33 +146,34 @@ fn only_what_differs_is_tried_with_no_installation_and_what_it_says_of_itself_is
 }
 
 #[test]
-fn one_that_is_interrupted_removes_what_it_made_and_one_that_is_killed_leaves_that_to_the_next() {
+fn one_that_is_interrupted_removes_what_it_made_and_what_one_leaves_that_is_killed_the_next_or_a_daemon_removes() {
+    use rustix::process::{Pid, Signal, kill_process};
     let world = World::new();
     world.code("silent", "import time\n\n\nasync def app(scope, receive, send):\n    time.sleep(600)\n");
     world.settings("silent", "health: { timeout: 1s, grace: 120s }\n");
-    for signal in [rustix::process::Signal::INT, rustix::process::Signal::KILL] {
-        let before = boots();
+    let containers = |owner: &str| engine::labelled(&[&format!("dev.skep.owner={owner}")]).len();
+    let cut_short = |signal: Signal| {
         let mut command = world.command(&["check", "--boot"]);
         let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let pid = rustix::process::Pid::from_child(&process);
         read_until(process.stderr.as_mut().unwrap(), "waiting");
-        let of_it: Vec<String> = boots().into_iter().filter(|owner| !before.contains(owner)).collect();
-        assert!(left_of(&of_it) > 0, "{of_it:?}");
-        rustix::process::kill_process(pid, signal).unwrap();
-        // Other tests try APIs too, and may be the next.
-        let code = process.wait().unwrap().code();
-        if signal == rustix::process::Signal::INT {
-            assert_eq!(code, Some(1));
-            world.until("nothing is left of it", || {
-                left_of(&of_it) == 0 || boots().iter().all(|owner| !of_it.contains(owner))
-            });
-        }
-    }
+        let owner = owner_of(process.id()).unwrap();
+        assert_eq!(containers(&owner), 1);
+        kill_process(Pid::from_child(&process), signal).unwrap();
+        (process.id(), owner, process.wait().unwrap().code())
+    };
+    let (process, owner, code) = cut_short(Signal::INT);
+    assert_eq!((code, owner_of(process), containers(&owner)), (Some(1), None, 0));
+
+    let (process, owner, _) = cut_short(Signal::KILL);
     world.settings("silent", "health: { timeout: 1s, grace: 1s }\n");
-    let left: Vec<String> = boots();
     world.run(&["check", "--boot"]).expect(1);
-    let is_ended = |owner: &String| !boots().contains(owner);
-    assert!(left.iter().any(is_ended), "the next one removes what was left");
+    assert_eq!((owner_of(process), containers(&owner)), (None, 0));
+
+    world.settings("silent", "health: { timeout: 1s, grace: 120s }\n");
+    let (process, owner, _) = cut_short(Signal::KILL);
+    world.delete("silent");
+    world.serve();
+    world.until("a daemon removes it", || owner_of(process).is_none() && containers(&owner) == 0);
 }
 
 #[test]

@@ -55,12 +55,15 @@ pub fn inspect(id: &str) -> Option<ContainerInspectResponse> {
     block_on(async { client().inspect_container(id, None::<InspectContainerOptions>).await.ok() })
 }
 
-/// The owners of all networks with this label.
-pub fn networks_labelled(label: &str) -> Vec<String> {
+/// The owners of all networks with this label, and what it says.
+pub fn networks_labelled(label: &str) -> Vec<(String, String)> {
     let filters = Some([("label".to_owned(), vec![label.to_owned()])].into());
     let options = bollard::query_parameters::ListNetworksOptions { filters };
     let found = block_on(async { client().list_networks(Some(options)).await.unwrap() });
-    found.into_iter().filter_map(|network| network.labels?.remove("dev.skep.owner")).collect()
+    let read = |mut labels: std::collections::HashMap<String, String>| {
+        Some((labels.remove("dev.skep.owner")?, labels.remove(label)?))
+    };
+    found.into_iter().filter_map(|network| read(network.labels?)).collect()
 }
 
 /// The names of all networks of skep, whoever they are of.
