@@ -16,6 +16,7 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+pub mod contract;
 pub mod doctor;
 pub mod git;
 pub mod installation;

@@ -27,6 +27,7 @@ struct Rule {
 
 /// The modules that decide. They take values and give values.
 const PURE: &[&str] = &[
+    "contract",
     "world",
     "doctor",
     "reconcile/step.rs",

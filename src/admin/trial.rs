@@ -1,6 +1,6 @@
 //! A trial is the plan of a tree that somebody shows: what it would change here, with nothing of it kept.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
+use super::whole::whole;
 use crate::git::scratch::Scratch;
-use crate::reconcile::Controller;
-use crate::reconcile::plan::plan;
-use crate::report::plan::{PlanJson, Summary};
+use crate::reconcile::{Controller, Desired};
+use crate::report::plan::{PlanJson, Summary, breaks};
 use crate::report::{self, diagnostics::Findings};
 use crate::settings::Settings;
 use crate::tree::{ApiId, Scanner, Tree};
@@ -95,9 +95,15 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
     let world = controller.world();
     let look = world.look().await?;
     let goals = controller.would(&look, &tree);
-    let apis: Vec<_> = goals.into_values().map(|desired| (world.observed(&look, &desired), desired)).collect();
-    let plan = plan(apis.iter().map(|(observed, desired)| (desired, observed)));
+    let observe = |(id, desired): (ApiId, Desired)| {
+        let observed = world.observed(&look, &desired);
+        (id, (desired, observed))
+    };
+    let apis = goals.into_iter().map(observe).collect();
+    let plan = whole(world, &tree, &apis, &BTreeMap::new()).await;
     let findings = Findings::new(&[], &tree, None, "");
+    let breaks = breaks(&plan);
+    let with_breaks = Findings::new(&breaks, &tree, None, "");
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
     Ok(json!({
         "plan": json,
@@ -108,7 +114,7 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
             "markdown": report::markdown::markdown(&plan, None),
             "github": findings.github() + &report::markdown::github(&plan),
             "findings": findings.text(true),
-            "sarif": findings.sarif(),
+            "sarif": with_breaks.sarif(),
         },
     }))
 }

@@ -210,7 +210,8 @@ async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> anyhow::Re
 /// How often it is looked whether something is left to do. Twice is what a rename takes.
 const ROUNDS: usize = 4;
 
-async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -> BTreeMap<ApiId, Rest> {
+/// Has these APIs come to rest, and shows how.
+pub(super) async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -> BTreeMap<ApiId, Rest> {
     let mut news = parts.world.news.subscribe();
     for id in ids {
         parts.controller.hint(id);

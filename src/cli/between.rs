@@ -1,11 +1,13 @@
 //! Two trees of one repository: what `skep plan --base` compares, with no engine and no daemon in reach.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 
+use super::boot::contracts;
+use crate::contract::Contract;
 use crate::git::difference::Place;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
@@ -27,6 +29,8 @@ pub(super) struct Between {
     pub settings: Vec<Diagnostic>,
     /// The commit that is compared with.
     pub base: Commit,
+    /// The first tree.
+    before: Arc<Tree>,
     /// Where the exported trees are, while they are needed.
     _scratch: Scratch,
 }
@@ -99,7 +103,37 @@ impl Between {
             tokio::try_join!(side(&repository, old, (&changed, &ids)), side(&repository, new, (&changed, &ids)))?;
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
-        Ok(Self { plan, head: new.tree, settings: new.findings, base, _scratch: scratch })
+        let before = old.tree;
+        let mut between = Self { plan, head: new.tree, settings: new.findings, base, before, _scratch: scratch };
+        between.add_contracts(&BTreeMap::new(), &BTreeMap::new());
+        Ok(between)
+    }
+
+    /// Tries what has no OpenAPI document in its folder, on both sides, and compares what is said of it.
+    ///
+    /// # Errors
+    /// Where somebody has interrupted it.
+    pub(super) async fn boot(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        let ids = || self.plan.apis.iter().filter(|api| api.is_replaced() && api.contract.is_none()).map(|api| &api.id);
+        let new = contracts(settings, &self.head, ids()).await?;
+        // Without the one there is no use for the other.
+        let is_known =
+            |id: &&ApiId| new.contains_key(*id) || self.head.sound(id).is_some_and(|api| Contract::of(api).is_some());
+        let old = contracts(settings, &self.before, ids().filter(is_known)).await?;
+        self.add_contracts(&old, &new);
+        Ok(())
+    }
+
+    /// Compares the OpenAPI documents that lie in both trees, or were had otherwise.
+    fn add_contracts(&mut self, old: &BTreeMap<ApiId, Contract>, new: &BTreeMap<ApiId, Contract>) {
+        for api in self.plan.apis.iter_mut().filter(|api| api.is_replaced() && api.contract.is_none()) {
+            let of = |tree: &Tree, others: &BTreeMap<ApiId, Contract>| {
+                tree.sound(&api.id).and_then(|folder| Contract::of(folder)).or_else(|| others.get(&api.id).cloned())
+            };
+            if let (Some(old), Some(new)) = (of(&self.before, old), of(&self.head, new)) {
+                api.promise(&old, &new);
+            }
+        }
     }
 
     /// Everything that is wrong with the second tree's changed folders.

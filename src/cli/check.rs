@@ -1,4 +1,5 @@
-//! `skep check`: reads a tree and says what is wrong with it. Needs no engine, no network and no records.
+//! `skep check`: reads a tree and says what is wrong with it. Needs no engine, no network and no records, unless it is to
+//! boot what it reads.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -8,24 +9,37 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
+use super::between::Between;
+use super::boot::{Tried, boot};
 use crate::report::diagnostics::Findings;
 use crate::settings::{self, Settings};
-use crate::tree::{ApiId, Scanner};
+use crate::tree::{ApiId, Scanner, Tree};
 
-/// Checks skep.yaml and every API: settings, requirements, Python source, files. Runs none of the code.
+/// Checks skep.yaml and every API: settings, requirements, Python source, files. Runs none of the code without --boot.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   skep check                         all APIs below ./apis
   skep check apis/thumbnails         one API
   skep check --output github         annotations in a GitHub workflow
+  skep check --boot                  builds and starts all, where an engine is, apart from what serves
+  skep check --boot --base origin/main    only those that differ from a commit
   skep check --output json | jq '.findings[] | select(.severity == \"error\")'
 
 Exit codes: 0 where there are no errors (warnings are none), 1 where there are.
+What --boot makes on the engine is of an installation of its own, and is removed again.
 The codes of all findings are explained in docs/checks.md.")]
 pub struct Check {
     /// The folder that holds `skep.yaml` and `apis/`, or the folder of one API; `--root` where left out.
     #[arg(value_name = "PATH")]
     pub path: Option<PathBuf>,
+
+    /// Build and start these APIs too, or all, on the engine: whether they come to answer. Those with secrets are left out.
+    #[arg(long, value_name = "ID", num_args = 0..)]
+    pub boot: Option<Vec<ApiId>>,
+
+    /// With --boot: only those that differ from what they are in a commit.
+    #[arg(long, value_name = "COMMIT", requires = "boot")]
+    pub base: Option<String>,
 
     /// How to write the findings.
     #[arg(long, value_enum, default_value_t)]
@@ -63,7 +77,12 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
         None => scanner.read()?,
     };
     let prefix = root.strip_prefix(".").unwrap_or(&root).display().to_string();
-    let findings = Findings::new(&findings, &look.tree, one.as_ref(), prefix.trim_end_matches('/'));
+    let (mut tree, mut boots) = (Tree::clone(&look.tree), Vec::new());
+    if let Some(named) = &arguments.boot {
+        let tried = try_out(&root, &tree, named, arguments.base.as_deref())?;
+        (tree, boots) = (tried.added_to(&tree), tried.boots);
+    }
+    let findings = Findings::new(&findings, &tree, one.as_ref(), prefix.trim_end_matches('/')).with_boots(boots);
     let text = match arguments.output {
         Format::Text => findings.text(true),
         Format::Json => findings.json(),
@@ -76,6 +95,31 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
         _ => {}
     }
     Ok(if findings.summary().errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Builds and starts the APIs that are named, or all of the tree; of those the ones that differ from a commit.
+fn try_out(root: &Path, tree: &Tree, named: &[ApiId], base: Option<&str>) -> anyhow::Result<Tried> {
+    let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
+    // The engine is this host's, and so is the way to the package index.
+    let (settings, findings) = Settings::read(&root, |name| std::env::var(name).ok())?;
+    if let Some(first) = findings.iter().find(|finding| finding.is_error()) {
+        bail!("nothing can be tried with settings that cannot be used: {first}");
+    }
+    if let Some(unknown) = named.iter().find(|id| !tree.folders.contains_key(*id)) {
+        bail!("there is no API {unknown} in the tree, or it is not checked here");
+    }
+    let mut ids: BTreeSet<ApiId> = tree.folders.keys().cloned().collect();
+    ids.retain(|id| named.is_empty() || named.contains(id));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let tried = runtime.block_on(async {
+        if let Some(base) = base {
+            let plan = Between::of(&root, base, None).await?.plan;
+            ids.retain(|id| plan.apis.iter().any(|api| api.id == *id));
+        }
+        boot(&settings, tree, &ids).await
+    });
+    runtime.shutdown_background();
+    tried
 }
 
 /// The root to check, and the API where `path` is the folder of one.

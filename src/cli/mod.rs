@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod apply;
 mod between;
+mod boot;
 pub mod check;
 pub mod completions;
 pub mod context;

@@ -8,21 +8,21 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use super::between::Between;
+use super::boot::contracts;
 use super::context::{Comparison, Context, Parts};
 use super::remote;
+use crate::admin::whole::whole;
 use crate::git::Commit;
-use crate::reconcile::found::ROW_GONE;
-use crate::reconcile::goals::{REMOVED, REMOVED_AS_CONFIRMED};
-use crate::reconcile::plan::{ApiPlan, Change, Plan, Verdict, plan};
+use crate::reconcile::plan::Plan;
 use crate::report;
 use crate::report::diagnostics::Findings;
-use crate::report::plan::{PlanJson, Summary};
-use crate::tree::Digest;
+use crate::report::plan::{PlanJson, Summary, breaks};
+use crate::settings::Settings;
 
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base or --remote, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown\n  SKEP_TOKEN=skep_… skep plan --remote https://apis.example.com:8664\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
+    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made; with --fail-on-breaking: it breaks callers\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base or --remote, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown --fail-on-breaking\n  SKEP_TOKEN=skep_… skep plan --remote https://apis.example.com:8664\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
 )]
 pub struct Args {
     /// How to print it.
@@ -49,6 +49,10 @@ pub struct Args {
     #[arg(long)]
     detailed_exitcode: bool,
 
+    /// What is asked about contracts.
+    #[command(flatten)]
+    promises: Promises,
+
     /// Write the plan to a file, for `skep apply FILE`.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -60,6 +64,19 @@ pub struct Args {
     /// Show every step, and why it is done.
     #[arg(long)]
     steps: bool,
+}
+
+/// What is asked about contracts.
+#[derive(Debug, clap::Args)]
+struct Promises {
+    /// Exit with 1 where an API's OpenAPI document says that callers of before may fail.
+    #[arg(long)]
+    fail_on_breaking: bool,
+
+    /// Build and start what has no openapi.json in its folder, on the engine and apart from what serves, and ask it for its
+    /// OpenAPI document; with --base, on both sides.
+    #[arg(long, conflicts_with = "remote")]
+    boot: bool,
 }
 
 /// How a plan is printed.
@@ -74,7 +91,7 @@ pub enum Format {
     Markdown,
     /// Annotations of a GitHub workflow.
     Github,
-    /// What is wrong with the tree, and nothing else, as SARIF 2.1.0.
+    /// What is wrong with the tree, and what breaks callers, as SARIF 2.1.0.
     Sarif,
 }
 
@@ -84,7 +101,12 @@ pub enum Format {
 /// Where the tree cannot be read or the world cannot be looked at.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(base) = &args.base {
-        return compare(args, &Between::of(root, base, args.head.as_deref()).await?);
+        let mut between = Between::of(root, base, args.head.as_deref()).await?;
+        if args.promises.boot {
+            // The engine is this host's.
+            between.boot(&Settings::load(&root.canonicalize()?, |name| std::env::var(name).ok())?).await?;
+        }
+        return compare(args, &between);
     }
     if let Some(url) = &args.remote {
         return ask(args, url, root).await;
@@ -96,11 +118,16 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let tree = context.read_tree()?;
     let parts = context.assemble_for_command().await?;
     let comparison = parts.compare(tree).await?;
-    let plan = make(&parts, &comparison).await;
+    let mut plan = make(&parts, &comparison).await;
+    if args.promises.boot {
+        let ids = plan.apis.iter().filter(|api| api.is_replaced()).map(|api| &api.id);
+        let booted = contracts(&context.settings, &comparison.tree, ids).await?;
+        plan = whole(&parts.world, &comparison.tree, &comparison.apis, &booted).await;
+    }
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings };
     if args.output == Format::Sarif {
-        anstream::print!("{}", Findings::new(&[], &comparison.tree, None, "").sarif());
+        anstream::print!("{}", Findings::new(&breaks(&plan), &comparison.tree, None, "").sarif());
     }
     print(args, &json, None)?;
     if let Some(file) = &args.out {
@@ -108,7 +135,16 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         anstream::eprintln!("Written to {}; carry it out with: skep apply {0}", file.display());
     }
-    Ok(if args.detailed_exitcode && !plan.apis.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS })
+    Ok(code(args, true, plan.breaks_callers(), !plan.apis.is_empty()))
+}
+
+/// The exit code of a plan.
+fn code(args: &Args, is_sound: bool, breaks: bool, changes: bool) -> ExitCode {
+    match (is_sound && !(args.promises.fail_on_breaking && breaks), args.detailed_exitcode && changes) {
+        (false, _) => ExitCode::FAILURE,
+        (true, true) => ExitCode::from(2),
+        (true, false) => ExitCode::SUCCESS,
+    }
 }
 
 /// Prints what one tree changes of the other. One that is broken is an error: that is what people want to hear of a pull
@@ -122,15 +158,15 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
             anstream::eprint!("{}", findings.text(true));
         }
         Format::Github => anstream::print!("{}", findings.github()),
-        Format::Sarif => anstream::print!("{}", findings.sarif()),
+        Format::Sarif => {
+            let all: Vec<_> = between.settings.iter().cloned().chain(breaks(&between.plan)).collect();
+            anstream::print!("{}", Findings::new(&all, &between.head, None, "").sarif());
+        }
         _ => {}
     }
     print(args, &json, Some(&between.base))?;
-    Ok(match (findings.summary().errors, args.detailed_exitcode) {
-        (0, true) if !between.plan.apis.is_empty() => ExitCode::from(2),
-        (0, _) => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
-    })
+    let (is_sound, plan) = (findings.summary().errors == 0, &between.plan);
+    Ok(code(args, is_sound, plan.breaks_callers(), !plan.apis.is_empty()))
 }
 
 /// Asks a daemon elsewhere, and prints what it says.
@@ -140,7 +176,9 @@ async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
     };
     let answer = remote::ask(url, token, root).await?;
     let said = |name: &str| answer["text"][name].as_str().unwrap_or_default().to_owned();
-    let (is_sound, is_empty) = (answer["errors"] == 0, answer["plan"]["apis"].as_array().is_none_or(Vec::is_empty));
+    let apis = answer["plan"]["apis"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let differences = apis.iter().filter_map(|api| api["contract"]["differences"].as_array()).flatten();
+    let breaks = differences.into_iter().any(|difference| difference["breaking"] == true);
     match args.output {
         Format::Json => anstream::println!("{:#}", answer["plan"]),
         Format::Text => {
@@ -153,11 +191,7 @@ async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
         Format::Github => anstream::print!("{}", said("github")),
         Format::Sarif => anstream::print!("{}", said("sarif")),
     }
-    Ok(match (is_sound, args.detailed_exitcode && !is_empty) {
-        (false, _) => ExitCode::FAILURE,
-        (true, true) => ExitCode::from(2),
-        (true, false) => ExitCode::SUCCESS,
-    })
+    Ok(code(args, answer["errors"] == 0, breaks, !apis.is_empty()))
 }
 
 fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Result<()> {
@@ -172,52 +206,7 @@ fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Res
     Ok(())
 }
 
-/// The plan of a comparison, with the diffs of files.
+/// The plan of a comparison, with all that it takes more than a look to tell.
 pub async fn make(parts: &Parts, comparison: &Comparison) -> Plan {
-    let mut plan = plan(comparison.apis.values().map(|(desired, observed)| (desired, observed)));
-    for api in &mut plan.apis {
-        add_diffs(parts, comparison, api).await;
-        add_loss(parts, comparison, api).await;
-    }
-    plan
-}
-
-/// Says of an API that is new to the records but has served before that its row is gone: also where nothing of it runs.
-async fn add_loss(parts: &Parts, comparison: &Comparison, plan: &mut ApiPlan) {
-    let is_known = comparison.apis.get(&plan.id).is_none_or(|(_, observed)| observed.record.is_some());
-    if is_known || !plan.drift.is_empty() {
-        return;
-    }
-    let records = &parts.world.records;
-    let has_served = records.revisions(&plan.id).await.is_ok_and(|revisions| !revisions.is_empty());
-    let events = records.last_events(Some(&plan.id), 1).await.unwrap_or_default();
-    // One that went as it should is new when it comes back.
-    let was_removed = events.last().is_none_or(|last| [REMOVED, REMOVED_AS_CONFIRMED].contains(&&*last.event.kind));
-    if has_served && !was_removed {
-        plan.drift.push(ROW_GONE.to_owned());
-        if plan.verdict == Verdict::Create {
-            plan.verdict = Verdict::Heal;
-        }
-    }
-}
-
-/// Reads both sides of each changed file, where they can be had.
-async fn add_diffs(parts: &Parts, comparison: &Comparison, plan: &mut ApiPlan) {
-    let folder = comparison.tree.sound(&plan.id);
-    let mut known: BTreeMap<Digest, Option<std::sync::Arc<[u8]>>> = BTreeMap::new();
-    for change in &mut plan.changes {
-        let Change::File { path, old, new, diff } = change else { continue };
-        let mut before = None;
-        if let Some(old) = old {
-            // What the records cannot give is left out of the plan's text; the digests are there all the same.
-            if !known.contains_key(old) {
-                known.insert(*old, parts.world.records.blob(old).await.unwrap_or_default());
-            }
-            before = known.get(old).cloned().flatten();
-        }
-        let after = folder.filter(|_| new.is_some()).and_then(|api| api.read(path).ok());
-        if before.is_some() == old.is_some() && after.is_some() == new.is_some() {
-            *diff = report::plan::unified(before.as_deref(), after.as_deref());
-        }
-    }
+    whole(&parts.world, &comparison.tree, &comparison.apis, &BTreeMap::new()).await
 }

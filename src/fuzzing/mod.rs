@@ -3,6 +3,7 @@
 //! `fuzz/` feeds these functions with what libFuzzer thinks of, and the tests below with what it has kept. Compiled
 //! for these two alone.
 
+mod contract;
 mod findings;
 mod id;
 mod python;
@@ -11,6 +12,7 @@ mod settings;
 mod written;
 
 pub use crate::gateway::fuzzing::{headers, path};
+pub use contract::contract;
 pub use id::id;
 pub use python::python;
 pub use requirements::requirements;
@@ -20,7 +22,7 @@ pub use settings::{api_yaml, skep_yaml};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder below `fuzz/corpus/`.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("id", id),
     ("api_yaml", api_yaml),
     ("skep_yaml", skep_yaml),
@@ -28,6 +30,7 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("python", python),
     ("headers", headers),
     ("path", path),
+    ("contract", contract),
 ];
 
 #[cfg(test)]

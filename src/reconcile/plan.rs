@@ -1,6 +1,7 @@
 //! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
 
 mod changes;
+mod promises;
 
 use std::collections::BTreeSet;
 
@@ -10,6 +11,7 @@ use super::desired::{Basis, Desired, Goal};
 use super::found::ROW_GONE;
 use super::model;
 use super::step::{Action, Next, Step, step};
+use crate::contract::Differences;
 use crate::tree::{ApiId, Auth, Digest, Revision};
 use crate::world::Observed;
 
@@ -49,6 +51,9 @@ pub struct ApiPlan {
     pub restart: bool,
     /// What callers will notice, in sentences.
     pub callers: Vec<String>,
+    /// How what it promises callers changes; filled in by whoever has both documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract: Option<Differences>,
     /// What is done, in order.
     pub steps: Vec<PlannedStep>,
     /// Why it goes no further: a pause after a failure, a broken folder, a removal that waits for a word.
@@ -182,6 +187,7 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
             _ => None,
         },
         callers: callers(desired, verdict, &changes, (restart, starts && !is_served)),
+        contract: None,
         changes,
         drift,
         rebuild,

@@ -8,7 +8,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anstyle::AnsiColor;
 use serde::Serialize;
 
-use crate::tree::diagnostic::{ENVIRONMENT, Excerpt};
+use crate::tree::diagnostic::{ENVIRONMENT, Excerpt, is_treacherous};
 use crate::tree::{ApiId, Diagnostic, Severity, Tree};
 
 /// The version of the JSON document. A key that is added does not change it; one that goes, or changes its meaning, does.
@@ -20,6 +20,16 @@ pub struct Findings<'a> {
     findings: Vec<&'a Diagnostic>,
     summary: Summary,
     prefix: String,
+    boots: Vec<Boot>,
+}
+
+/// An API that was tried, and came to serve.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Boot {
+    /// Which.
+    pub id: ApiId,
+    /// From the start of its container to the first good answer, wall clock.
+    pub seconds: f64,
 }
 
 /// How many findings there are, and how many APIs they concern.
@@ -55,7 +65,13 @@ impl<'a> Findings<'a> {
             apis: folders.len(),
             apis_with_findings: concerned.len(),
         };
-        Self { findings, summary, prefix: prefix.to_owned() }
+        Self { findings, summary, prefix: prefix.to_owned(), boots: Vec::new() }
+    }
+
+    /// With those that were tried, and came to serve.
+    #[must_use]
+    pub fn with_boots(self, boots: Vec<Boot>) -> Self {
+        Self { boots, ..self }
     }
 
     /// The counts.
@@ -69,7 +85,14 @@ impl<'a> Findings<'a> {
     pub fn text(&self, colour: bool) -> String {
         let mut text = String::new();
         for finding in &self.findings {
-            let _ = writeln!(text, "{}\n", snippet(finding, &self.shown(finding), colour).trim_end());
+            let _ = writeln!(text, "{}", snippet(finding, &self.shown(finding), colour).trim_end());
+            for line in &finding.output {
+                let _ = writeln!(text, "  │ {}", escape(line));
+            }
+            text.push('\n');
+        }
+        for boot in &self.boots {
+            let _ = writeln!(text, "{} boots in {:.1} s", boot.id, boot.seconds);
         }
         text + &self.summary.to_string() + "\n"
     }
@@ -81,9 +104,12 @@ impl<'a> Findings<'a> {
         struct Document<'a> {
             version: u32,
             findings: &'a [&'a Diagnostic],
+            #[serde(skip_serializing_if = "<[Boot]>::is_empty")]
+            boots: &'a [Boot],
             summary: Summary,
         }
-        let document = Document { version: VERSION, findings: &self.findings, summary: self.summary };
+        let (findings, boots, summary) = (&self.findings[..], &self.boots[..], self.summary);
+        let document = Document { version: VERSION, findings, boots, summary };
         // Plain structs with string keys cannot fail to become JSON.
         serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
     }
@@ -111,6 +137,9 @@ impl<'a> Findings<'a> {
             let mut message = finding.message.clone();
             if !finding.hint.is_empty() {
                 let _ = write!(message, "\nhint: {}", finding.hint);
+            }
+            for line in &finding.output {
+                let _ = write!(message, "\n│ {}", escape(line));
             }
             let _ = writeln!(text, "::{command} {}::{}", properties.join(","), data(&message));
         }
@@ -180,14 +209,6 @@ fn snippet(finding: &Diagnostic, path: &str, colour: bool) -> String {
     };
     let indent = " ".repeat(gutter);
     format!("{title}\n{indent}{style}-->{style:#} {place}\n{rest}")
-}
-
-/// Whether a character could move the cursor, hide text, or turn its direction around on somebody's terminal.
-fn is_treacherous(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// Text with treacherous characters written as `\u{…}`.

@@ -47,7 +47,11 @@ pub fn markdown(plan: &Plan, base: Option<&Commit>) -> String {
 pub fn github(plan: &Plan) -> String {
     let mut text = String::new();
     for api in &plan.apis {
-        let level = if api.blocked.is_some() { "error" } else { "notice" };
+        let level = match (&api.blocked, api.breaks().next()) {
+            (Some(_), _) => "error",
+            (None, Some(_)) => "warning",
+            (None, None) => "notice",
+        };
         let message: Vec<String> =
             api.blocked.iter().chain(&api.callers).map(|line| plain(line)).chain([effects(api)]).collect();
         // As GitHub's own toolkit escapes them.

@@ -5,8 +5,10 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
+use crate::contract::{self, Difference};
 use crate::reconcile::plan::{ApiPlan, Change, Move, Plan, Rebuild, Verdict};
 use crate::tree::Diagnostic;
+use crate::tree::diagnostic::code;
 
 /// A plan as `--output json` prints it, and as `--out` writes it. `version` goes up when a reader must change.
 #[derive(Debug, Serialize)]
@@ -55,6 +57,17 @@ impl Summary {
         }
         summary
     }
+}
+
+/// What of a plan breaks callers, as findings, for tools that show those.
+#[must_use]
+pub fn breaks(plan: &Plan) -> Vec<Diagnostic> {
+    let finding = |(api, difference): (&ApiPlan, &Difference)| {
+        let path = format!("apis/{}/{}", api.id, contract::FILE);
+        Diagnostic::warning(code::BREAKING_CHANGE, path, difference.to_string(), "")
+    };
+    let of = |api| ApiPlan::breaks(api).map(move |difference| (api, difference));
+    plan.apis.iter().flat_map(of).map(finding).collect()
 }
 
 /// A plan as text, with colours.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::diagnostics::Findings;
+use super::style::plain;
 use crate::tree::diagnostic::ENVIRONMENT;
 use crate::tree::{Diagnostic, Severity};
 
@@ -40,6 +41,10 @@ impl Findings<'_> {
         let mut text = finding.message.clone();
         if !finding.hint.is_empty() {
             text = format!("{text}; {}", finding.hint);
+        }
+        for line in &finding.output {
+            text.push_str("\n│ ");
+            text.push_str(&plain(line));
         }
         let mut result = json!({
             "ruleId": finding.code,

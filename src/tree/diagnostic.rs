@@ -91,6 +91,14 @@ codes! {
     APP_MODULE_MISSING = "app-module-missing",
     /// The ASGI object is not in its module.
     APP_OBJECT_MISSING = "app-object-missing",
+    /// An API that was built and started, and did not come to serve; said by `skep check --boot` alone.
+    BOOT_FAILED = "boot-failed",
+    /// An API that could not be tried; said by `skep check --boot` alone.
+    NOT_BOOTED = "not-booted",
+    /// An `openapi.json` that is not what the app says of itself; said by `skep check --boot` alone.
+    OPENAPI_STALE = "openapi-stale",
+    /// A change of an API's OpenAPI document by which callers may fail; said by `skep plan --output sarif` alone.
+    BREAKING_CHANGE = "breaking-change",
     /// A reader gave up on a file: a fault of skep, or of a parser that it uses.
     CHECK_FAILED = "check-failed",
     /// An environment variable of the host that skep cannot use.
@@ -112,6 +120,9 @@ pub struct Diagnostic {
     pub message: String,
     /// What to do next; empty where nothing useful can be said.
     pub hint: String,
+    /// The last lines that a build or an app printed, where the finding is about one that ran; else none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub output: Vec<String>,
     /// The lines around the span, for the caret snippet; `None` where the file is not text.
     #[serde(skip)]
     pub excerpt: Option<Excerpt>,
@@ -180,6 +191,7 @@ impl Diagnostic {
             span: None,
             message: message.into(),
             hint: hint.into(),
+            output: Vec::new(),
             excerpt: None,
         }
     }
@@ -200,4 +212,13 @@ impl Diagnostic {
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
+}
+
+/// Whether a character could move the cursor, hide text, or turn its direction around on somebody's terminal.
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }

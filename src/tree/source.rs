@@ -48,6 +48,7 @@ impl<'a> Source<'a> {
             span: Some(self.span(&at)),
             message: message.into(),
             hint: hint.into(),
+            output: Vec::new(),
             excerpt: Some(self.excerpt(&at)),
         }
     }

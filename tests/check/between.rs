@@ -199,7 +199,9 @@ fn the_workflows_to_copy_do_what_they_say() {
         let workflow: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         let mut commands = Vec::new();
         collect(&workflow, &mut commands);
-        let ours: Vec<&String> = commands.iter().filter(|command| command.starts_with("skep ")).collect();
+        // Those that need an engine are run where one is.
+        let is_ours = |command: &&String| command.starts_with("skep ") && !command.contains("--boot");
+        let ours: Vec<&String> = commands.iter().filter(is_ours).collect();
         assert_eq!(ours.len(), 2, "{name}: a check and a plan: {commands:?}");
         let mut said = String::new();
         for command in ours {
@@ -226,5 +228,78 @@ fn collect(value: &serde_json::Value, into: &mut Vec<String>) {
         }),
         serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
         _ => {}
+    }
+}
+
+/// What FastAPI made of the same app before and after a change.
+fn shop(side: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts");
+    std::fs::read_to_string(folder.join(side).join("openapi.json")).unwrap()
+}
+
+#[test]
+fn what_breaks_callers_is_said_where_both_trees_have_the_documents() {
+    let repository = three();
+    repository.write("apis/a/openapi.json", &shop("before"));
+    repository.commit("Say what a promises");
+    repository.write("apis/a/openapi.json", &shop("after"));
+    repository.write("apis/b/openapi.json", &shop("after"));
+    let (code, out, err) = repository.plan(&["--base", "HEAD"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for said in [
+        "callers   breaks callers: GET /items: query parameter limit must be given\n",
+        "callers   breaks callers: PUT /items/{item_id}/picture is gone\n",
+        "callers   breaks nobody: GET /items: query parameter colour is gone, and 16 more changes\n",
+    ] {
+        assert!(out.contains(said), "{said:?} is not in\n{out}");
+    }
+    assert_eq!(out.matches("breaks callers: ").count(), 20, "of b there is nothing to compare with: {out}");
+    assert_eq!(repository.plan(&["--base", "HEAD", "--fail-on-breaking"]).0, 1);
+    assert_eq!(repository.plan(&["--base", "HEAD", "--detailed-exitcode"]).0, 2);
+    let (_, out, _) = repository.plan(&["--base", "HEAD", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let contract = &plan["apis"][0]["contract"];
+    assert_eq!((contract["differences"].as_array().unwrap().len(), &contract["cut"]), (37, &false.into()));
+    assert_eq!(
+        contract["differences"][0],
+        serde_json::json!({ "method": "GET", "path": "/items", "in": "parameter", "location": "query",
+            "name": "limit", "what": "required", "breaking": true })
+    );
+    assert!(plan["apis"][1].get("contract").is_none());
+    let (_, out, _) = repository.plan(&["--base", "HEAD", "--output", "github"]);
+    assert!(out.contains("%0Abreaks callers: GET /orders asks callers for other credentials%0A"), "{out}");
+
+    // The other way round nothing is the same; without a change, or with one that adds, nobody is broken.
+    repository.commit("Change what a promises");
+    repository.write("apis/a/main.py", &format!("{APP}\n# more\n"));
+    assert_eq!(repository.plan(&["--base", "HEAD", "--fail-on-breaking"]).0, 0);
+    let (_, out, _) = repository.plan(&["--base", "HEAD", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(plan["apis"][0]["contract"], serde_json::json!({ "differences": [], "cut": false }));
+}
+
+#[test]
+fn a_hostile_document_neither_fails_a_plan_nor_steers_who_reads_it() {
+    let repository = three();
+    let document = |path: &str| {
+        let paths = serde_json::json!({ path: { "get": { "parameters": [
+            { "name": "<img> @all | `x`\u{1b}[2J\u{202e}", "in": "query", "required": path == "/b" } ] } } });
+        serde_json::json!({ "openapi": "3.1.0", "paths": paths }).to_string()
+    };
+    let hostile = "/\u{1b}[2J\u{202e}<script>@everyone|`";
+    repository.write("apis/a/openapi.json", &document(hostile));
+    repository.write("apis/b/openapi.json", &document(hostile));
+    repository.write("apis/c/openapi.json", &"[".repeat(100_000));
+    repository.commit("Say odd things");
+    repository.write("apis/a/openapi.json", &document("/b"));
+    repository.write("apis/b/openapi.json", "{}");
+    repository.write("apis/c/openapi.json", "{\"openapi\": \"3.0.0\", \"paths\": {}}");
+    for output in ["text", "markdown", "github"] {
+        let (code, out, _) = repository.plan(&["--base", "HEAD", "--output", output]);
+        assert_eq!(code, 0, "{out}");
+        assert!(out.contains("is gone") || output == "github", "{out}");
+        let told: String = out.lines().filter(|line| line.contains("breaks")).collect();
+        assert!(!told.contains(['\u{1b}', '\u{202e}']), "{told:?}");
+        assert!(output != "markdown" || !told.contains("<script") && !told.contains("@everyone"), "{told}");
     }
 }

@@ -55,6 +55,17 @@ pub fn inspect(id: &str) -> Option<ContainerInspectResponse> {
     block_on(async { client().inspect_container(id, None::<InspectContainerOptions>).await.ok() })
 }
 
+/// The owners of all networks with this label, and what it says.
+pub fn networks_labelled(label: &str) -> Vec<(String, String)> {
+    let filters = Some([("label".to_owned(), vec![label.to_owned()])].into());
+    let options = bollard::query_parameters::ListNetworksOptions { filters };
+    let found = block_on(async { client().list_networks(Some(options)).await.unwrap() });
+    let read = |mut labels: std::collections::HashMap<String, String>| {
+        Some((labels.remove("dev.skep.owner")?, labels.remove(label)?))
+    };
+    found.into_iter().filter_map(|network| read(network.labels?)).collect()
+}
+
 /// The names of all networks of skep, whoever they are of.
 pub fn networks() -> Vec<String> {
     let options = None::<bollard::query_parameters::ListNetworksOptions>;

@@ -24,6 +24,7 @@ mod world;
 mod admin;
 mod adopt;
 mod applying;
+mod booting;
 mod commands;
 mod daemons;
 mod databases;

@@ -27,6 +27,8 @@ pub(super) const ADDRESS: &str = "dev.skep.address";
 /// The limits that an instance was given: bytes of memory, microseconds of the processor in each period
 /// and microseconds of the period, processes.
 pub(super) const LIMITS: &str = "dev.skep.limits";
+/// On a network: the installation is a throw-away one, and this says whose.
+pub(super) const BOOT: &str = "dev.skep.boot";
 /// What a thing that is no instance is for: `build`, `workshop`, `dependencies`, `code`, `base`, `runtime`.
 pub(super) const ROLE: &str = "dev.skep.role";
 

@@ -6,6 +6,7 @@
 mod addresses;
 mod archive;
 mod base;
+pub mod boots;
 mod bootstrap;
 mod build;
 mod call;
@@ -82,6 +83,8 @@ struct Shared {
     address: String,
     client: OnceLock<bollard::Docker>,
     owner: String,
+    /// What its networks are marked with, where the installation is a boot.
+    mark: Option<String>,
     build: BuildSettings,
     engine: EngineSettings,
     /// The runtime image, once it is known to be there.
@@ -123,17 +126,39 @@ impl Docker {
                 "DOCKER_HOST is {address:?}; skep speaks to unix:///path/to/docker.sock and tcp://host:port"
             )));
         }
-        if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        if !is_owner(owner) {
             return Err(EngineError::Unsupported(format!("{owner:?} is no owner; it is 12 hexadecimal digits")));
         }
-        let concurrency = usize::from(settings.build.concurrency.max(1));
-        Ok(Self {
+        Ok(Self::new(address, owner, None, (settings.build.clone(), settings.engine.clone())))
+    }
+
+    /// The same engine, for another installation.
+    fn of(&self, owner: &str) -> Self {
+        let Shared { address, build, engine, .. } = &*self.shared;
+        Self::new(address.clone(), owner, None, (build.clone(), engine.clone()))
+    }
+
+    /// The same, with a mark on its networks.
+    fn marked(&self, mark: String) -> Self {
+        let Shared { address, owner, build, engine, .. } = &*self.shared;
+        Self::new(address.clone(), owner, Some(mark), (build.clone(), engine.clone()))
+    }
+
+    fn new(
+        address: String,
+        owner: &str,
+        mark: Option<String>,
+        (build, engine): (BuildSettings, EngineSettings),
+    ) -> Self {
+        let concurrency = usize::from(build.concurrency.max(1));
+        Self {
             shared: Arc::new(Shared {
                 address,
                 client: OnceLock::new(),
                 owner: owner.to_owned(),
-                build: settings.build.clone(),
-                engine: settings.engine.clone(),
+                mark,
+                build,
+                engine,
                 runtime: tokio::sync::Mutex::default(),
                 networks: tokio::sync::Mutex::default(),
                 cursor: Mutex::new(addresses::Cursor::anywhere()),
@@ -147,7 +172,7 @@ impl Docker {
                 installs: Semaphore::new(concurrency),
                 builds: Semaphore::new(concurrency),
             }),
-        })
+        }
     }
 
     fn address(&self) -> &str {
@@ -197,6 +222,11 @@ impl Docker {
         making.retain(|_, lock| Arc::strong_count(lock) > 1);
         making.entry(tag.clone()).or_default().clone()
     }
+}
+
+/// Whether that is what marks an installation.
+fn is_owner(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 #[async_trait]

@@ -125,13 +125,15 @@ impl Docker {
 
     /// Makes a network, and gives its id; `None` where somebody was quicker with its name or its addresses.
     async fn make_network(&self, network: &Network, subnet: Option<Subnet>) -> Result<Option<String>, EngineError> {
+        let mut labels = labels::of_role(self.owner(), "network");
+        labels.extend(self.shared.mark.iter().map(|mark| (labels::BOOT.to_owned(), mark.clone())));
         let request = NetworkCreateRequest {
             name: network.name.clone(),
             driver: Some("bridge".to_owned()),
             internal: Some(network.egress == Egress::None),
             enable_ipv6: Some(false),
             options: Some(options(network)),
-            labels: Some(labels::of_role(self.owner(), "network")),
+            labels: Some(labels),
             ipam: subnet.map(|subnet| Ipam {
                 config: Some(vec![IpamConfig {
                     subnet: Some(subnet.text()),

@@ -12,10 +12,13 @@ use crate::engine::EngineError;
 use crate::world::instance::ContainerId;
 
 impl Docker {
-    /// Removes these build containers, and images of ours without a name that nothing stands on.
+    /// Removes these build containers, what ended boots have left, and images of ours without a name that nothing stands on.
     pub(super) async fn tidy_up(&self, leftovers: &[ContainerId]) -> Result<(), EngineError> {
         for container in leftovers {
             self.discard(container).await;
+        }
+        if let Err(error) = self.sweep_boots().await {
+            tracing::warn!("what an ended boot has left stays for now: {error}");
         }
         let mut filters = labels::filter(&[(labels::OWNER, self.owner())]);
         filters.insert("dangling".to_owned(), vec!["true".to_owned()]);

@@ -1,0 +1,187 @@
+//! A plan made whole: with what it takes more than a look to tell, which is diffs of files, rows that were lost, and
+//! how contracts change.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use http::header::ACCEPT;
+use http::{Request, StatusCode};
+
+use crate::contract::{self, Contract};
+use crate::reconcile::found::ROW_GONE;
+use crate::reconcile::goals::{REMOVED, REMOVED_AS_CONFIRMED};
+use crate::reconcile::plan::{ApiPlan, Change, Plan, Verdict, plan};
+use crate::reconcile::{Desired, World};
+use crate::records::Records;
+use crate::report::plan::unified;
+use crate::tree::{Api, ApiId, Digest, Tree};
+use crate::web;
+use crate::world::instance::Run;
+use crate::world::{Instance, Observed};
+
+/// How long all diffs together may take, and how many bytes they may have: nobody reads more.
+const DIFFS: (Duration, usize) = (Duration::from_secs(20), 32 << 20);
+
+/// How long one app may take to say what it promises, and all of them together.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+
+/// How many apps are asked at once.
+const AT_ONCE: usize = 8;
+
+/// The plan of what should be and what is of each API, by this tree. `booted` is what APIs of it say of themselves, where
+/// that was tried.
+pub async fn whole(
+    world: &World,
+    tree: &Tree,
+    apis: &BTreeMap<ApiId, (Desired, Observed)>,
+    booted: &BTreeMap<ApiId, Contract>,
+) -> Plan {
+    let mut plan = plan(apis.values().map(|(desired, observed)| (desired, observed)));
+    let mut room = Room { until: Instant::now() + DIFFS.0, bytes: DIFFS.1 };
+    for api in &mut plan.apis {
+        add_diffs(world, tree.sound(&api.id), api, &mut room).await;
+        add_loss(world, apis.get(&api.id).map(|(_, observed)| observed), api).await;
+    }
+    add_contracts(world, tree, apis, (&mut plan, booted)).await;
+    plan
+}
+
+/// What is left for diffs.
+struct Room {
+    until: Instant,
+    bytes: usize,
+}
+
+/// Says of an API that is new to the records but has served before that its row is gone: also where nothing of it runs.
+async fn add_loss(world: &World, observed: Option<&Observed>, plan: &mut ApiPlan) {
+    let is_known = observed.is_none_or(|observed| observed.record.is_some());
+    if is_known || !plan.drift.is_empty() {
+        return;
+    }
+    let records = &world.records;
+    let has_served = records.revisions(&plan.id).await.is_ok_and(|revisions| !revisions.is_empty());
+    let events = records.last_events(Some(&plan.id), 1).await.unwrap_or_default();
+    // One that went as it should is new when it comes back.
+    let was_removed = events.last().is_none_or(|last| [REMOVED, REMOVED_AS_CONFIRMED].contains(&&*last.event.kind));
+    if has_served && !was_removed {
+        plan.drift.push(ROW_GONE.to_owned());
+        if plan.verdict == Verdict::Create {
+            plan.verdict = Verdict::Heal;
+        }
+    }
+}
+
+/// Reads both sides of each changed file, where they can be had.
+async fn add_diffs(world: &World, folder: Option<&Arc<Api>>, plan: &mut ApiPlan, room: &mut Room) {
+    let mut known: BTreeMap<Digest, Option<Arc<[u8]>>> = BTreeMap::new();
+    for change in &mut plan.changes {
+        let Change::File { path, old, new, diff } = change else { continue };
+        if room.bytes == 0 || Instant::now() > room.until {
+            return;
+        }
+        let mut before = None;
+        if let Some(old) = old {
+            // What the records cannot give is left out of the plan's text; the digests are there all the same.
+            if !known.contains_key(old) {
+                known.insert(*old, world.records.blob(old).await.unwrap_or_default());
+            }
+            before = known.get(old).cloned().flatten();
+        }
+        let after = folder.filter(|_| new.is_some()).and_then(|api| api.read(path).ok());
+        if before.is_some() == old.is_some() && after.is_some() == new.is_some() {
+            // A daemon serves callers on this thread.
+            let compared = tokio::task::spawn_blocking(move || unified(before.as_deref(), after.as_deref()));
+            *diff = compared.await.ok().flatten();
+            room.bytes = room.bytes.saturating_sub(diff.as_ref().map_or(0, String::len));
+        }
+    }
+}
+
+/// Compares what is promised so far with what will be, where both can be had; where not, nothing is said.
+async fn add_contracts(
+    world: &World,
+    tree: &Tree,
+    apis: &BTreeMap<ApiId, (Desired, Observed)>,
+    (plan, booted): (&mut Plan, &BTreeMap<ApiId, Contract>),
+) {
+    let mut asked = Vec::new();
+    for (place, plan) in plan.apis.iter().enumerate().filter(|(_, api)| api.is_replaced()) {
+        let after = tree.sound(&plan.id).and_then(|folder| After::of(folder, booted.get(&plan.id)));
+        let before = apis.get(&plan.id).and_then(|(_, observed)| Before::of(observed));
+        if let (Some(after), Some(before)) = (after, before) {
+            let (plan, records) = (plan.clone(), Arc::clone(&world.records));
+            asked.push(async move { Some((place, promised(plan, after, before.read(records).await?).await?)) });
+        }
+    }
+    let told = stream::iter(asked).buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(PATIENCE.1));
+    for (place, promised) in told.filter_map(std::future::ready).collect::<Vec<_>>().await {
+        plan.apis[place] = promised;
+    }
+}
+
+/// The plan of one API, with what it changes of what was promised.
+async fn promised(mut plan: ApiPlan, after: After, before: Vec<u8>) -> Option<ApiPlan> {
+    let compared = tokio::task::spawn_blocking(move || {
+        let after = match after {
+            After::Written(folder) => Contract::of(&folder)?,
+            After::Said(contract) => *contract,
+        };
+        plan.promise(&Contract::read(&before).ok()?, &after);
+        Some(plan)
+    });
+    compared.await.ok().flatten()
+}
+
+/// Where the document of what is to serve is: in its folder, else it has been tried.
+enum After {
+    Written(Arc<Api>),
+    Said(Box<Contract>),
+}
+
+impl After {
+    fn of(folder: &Arc<Api>, booted: Option<&Contract>) -> Option<Self> {
+        if folder.files.contains_key(contract::FILE) {
+            return Some(Self::Written(Arc::clone(folder)));
+        }
+        booted.map(|contract| Self::Said(Box::new(contract.clone())))
+    }
+}
+
+/// Where the document of what serves is: among the files that it came with, else where it answers.
+enum Before {
+    Kept(Digest),
+    Answers(SocketAddr),
+}
+
+impl Before {
+    fn of(observed: &Observed) -> Option<Self> {
+        let served = observed.record.as_ref()?.served.as_ref()?;
+        if let Some(file) = served.files.get(contract::FILE) {
+            return (file.len <= contract::MOST as u64).then_some(Self::Kept(file.digest));
+        }
+        let is_it = |instance: &&Instance| instance.revision == served.revision && !instance.leaving;
+        let address = observed.instances.iter().filter(is_it).find_map(|instance| match instance.run {
+            Run::Running { address, .. } => address,
+            _ => None,
+        });
+        address.map(Self::Answers)
+    }
+
+    async fn read(self, records: Arc<dyn Records>) -> Option<Vec<u8>> {
+        match self {
+            Self::Kept(digest) => records.blob(&digest).await.ok()?.map(|bytes| bytes.to_vec()),
+            Self::Answers(address) => document_of(address).await,
+        }
+    }
+}
+
+/// What an app says of itself, where FastAPI has it.
+pub async fn document_of(address: SocketAddr) -> Option<Vec<u8>> {
+    let uri = format!("http://{address}/{}", contract::FILE);
+    let request = Request::get(uri).header(ACCEPT, "application/json").body(bytes::Bytes::new()).ok()?;
+    let answer = tokio::time::timeout(PATIENCE.0, web::send_for(request, contract::MOST)).await.ok()?.ok()?;
+    (answer.status() == StatusCode::OK).then(|| answer.into_body().to_vec())
+}

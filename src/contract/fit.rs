@@ -1,0 +1,317 @@
+//! Fitting says of two schemas whether all that is possible by one is possible by the other, and if not, where and why.
+//!
+//! What callers send must fit from the old into the new, what they get from the new into the old. What does not fit the
+//! other way round is a difference that breaks nobody.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::difference::{What, short};
+use super::schema::{BOUNDS, Kind, Schema, Shape, Shapes, resolve};
+use super::{Fuel, Place, TOLD};
+
+/// How deep schemas lie in one another before the rest counts as fitting.
+const DEPTH: usize = 32;
+
+/// Bounds that are none where they are nought.
+const COUNTS: [&str; 3] = ["minLength", "minItems", "minProperties"];
+
+/// Who says what is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The app: what it takes.
+    Request,
+    /// The app as well: what it answers.
+    Response,
+}
+
+/// One thing that does not fit, and where: fields from the outermost to the innermost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Misfit {
+    field: Vec<String>,
+    why: Why,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Why {
+    /// The one into which it must fit wants a field. Whether the other names it.
+    Required { is_named: bool },
+    /// Kinds of value: of the one, of the other.
+    Kind { from: String, to: String },
+    /// The one may be null.
+    Null,
+    /// Values that the one has and the other has not.
+    Values(Vec<String>),
+    /// A bound of the other is tighter.
+    Bound { name: &'static str, from: String, to: String },
+    /// The other takes no fields that it does not name.
+    Closed,
+}
+
+/// Compares a schema of the document before with one of the new document.
+pub(super) fn differences(
+    (old, new): (&Value, &Value),
+    (before, after): (&Schema<'_>, &Schema<'_>),
+    side: Side,
+    fuel: &mut Fuel,
+) -> Vec<(String, What, bool)> {
+    let is_request = side == Side::Request;
+    let mut found: Vec<(String, What, bool)> = Vec::new();
+    for breaking in [true, false] {
+        // Of what is sent, what breaks is what fits from old to new no more; of answers it is the other way round.
+        let forwards = is_request == breaking;
+        let ((from, to), (one, other)) =
+            if forwards { ((old, new), (before, after)) } else { ((new, old), (after, before)) };
+        let mut fit = Fit { from, to, side, fuel: &mut *fuel, path: HashSet::new() };
+        for Misfit { field, why } in fit.all(one, other, 0) {
+            let (field, what) = (dotted(&field), why.what(forwards));
+            let is_known = |(at, known, _): &(String, What, bool)| *at == field && same_matter(known, &what);
+            if breaking || !found.iter().any(is_known) {
+                found.push((field, what, breaking));
+            }
+        }
+    }
+    found
+}
+
+/// Whether both speak of the same change, seen from both ends.
+fn same_matter(one: &What, other: &What) -> bool {
+    let of_type = |what: &What| matches!(what, What::Type { .. });
+    let of_bound = |what: &What| if let What::Bound { name, .. } = what { Some(name.clone()) } else { None };
+    of_type(one) && of_type(other) || of_bound(one).is_some() && of_bound(one) == of_bound(other)
+}
+
+fn dotted(fields: &[String]) -> String {
+    let mut text = String::new();
+    for field in fields {
+        if !text.is_empty() && field != "[]" {
+            text.push('.');
+        }
+        text.push_str(field);
+    }
+    text
+}
+
+/// Two documents, and what of them is being fitted.
+struct Fit<'a, 'f> {
+    from: &'a Value,
+    to: &'a Value,
+    side: Side,
+    fuel: &'f mut Fuel,
+    /// Pairs that are being compared: met again, they fit if all else does.
+    path: HashSet<(Vec<usize>, Vec<usize>)>,
+}
+
+impl<'a> Fit<'a, '_> {
+    fn all(&mut self, one: &Schema<'a>, other: &Schema<'a>, depth: usize) -> Vec<Misfit> {
+        if depth > DEPTH || !self.fuel.burn(1 + one.len() + other.len()) {
+            return Vec::new();
+        }
+        let pair = (places(self.from, one, self.fuel), places(self.to, other, self.fuel));
+        if !self.path.insert(pair.clone()) {
+            return Vec::new();
+        }
+        let shapes = (Shapes::of(self.from, one, self.fuel), Shapes::of(self.to, other, self.fuel));
+        let mut misfits = match &shapes {
+            (Shapes::OneOf(one), Shapes::OneOf(other)) => self.alternatives(one, other, depth),
+            _ => Vec::new(),
+        };
+        misfits.truncate(TOLD);
+        self.path.remove(&pair);
+        misfits
+    }
+
+    /// Each of the one has to fit into some of the other.
+    fn alternatives(&mut self, one: &[Shape<'a>], other: &[Shape<'a>], depth: usize) -> Vec<Misfit> {
+        let mut misfits = Vec::new();
+        for shape in one {
+            let candidates = other.iter().filter(|candidate| fits(shape.kind, candidate.kind));
+            let mut best: Option<Vec<Misfit>> = None;
+            for candidate in candidates {
+                let tried = self.shape(shape, candidate, depth);
+                if best.as_ref().is_none_or(|best| tried.len() < best.len()) {
+                    best = Some(tried);
+                }
+                if best.as_ref().is_some_and(Vec::is_empty) {
+                    break;
+                }
+            }
+            let none = || {
+                let why = match shape.kind {
+                    Kind::Null => Why::Null,
+                    _ => Why::Kind { from: words(one), to: words(other) },
+                };
+                vec![Misfit { field: Vec::new(), why }]
+            };
+            for misfit in best.unwrap_or_else(none) {
+                if !misfits.contains(&misfit) {
+                    misfits.push(misfit);
+                }
+            }
+        }
+        misfits
+    }
+
+    fn shape(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
+        let values = |shape: &Shape<'_>| shape.values.as_ref().map_or(1, Vec::len);
+        if !self.fuel.burn(one.weight() + other.weight() + values(one) * values(other)) {
+            return Vec::new();
+        }
+        let mut misfits = Vec::new();
+        let mut say = |why| misfits.push(Misfit { field: Vec::new(), why });
+        if let Some(values) = &other.values {
+            match &one.values {
+                Some(ours) => {
+                    let lacking: Vec<String> =
+                        ours.iter().filter(|value| !values.contains(value)).map(|value| text(value)).collect();
+                    if !lacking.is_empty() {
+                        say(Why::Values(lacking));
+                    }
+                }
+                None if one.kind == Kind::Boolean && values.len() == 2 => {}
+                None => say(Why::Kind { from: one.word(), to: other.word() }),
+            }
+        } else if other.format.is_some() && one.format != other.format && one.values.is_none() {
+            say(Why::Kind { from: one.word(), to: other.word() });
+        }
+        // An app may be as generous in its answers as it likes.
+        if self.side == Side::Request && one.values.is_none() {
+            for (name, larger) in BOUNDS {
+                let (from, to) = (one.bounds.get(name).copied(), other.bounds.get(name).copied());
+                if is_tighter(name, (from, to), larger) {
+                    let word = |bound: Option<&Value>| bound.map(text).unwrap_or_default();
+                    say(Why::Bound { name, from: word(from), to: word(to) });
+                }
+            }
+        }
+        if one.kind == Kind::List && other.kind == Kind::List {
+            misfits.extend(within("[]", self.all(&one.items, &other.items, depth + 1)));
+        }
+        if one.kind == Kind::Object && other.kind == Kind::Object {
+            self.fields(one, other, depth, &mut misfits);
+        }
+        misfits
+    }
+
+    fn fields(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize, misfits: &mut Vec<Misfit>) {
+        for field in other.required.difference(&one.required) {
+            let why = Why::Required { is_named: one.properties.contains_key(field) };
+            misfits.push(Misfit { field: vec![short(field)], why });
+        }
+        for (name, schema) in &one.properties {
+            if misfits.len() > TOLD {
+                return;
+            }
+            if let Some(same) = other.properties.get(name) {
+                misfits.extend(within(name, self.all(schema, same, depth + 1)));
+            } else if other.is_closed && self.side == Side::Request {
+                misfits.push(Misfit { field: vec![short(name)], why: Why::Closed });
+            }
+        }
+        if other.is_closed && !one.is_closed && self.side == Side::Request {
+            misfits.push(Misfit { field: Vec::new(), why: Why::Closed });
+        }
+        if !one.is_closed && !other.others.is_empty() {
+            misfits.extend(within("*", self.all(&one.others, &other.others, depth + 1)));
+        }
+    }
+}
+
+impl Shape<'_> {
+    /// What it is, in the document's words.
+    fn word(&self) -> String {
+        match (&self.values, self.format) {
+            (Some(_), _) => format!("{} of a few values", self.kind.word()),
+            (None, Some(format)) => format!("{} ({})", self.kind.word(), short(format)),
+            (None, None) => self.kind.word().to_owned(),
+        }
+    }
+}
+
+impl Why {
+    /// The same as a change, where it was fitted from the document before into the new one, or the other way round.
+    fn what(self, forwards: bool) -> What {
+        match (self, forwards) {
+            (Self::Required { is_named: true }, true) => What::Required,
+            (Self::Required { is_named: true }, false) => What::Optional,
+            (Self::Required { is_named: false }, true) => What::Added { required: true },
+            (Self::Required { is_named: false }, false) => What::Removed,
+            (Self::Kind { from, to }, true) => What::Type { old: from, new: to },
+            (Self::Kind { from, to }, false) => What::Type { old: to, new: from },
+            (Self::Null, true) => What::NotNullable,
+            (Self::Null, false) => What::Nullable,
+            (Self::Values(values), true) => What::ValuesRemoved { values },
+            (Self::Values(values), false) => What::ValuesAdded { values },
+            (Self::Bound { name, from, to }, true) => What::Bound { name: name.to_owned(), old: from, new: to },
+            (Self::Bound { name, from, to }, false) => What::Bound { name: name.to_owned(), old: to, new: from },
+            (Self::Closed, true) => What::Closed,
+            (Self::Closed, false) => What::Opened,
+        }
+    }
+}
+
+impl Place {
+    /// The same place, at a field of it.
+    pub(super) fn at(mut self, inner: String) -> Self {
+        match &mut self {
+            Self::Operation => {}
+            Self::Parameter { field, .. } | Self::Request { field } | Self::Response { field, .. } => *field = inner,
+        }
+        self
+    }
+}
+
+/// Where the parts of a schema stand in memory, those that are plain references at what they lead to.
+fn places(document: &Value, schema: &Schema<'_>, fuel: &mut Fuel) -> Vec<usize> {
+    let mut place = |part: &&Value| {
+        let is_plain = part.as_object().is_some_and(|fields| fields.len() == 1);
+        let target = if is_plain { resolve(document, part, fuel) } else { None };
+        std::ptr::from_ref(target.unwrap_or(part)).addr()
+    };
+    schema.iter().map(&mut place).collect()
+}
+
+/// Whether each value of the one kind is of the other.
+fn fits(one: Kind, other: Kind) -> bool {
+    one == other || other == Kind::Any || (one == Kind::Integer && other == Kind::Number)
+}
+
+/// Whether a bound lets less through than before. One that has no order is tighter where it is another.
+fn is_tighter(name: &str, (from, to): (Option<&Value>, Option<&Value>), larger: Option<bool>) -> bool {
+    let is_none =
+        |bound: &&Value| **bound == Value::Bool(false) || (bound.as_u64() == Some(0) && COUNTS.contains(&name));
+    let (from, Some(to)) = (from.filter(|bound| !is_none(bound)), to.filter(|bound| !is_none(bound))) else {
+        return false;
+    };
+    let figures = from.and_then(Value::as_f64).zip(to.as_f64());
+    match (larger, figures) {
+        (Some(true), Some((from, to))) => to > from,
+        (Some(false), Some((from, to))) => to < from,
+        _ => from != Some(to),
+    }
+}
+
+fn within(field: &str, misfits: Vec<Misfit>) -> impl Iterator<Item = Misfit> {
+    let field = short(field);
+    misfits.into_iter().map(move |mut misfit| {
+        misfit.field.insert(0, field.clone());
+        misfit
+    })
+}
+
+/// What alternatives there are, null aside.
+fn words(shapes: &[Shape<'_>]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for shape in shapes.iter().filter(|shape| shape.kind != Kind::Null) {
+        let word = shape.word();
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    if words.is_empty() { "null".to_owned() } else { words.join(" or ") }
+}
+
+fn text(value: &Value) -> String {
+    short(&value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
+}

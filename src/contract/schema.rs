@@ -1,0 +1,290 @@
+//! A schema says which values are possible. It is read into alternatives, each of one kind of value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::Fuel;
+
+/// The most alternatives of one schema; what has more is opaque.
+const ALTERNATIVES: usize = 24;
+
+/// How many references lead on to one another, and how deep what is read at once is nested.
+const DEPTH: usize = 24;
+
+/// Parts of a document that all have to hold for a value. None of them: anything is possible.
+pub(super) type Schema<'a> = Vec<&'a Value>;
+
+/// What a schema comes to.
+#[derive(Debug)]
+pub(super) enum Shapes<'a> {
+    /// Any one of these.
+    OneOf(Vec<Shape<'a>>),
+    /// It cannot be told.
+    Opaque,
+}
+
+/// Values of one kind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shape<'a> {
+    pub(super) kind: Kind,
+    /// The only ones, where they are told.
+    pub(super) values: Option<Vec<&'a Value>>,
+    /// Of a text.
+    pub(super) format: Option<&'a str>,
+    /// Named as the document names them.
+    pub(super) bounds: BTreeMap<&'static str, &'a Value>,
+    pub(super) properties: BTreeMap<&'a str, Schema<'a>>,
+    pub(super) required: BTreeSet<&'a str>,
+    /// What fields may be that no property names.
+    pub(super) others: Schema<'a>,
+    /// There may be no such fields.
+    pub(super) is_closed: bool,
+    pub(super) items: Schema<'a>,
+}
+
+/// A kind of value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(super) enum Kind {
+    #[default]
+    Any,
+    Null,
+    Boolean,
+    Integer,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+/// Bounds, and whether a larger figure is the tighter one.
+pub(super) const BOUNDS: [(&str, Option<bool>); 13] = [
+    ("minimum", Some(true)),
+    ("exclusiveMinimum", Some(true)),
+    ("minLength", Some(true)),
+    ("minItems", Some(true)),
+    ("minProperties", Some(true)),
+    ("maximum", Some(false)),
+    ("exclusiveMaximum", Some(false)),
+    ("maxLength", Some(false)),
+    ("maxItems", Some(false)),
+    ("maxProperties", Some(false)),
+    ("pattern", None),
+    ("multipleOf", None),
+    ("uniqueItems", None),
+];
+
+impl Kind {
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "null" => Self::Null,
+            "boolean" => Self::Boolean,
+            "integer" => Self::Integer,
+            "number" => Self::Number,
+            "string" => Self::Text,
+            "array" => Self::List,
+            "object" => Self::Object,
+            _ => return None,
+        })
+    }
+
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(_) => Self::Boolean,
+            Value::Number(number) if number.is_f64() => Self::Number,
+            Value::Number(_) => Self::Integer,
+            Value::String(_) => Self::Text,
+            Value::Array(_) => Self::List,
+            Value::Object(_) => Self::Object,
+        }
+    }
+
+    /// In the document's words.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Any => "anything",
+            Self::Null => "null",
+            Self::Boolean => "boolean",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Text => "string",
+            Self::List => "array",
+            Self::Object => "object",
+        }
+    }
+
+    /// What is of both kinds, where something is.
+    fn and(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (one, other) if one == other => Some(one),
+            (Self::Any, one) | (one, Self::Any) => Some(one),
+            (Self::Integer, Self::Number) | (Self::Number, Self::Integer) => Some(Self::Integer),
+            _ => None,
+        }
+    }
+}
+
+/// What a reference within the document leads to: at most so many of them one after another.
+pub(super) fn resolve<'a>(document: &'a Value, mut node: &'a Value, fuel: &mut Fuel) -> Option<&'a Value> {
+    for _ in 0..DEPTH {
+        let Some(reference) = node.get("$ref") else { return Some(node) };
+        if !fuel.burn(1) {
+            return None;
+        }
+        node = document.pointer(reference.as_str()?.strip_prefix('#')?)?;
+    }
+    None
+}
+
+impl<'a> Shapes<'a> {
+    /// Reads a schema of `document`.
+    pub(super) fn of(document: &'a Value, schema: &[&'a Value], fuel: &mut Fuel) -> Self {
+        let mut all = vec![Shape::default()];
+        for part in schema {
+            let Some(shapes) = alternatives(document, part, fuel, 0) else { return Self::Opaque };
+            let Some(both) = and(&all, &shapes, fuel) else { return Self::Opaque };
+            all = both;
+        }
+        Self::OneOf(all)
+    }
+}
+
+/// The alternatives of one part; `None` where it cannot be told.
+fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth: usize) -> Option<Vec<Shape<'a>>> {
+    if depth > DEPTH || !fuel.burn(1) {
+        return None;
+    }
+    let Value::Object(fields) = node else {
+        // `true` is anything, `false` nothing (JSON Schema 2020-12, section 4.3.2).
+        return Some(if node == &Value::Bool(false) { Vec::new() } else { vec![Shape::default()] });
+    };
+    let mut all = own(fields)?;
+    if !fuel.burn(all.iter().map(Shape::weight).sum()) {
+        return None;
+    }
+    if let Some(reference) = fields.get("$ref") {
+        let target = document.pointer(reference.as_str()?.strip_prefix('#')?)?;
+        all = and(&all, &alternatives(document, target, fuel, depth + 1)?, fuel)?;
+    }
+    for part in fields.get("allOf").and_then(Value::as_array).into_iter().flatten() {
+        all = and(&all, &alternatives(document, part, fuel, depth + 1)?, fuel)?;
+    }
+    for key in ["anyOf", "oneOf"] {
+        let Some(choices) = fields.get(key).and_then(Value::as_array) else { continue };
+        let mut any = Vec::new();
+        for choice in choices {
+            any.extend(alternatives(document, choice, fuel, depth + 1)?);
+            if any.len() > ALTERNATIVES {
+                return None;
+            }
+        }
+        all = and(&all, &any, fuel)?;
+    }
+    // OpenAPI 3.0's way to say it.
+    if fields.get("nullable") == Some(&Value::Bool(true)) {
+        all.push(Shape { kind: Kind::Null, ..Shape::default() });
+    }
+    Some(all)
+}
+
+/// What a part itself says, its references and combinations aside.
+fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
+    let kinds: Vec<Kind> = match fields.get("type") {
+        Some(Value::String(name)) => vec![Kind::named(name)?],
+        Some(Value::Array(names)) => {
+            names.iter().map(|name| Kind::named(name.as_str()?)).collect::<Option<Vec<_>>>()?
+        }
+        _ if ["properties", "required", "additionalProperties"].iter().any(|key| fields.contains_key(*key)) => {
+            vec![Kind::Object]
+        }
+        _ if fields.contains_key("items") => vec![Kind::List],
+        _ => vec![Kind::Any],
+    };
+    let values: Option<Vec<&Value>> = match (fields.get("const"), fields.get("enum").and_then(Value::as_array)) {
+        (Some(only), _) => Some(vec![only]),
+        (None, Some(values)) => Some(values.iter().collect()),
+        (None, None) => None,
+    };
+    // Values without a type have one all the same.
+    let kinds = match (&values, kinds.as_slice()) {
+        (Some(values), [Kind::Any]) => {
+            values.iter().map(|value| Kind::of(value)).collect::<BTreeSet<_>>().into_iter().collect()
+        }
+        _ => kinds,
+    };
+    if kinds.len() > ALTERNATIVES {
+        return None;
+    }
+    let shape = |kind: Kind| {
+        let mut shape = Shape { kind, ..Shape::default() };
+        let fits = |value: &&&Value| Kind::of(value).and(kind).is_some();
+        // Of null there is only one.
+        let told = values.as_ref().filter(|_| kind != Kind::Null);
+        shape.values = told.map(|values| values.iter().filter(fits).copied().collect());
+        shape.format = fields.get("format").and_then(Value::as_str).filter(|_| kind == Kind::Text);
+        let bound = |(name, _): &(&'static str, Option<bool>)| Some((*name, fields.get(*name)?));
+        shape.bounds = BOUNDS.iter().filter_map(bound).collect();
+        if kind == Kind::Object {
+            let properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+            shape.properties = properties.map(|(name, schema)| (name.as_str(), vec![schema])).collect();
+            let required = fields.get("required").and_then(Value::as_array).into_iter().flatten();
+            shape.required = required.filter_map(Value::as_str).collect();
+            match fields.get("additionalProperties") {
+                Some(Value::Bool(false)) => shape.is_closed = true,
+                Some(others @ Value::Object(_)) => shape.others = vec![others],
+                _ => {}
+            }
+        }
+        if kind == Kind::List {
+            shape.items = fields.get("items").into_iter().collect();
+        }
+        shape
+    };
+    Some(kinds.into_iter().map(shape).collect())
+}
+
+/// What fits both; `None` where that is too much to tell.
+fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Vec<Shape<'a>>> {
+    let mut both = Vec::new();
+    for (one, other) in one.iter().flat_map(|one| other.iter().map(move |other| (one, other))) {
+        let values = |shape: &Shape<'_>| shape.values.as_ref().map_or(1, Vec::len);
+        if !fuel.burn(one.weight() + other.weight() + values(one) * values(other)) {
+            return None;
+        }
+        both.extend(one.and(other));
+        if both.len() > ALTERNATIVES {
+            return None;
+        }
+    }
+    Some(both)
+}
+
+impl Shape<'_> {
+    /// About how many steps it takes to make another one of it.
+    pub(super) fn weight(&self) -> usize {
+        let parts = self.properties.values().map(|schema| 1 + schema.len()).sum::<usize>();
+        let values = self.values.as_ref().map_or(0, Vec::len);
+        1 + parts + values + self.required.len() + self.others.len() + self.items.len()
+    }
+
+    fn and(&self, other: &Self) -> Option<Self> {
+        let mut both = Self { kind: self.kind.and(other.kind)?, ..self.clone() };
+        both.values = match (&self.values, &other.values) {
+            (Some(one), Some(other)) => Some(one.iter().filter(|value| other.contains(value)).copied().collect()),
+            (one, other) => one.clone().or(other.clone()),
+        };
+        both.format = self.format.or(other.format);
+        for (name, bound) in &other.bounds {
+            both.bounds.entry(name).or_insert(bound);
+        }
+        for (name, schema) in &other.properties {
+            both.properties.entry(name).or_default().extend(schema);
+        }
+        both.required.extend(&other.required);
+        both.others.extend(&other.others);
+        both.is_closed |= other.is_closed;
+        both.items.extend(&other.items);
+        Some(both)
+    }
+}

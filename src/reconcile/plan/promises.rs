@@ -1,0 +1,53 @@
+//! What a plan says of contracts: how what an API promises its callers is another than what it promised.
+
+use super::{ApiPlan, Plan};
+use crate::contract::{Contract, Difference, Differences, compare};
+
+/// The most differences of one API that are told in sentences; programs get them all.
+const TOLD: usize = 20;
+
+impl ApiPlan {
+    /// Whether another revision takes the place of one that serves, so that there are two contracts to compare.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        self.from.is_some() && self.to.is_some() && self.from != self.to
+    }
+
+    /// Takes in what is promised so far and what will be, and tells what callers will notice of it.
+    pub fn promise(&mut self, old: &Contract, new: &Contract) {
+        let differences = compare(old, new);
+        self.callers.extend(sentences(&differences));
+        self.contract = Some(differences);
+    }
+
+    /// What a caller may fail by who goes by what was promised.
+    pub fn breaks(&self) -> impl Iterator<Item = &Difference> {
+        self.contract.iter().flat_map(|differences| &differences.list).filter(|difference| difference.breaking)
+    }
+}
+
+impl Plan {
+    /// Whether a caller of any API may fail who goes by what was promised.
+    #[must_use]
+    pub fn breaks_callers(&self) -> bool {
+        self.apis.iter().any(|api| api.breaks().next().is_some())
+    }
+}
+
+fn sentences(differences: &Differences) -> Vec<String> {
+    let (breaking, others): (Vec<_>, Vec<_>) = differences.list.iter().partition(|it| it.breaking);
+    let mut sentences: Vec<String> =
+        breaking.iter().take(TOLD).map(|difference| format!("breaks callers: {difference}")).collect();
+    if breaking.len() > TOLD {
+        sentences.push(format!("breaks callers: {} more changes; see --output json", breaking.len() - TOLD));
+    }
+    match others.as_slice() {
+        [] => {}
+        [one] => sentences.push(format!("breaks nobody: {one}")),
+        [one, rest @ ..] => sentences.push(format!("breaks nobody: {one}, and {} more changes", rest.len())),
+    }
+    if differences.is_cut {
+        sentences.push("its OpenAPI documents are too large to be compared whole".to_owned());
+    }
+    sentences
+}
