@@ -107,8 +107,14 @@ impl Source {
     }
 
     /// Says that something keeps it from being followed; answers whether that is news.
-    pub(super) fn fail(&self, kind: TroubleKind, what: &str) -> bool {
-        self.set(|status| status.fail(kind, what, Timestamp::now()))
+    pub(super) fn fail(&self, kind: TroubleKind, what: &str, commit: Option<String>) -> bool {
+        self.set(|status| {
+            let is_news = status.fail(kind, what, Timestamp::now());
+            if let Some(trouble) = &mut status.trouble {
+                trouble.commit = commit;
+            }
+            is_news
+        })
     }
 }
 

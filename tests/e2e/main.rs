@@ -7,6 +7,7 @@
 
 mod apps;
 mod callers;
+mod ear;
 mod engine;
 mod forge;
 mod holds;
@@ -47,6 +48,7 @@ mod secrets;
 mod serving;
 mod settings;
 mod telemetry;
+mod telling;
 mod tree;
 mod trouble;
 mod upgrade;
