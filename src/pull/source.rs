@@ -58,6 +58,12 @@ impl Source {
         &self.settings.name
     }
 
+    /// Whether it is followed by its tags.
+    #[must_use]
+    pub fn follows_tags(&self) -> bool {
+        matches!(self.settings.follows, crate::settings::Follows::Tags(_))
+    }
+
     /// Where the secret of its webhooks is; without one, none is taken.
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {

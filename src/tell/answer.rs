@@ -35,7 +35,12 @@ pub enum Answer {
         why: String,
     },
     /// It is not, and will not be before somebody changes something.
-    Refused(String),
+    Refused {
+        /// Whether it is who asks that they do not want, and not what.
+        is_key: bool,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Sends a request, and judges the answer. No text of it holds `secrets`.
@@ -47,7 +52,7 @@ pub async fn send(request: Request<Bytes>, secrets: &[String]) -> Answer {
     };
     match answer {
         Answer::Again { after, why } => Answer::Again { after, why: without(why, secrets) },
-        Answer::Refused(why) => Answer::Refused(without(why, secrets)),
+        Answer::Refused { is_key, why } => Answer::Refused { is_key, why: without(why, secrets) },
         done @ Answer::Done(_) => done,
     }
 }
@@ -77,9 +82,10 @@ fn judge(status: StatusCode, headers: &HeaderMap, body: &Bytes, now: Timestamp) 
     if is_limit || is_passing || status.is_server_error() {
         Answer::Again { after, why }
     } else if status.is_redirection() {
-        Answer::Refused(format!("{why}; it is somewhere else now, and no redirect is followed"))
+        Answer::Refused { is_key: true, why: format!("{why}; it is somewhere else now, and no redirect is followed") }
     } else {
-        Answer::Refused(why)
+        let is_key = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+        Answer::Refused { is_key, why }
     }
 }
 
@@ -126,16 +132,20 @@ mod tests {
         assert!(matches!(judged(201, &[], "{}"), Answer::Done(_)));
         assert!(matches!(judged(502, &[], ""), Answer::Again { after: None, .. }));
         assert!(matches!(judged(409, &[], ""), Answer::Again { .. }));
-        let bad = Answer::Refused("it answers 401 Unauthorized: Bad credentials".into());
+        let bad = Answer::Refused { is_key: true, why: "it answers 401 Unauthorized: Bad credentials".into() };
         assert_eq!(judged(401, &[], r#"{"message":"Bad\ncredentials"}"#), bad);
-        assert!(matches!(judged(404, &[], "<html>"), Answer::Refused(why) if why == "it answers 404 Not Found"));
         assert!(
-            matches!(judged(301, &[("location", "https://x")], ""), Answer::Refused(why) if why.contains("redirect"))
+            matches!(judged(404, &[], "<html>"), Answer::Refused { is_key: false, why } if why == "it answers 404 Not Found")
+        );
+        assert!(
+            matches!(judged(301, &[("location", "https://x")], ""), Answer::Refused { why, .. } if why.contains("redirect"))
         );
         let known =
             r#"{"message":"Cannot transition status via :run from :running (Reason(s): Status cannot transition)"}"#;
         assert!(matches!(judged(400, &[], known), Answer::Done(_)));
-        assert!(matches!(judged(422, &[], r#"{"message":["a"]}"#), Answer::Refused(why) if why.ends_with(r#"["a"]"#)));
+        assert!(
+            matches!(judged(422, &[], r#"{"message":["a"]}"#), Answer::Refused { why, .. } if why.ends_with(r#"["a"]"#))
+        );
     }
 
     #[test]
@@ -149,7 +159,7 @@ mod tests {
         assert_eq!(after(&[("retry-after", "Thu, 01 Jan 1970 00:17:00 GMT")], 503), Some(20));
         assert_eq!(after(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1030")], 403), Some(30));
         assert_eq!(after(&[("retry-after", "soon")], 429), None);
-        assert!(matches!(judged(403, &[("x-ratelimit-remaining", "9")], ""), Answer::Refused(_)));
+        assert!(matches!(judged(403, &[("x-ratelimit-remaining", "9")], ""), Answer::Refused { is_key: true, .. }));
     }
 
     #[test]

@@ -47,13 +47,13 @@ pub fn status(report: &ReportSettings, commit: &Tracked, word: &Word) -> Call {
     Call { method: Method::POST, path, body: Value::Object(body) }
 }
 
-/// What begins a deployment; its answer holds a number as `id`.
+/// What begins a deployment of a commit that came by a branch, or a tag; its answer holds a number as `id`.
 #[must_use]
-pub fn begin(report: &ReportSettings, environment: &str, commit: &Tracked, word: &Word) -> Call {
+pub fn begin(report: &ReportSettings, environment: &str, is_tag: bool, commit: &Tracked, word: &Word) -> Call {
     if report.forge == ForgeKind::Gitlab {
         let reference = if commit.reference.is_empty() { &commit.id } else { &commit.reference };
         let body = json!({
-            "environment": environment, "sha": commit.id, "ref": reference, "tag": false,
+            "environment": environment, "sha": commit.id, "ref": reference, "tag": is_tag,
             "status": deployment_word(report.forge, word.state),
         });
         return Call { method: Method::POST, path: format!("projects/{}/deployments", project(report)), body };
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn a_deployment_begins_and_goes_on() {
         let (report, commit, word) = told(ForgeKind::Github, State::Pending);
-        let call = begin(&report, "production", &commit, &word);
+        let call = begin(&report, "production", false, &commit, &word);
         assert_eq!((call.path.as_str(), &call.body["required_contexts"]), ("repos/team/apis/deployments", &json!([])));
         let call = deployment(&report, "production", 7, &word);
         assert_eq!(call.path, "repos/team/apis/deployments/7/statuses");
@@ -228,7 +228,7 @@ mod tests {
             (&json!("in_progress"), &json!("https://apis.example"))
         );
         let (report, commit, word) = told(ForgeKind::Gitlab, State::Success);
-        assert_eq!(begin(&report, "production", &commit, &word).body["status"], "success");
+        assert_eq!(begin(&report, "production", false, &commit, &word).body["status"], "success");
         let call = deployment(&report, "production", 7, &word);
         assert_eq!((call.method, call.path.as_str()), (Method::PUT, "projects/team%2Fapis/deployments/7"));
     }

@@ -9,6 +9,7 @@ mod forge;
 mod letter;
 mod news;
 mod pace;
+mod parcel;
 mod placed;
 mod standing;
 mod state;

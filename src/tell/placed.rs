@@ -69,6 +69,12 @@ impl Place {
         }
     }
 
+    /// Whether commits come into it by tags.
+    #[must_use]
+    pub fn follows_tags(&self) -> bool {
+        matches!(&self.from, From::Source(source) if source.follows_tags())
+    }
+
     /// Whether asking which it is costs a process.
     #[must_use]
     pub fn is_pushed(&self) -> bool {

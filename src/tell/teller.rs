@@ -4,27 +4,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::Request;
 use jiff::Timestamp;
-use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, send};
-use super::commit::{Deployment, State, Tracked, Word};
-use super::forge;
+use super::commit::{State, Word};
 use super::letter::Letter;
 use super::pace::Pace;
+use super::parcel::{Parcel, What, addressee, digest, next, note, to_forge, to_people};
 use super::placed::Place;
 use super::state::Told;
 use super::turn::{Sight, find_commits, find_news, find_words, look};
 use crate::admin::Surface;
-use crate::git::access::Secret;
 use crate::metrics::Metrics;
 use crate::records::{Records, RecordsError};
-use crate::report::with_causes;
-use crate::settings::{Address, Notified, Settings};
+use crate::settings::Settings;
 use crate::tree::Digest;
 
 /// Between two turns.
@@ -35,6 +30,12 @@ const PUSHED_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a letter may wait for somebody who cannot be told.
 const LETTER_FOR: Duration = Duration::from_secs(86_400);
+
+/// How long a forge is left alone with a word on a commit that it does not want.
+const UNWANTED_FOR: Duration = Duration::from_secs(900);
+
+/// What is unwanted where a forge takes no deployments of ours.
+const DEPLOYMENTS: &str = "deployments";
 
 /// After how many tries in vain somebody hears of it.
 const TOLD_AFTER: u32 = 3;
@@ -48,6 +49,8 @@ pub struct Teller {
     installation: String,
     begun: Timestamp,
     paces: HashMap<String, Pace>,
+    /// Words that a forge does not want of a commit, or of deployments, and until when it is left alone with them.
+    unwanted: HashMap<(String, String), (State, Instant)>,
     /// Who is being told something just now.
     busy: BTreeSet<String>,
     asked: Option<Instant>,
@@ -71,22 +74,6 @@ struct Sent {
     answer: Answer,
 }
 
-/// What is sent.
-#[derive(Debug, Clone)]
-enum What {
-    Status { commit: String, word: Word },
-    Begin { commit: String, state: Option<State> },
-    Deployment { commit: String, state: State },
-    Letter { id: String },
-}
-
-/// Something to send, and what nobody may read of it.
-struct Parcel {
-    what: What,
-    request: Request<Bytes>,
-    secrets: Vec<String>,
-}
-
 impl Teller {
     /// One that tells what the settings say; `None` where they name nobody.
     #[must_use]
@@ -108,6 +95,7 @@ impl Teller {
             installation: installation.chars().take(6).collect(),
             begun: Timestamp::now(),
             paces: HashMap::new(),
+            unwanted: HashMap::new(),
             busy: BTreeSet::new(),
             asked: None,
             sent: JoinSet::new(),
@@ -186,7 +174,7 @@ impl Teller {
         told.reports.retain(|name, _| places.iter().any(|place| place.name == *name));
         told.letters.retain(|letter| notified.iter().any(|to| to.name == letter.to));
         told.troubles.retain(|whom, _| {
-            places.iter().any(|place| place.name == *whom) || notified.iter().any(|to| addressee(to) == *whom)
+            places.iter().any(|place| whom.starts_with(&place.name)) || notified.iter().any(|to| addressee(to) == *whom)
         });
         let now = Timestamp::now();
         let is_young = |letter: &Letter| now.duration_since(letter.at).unsigned_abs() < LETTER_FOR;
@@ -205,26 +193,27 @@ impl Teller {
         places: &[Place],
         words: &BTreeMap<String, Vec<(String, Word)>>,
     ) -> Result<(), RecordsError> {
+        self.unwanted.retain(|_, (_, until)| Instant::now() < *until);
         let mut parcels = Vec::new();
         for place in places {
             let (Some(report), Some(words)) = (told.reports.get(&place.name), words.get(&place.name)) else { continue };
             let known = |id: &String| report.commits.iter().find(|commit| commit.id == *id);
-            let wanted = words.iter().find_map(|(id, word)| next(place, known(id)?, word));
+            let is_wanted = |id: &String, word: &Word| {
+                let unwanted = self.unwanted.get(&(place.name.clone(), id.clone()));
+                unwanted.is_none_or(|(state, _)| *state != word.state)
+            };
+            let wanted = words.iter().filter(|(id, word)| is_wanted(id, word));
+            let takes_deployments = !self.unwanted.contains_key(&(place.name.clone(), DEPLOYMENTS.to_owned()));
+            let wanted = wanted.into_iter().find_map(|(id, word)| next(place, known(id)?, word, takes_deployments));
             if let Some((what, call)) = wanted.filter(|_| !self.busy.contains(&place.name)) {
-                let token = Secret::read(&place.report.token).map_err(|error| error.to_string());
-                let parcel = token.and_then(|token| {
-                    let token = String::from_utf8_lossy(token.as_bytes()).into_owned();
-                    let request = call.request(&place.report, &token).map_err(|error| with_causes(&error))?;
-                    Ok(Parcel { what, request, secrets: vec![token] })
-                });
-                parcels.push((place.name.clone(), parcel));
+                parcels.push((place.name.clone(), to_forge(place, what, &call)));
             }
         }
         for to in &self.settings.notifications {
             let whom = addressee(to);
             if let Some(letter) = told.letters.iter().find(|letter| letter.to == to.name && !self.busy.contains(&whom))
             {
-                parcels.push((whom, parcel(to, letter)));
+                parcels.push((whom, to_people(to, letter)));
             }
         }
         let now = Instant::now();
@@ -245,7 +234,10 @@ impl Teller {
                         Sent { whom, secrets, what, answer }
                     });
                 }
-                Err(why) => self.cannot(told, &whom, why, secrets),
+                Err(why) => {
+                    say(told, &whom, why);
+                    self.paces.entry(whom).or_default().refused(secrets, Instant::now());
+                }
             }
         }
         Ok(())
@@ -254,19 +246,22 @@ impl Teller {
     /// Takes in what came of what was sent.
     fn take(&mut self, told: &mut Told, sent: Sent) {
         let Sent { whom, secrets, what, answer } = sent;
+        // A forge that takes no deployments of ours may well take statuses.
+        let is_deployment = matches!(what, What::Begin { .. } | What::Deployment { .. });
+        let subject = if is_deployment { format!("{whom} ({DEPLOYMENTS})") } else { whom.clone() };
         self.metrics.told(
             if matches!(what, What::Letter { .. }) { "notification" } else { "report" },
             match answer {
                 Answer::Done(_) => "done",
                 Answer::Again { .. } => "again",
-                Answer::Refused(_) => "refused",
+                Answer::Refused { .. } => "refused",
             },
         );
         match answer {
             Answer::Done(body) => {
                 self.paces.remove(&whom);
-                if told.troubles.remove(&whom).is_some() {
-                    tracing::info!("{whom} is told again");
+                if told.troubles.remove(&subject).is_some() {
+                    tracing::info!("{subject} is told again");
                 }
                 note(told, &whom, what, &body);
             }
@@ -278,91 +273,29 @@ impl Teller {
                     tracing::warn!("{whom} is not told: {why}; it is tried again, for some time");
                 }
             }
-            Answer::Refused(why) => self.cannot(told, &whom, why, secrets),
-        }
-    }
-
-    /// Notes that somebody cannot be told before somebody mends that.
-    fn cannot(&mut self, told: &mut Told, whom: &str, why: String, secrets: Digest) {
-        self.paces.entry(whom.to_owned()).or_default().refused(secrets, Instant::now());
-        if told.fail(whom, why.clone(), Timestamp::now()) {
-            tracing::warn!("{whom} is not told: {why}; deploying goes on");
-        }
-    }
-}
-
-/// Who is told, in what people read.
-fn addressee(to: &Notified) -> String {
-    format!("notification {}", to.name)
-}
-
-/// What the next thing is that a forge is to be told of a commit.
-fn next(place: &Place, commit: &Tracked, word: &Word) -> Option<(What, forge::Call)> {
-    let (report, id) = (&place.report, commit.id.clone());
-    if commit.told.as_ref() != Some(word) {
-        let call = forge::status(report, commit, word);
-        return Some((What::Status { commit: id, word: word.clone() }, call));
-    }
-    let environment = report.environment.as_deref().filter(|_| commit.has_deployment())?;
-    match &commit.deployment {
-        None => {
-            let state = forge::begins_with_state(report.forge).then_some(word.state);
-            Some((What::Begin { commit: id, state }, forge::begin(report, environment, commit, word)))
-        }
-        Some(Deployment { told, .. }) if *told == Some(word.state) => None,
-        Some(Deployment { id: number, .. }) => {
-            let call = forge::deployment(report, environment, *number, word);
-            Some((What::Deployment { commit: id, state: word.state }, call))
-        }
-    }
-}
-
-/// A letter, ready to be sent.
-fn parcel(to: &Notified, letter: &Letter) -> Result<Parcel, String> {
-    let read = |place| Secret::read(place).map_err(|error| error.to_string());
-    let text = |secret: &Secret| String::from_utf8_lossy(secret.as_bytes()).into_owned();
-    let (url, mut secrets) = match &to.url {
-        Address::Plain(url) => (url.clone(), Vec::new()),
-        Address::Secret(place) => {
-            let url = text(&read(place)?);
-            (url.clone(), vec![url])
-        }
-    };
-    let secret = to.secret.as_ref().map(crate::pull::webhook::secret).transpose().map_err(|error| error.to_string())?;
-    secrets.extend(secret.as_ref().map(text));
-    // What is wrong with an address that is a secret is not said: it would be repeated.
-    let is_address = crate::settings::is_web(&url);
-    let request = letter.request(&url, secret.as_ref().map(Secret::as_bytes), Timestamp::now());
-    let request = request.ok().filter(|_| is_address).ok_or("its address is none, or holds a password")?;
-    Ok(Parcel { what: What::Letter { id: letter.id.clone() }, request, secrets })
-}
-
-/// By which secrets somebody is told, without saying them.
-fn digest(parcel: &Result<Parcel, String>) -> Digest {
-    Digest::of(parcel.as_ref().map_or_else(|why| why.clone(), |parcel| parcel.secrets.join("\n")).as_bytes())
-}
-
-/// Notes that something was told.
-fn note(told: &mut Told, whom: &str, what: What, body: &Bytes) {
-    let known = match &what {
-        What::Letter { id } => return told.letters.retain(|letter| letter.id != *id),
-        What::Status { commit, .. } | What::Begin { commit, .. } | What::Deployment { commit, .. } => {
-            let report = told.reports.get_mut(whom);
-            report.and_then(|report| report.commits.iter_mut().find(|known| known.id == *commit))
-        }
-    };
-    let Some(known) = known else { return };
-    match what {
-        What::Status { word, .. } => known.told = Some(word),
-        What::Begin { state, .. } => {
-            let number = serde_json::from_slice::<Value>(body).ok().and_then(|answer| answer.get("id")?.as_u64());
-            known.deployment = Some(Deployment { id: number.unwrap_or_default(), told: state });
-        }
-        What::Deployment { state, .. } => {
-            if let Some(deployment) = &mut known.deployment {
-                deployment.told = Some(state);
+            Answer::Refused { is_key, why } => {
+                let until = Instant::now() + UNWANTED_FOR;
+                match what {
+                    // It is about this commit, and the next one may well be wanted.
+                    What::Status { commit, word } if !is_key => {
+                        self.unwanted.insert((whom.clone(), commit), (word.state, until));
+                    }
+                    What::Begin { .. } | What::Deployment { .. } => {
+                        self.unwanted.insert((whom.clone(), DEPLOYMENTS.to_owned()), (State::Pending, until));
+                    }
+                    What::Status { .. } | What::Letter { .. } => {
+                        self.paces.entry(whom).or_default().refused(secrets, Instant::now());
+                    }
+                }
+                say(told, &subject, why);
             }
         }
-        What::Letter { .. } => {}
+    }
+}
+
+/// Says once that somebody cannot be told before somebody mends that.
+fn say(told: &mut Told, whom: &str, why: String) {
+    if told.fail(whom, why.clone(), Timestamp::now()) {
+        tracing::warn!("{whom} is not told: {why}; deploying goes on");
     }
 }

@@ -78,11 +78,10 @@ pub(super) async fn find_words(
     places: &[Place],
     sight: &Sight<'_>,
 ) -> Result<BTreeMap<String, Vec<(String, Word)>>, RecordsError> {
-    let is_waiting = |place: &Place| told.reports.get(&place.name).is_some_and(|report| !report.commits.is_empty());
-    if !places.iter().any(is_waiting) {
-        return Ok(BTreeMap::new());
-    }
-    let rows = sight.records.each().await?;
+    let is_waiting = |place: &Place| {
+        told.reports.get(&place.name).is_some_and(|report| report.commits.iter().any(|commit| !commit.is_over()))
+    };
+    let rows = if places.iter().any(is_waiting) { sight.records.each().await? } else { BTreeMap::new() };
     let of = |id: &ApiId| match rows.get(id) {
         Some(Ok(record)) => standing(sight.controller, id, Some(record)),
         Some(Err(_)) => Standing::UnderWay,
