@@ -22,8 +22,11 @@ const MOST: usize = 500;
 /// How many items of a kind one message of Slack's names at most.
 const NAMED: usize = 20;
 
-/// The most characters of one of them there: twenty and their names stay below the 3,000 that a section may have.
-const WORDS: usize = 110;
+/// The most characters of one of them there.
+const WORDS: usize = 300;
+
+/// The most characters of all of them there, of the 3,000 that a section may have.
+const SECTION: usize = 2900;
 
 /// One message to one of those who want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +80,20 @@ fn slack(kinds: &[(NewsKind, Vec<&Item>)]) -> Value {
     let blocks: Vec<Value> = kinds
         .iter()
         .map(|(kind, items)| {
-            let mut lines = vec![format!("*{}*", title(*kind))];
-            lines.extend(items.iter().take(NAMED).map(|item| format!("• {}", said(item))));
-            if items.len() > NAMED {
-                lines.push(format!("and {} more", items.len() - NAMED));
+            let (mut text, mut named) = (format!("*{}*", title(*kind)), 0);
+            for item in items.iter().take(NAMED) {
+                let line = format!("\n• {}", said(item));
+                if text.chars().count() + line.chars().count() > SECTION {
+                    break;
+                }
+                text.push_str(&line);
+                named += 1;
+            }
+            if items.len() > named {
+                text.push_str(&format!("\nand {} more", items.len() - named));
             }
             // Verbatim: nothing in it is made a link or a mention.
-            json!({ "type": "section", "text": { "type": "mrkdwn", "text": lines.join("\n"), "verbatim": true } })
+            json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
         })
         .collect();
     json!({ "text": escaped(&text), "blocks": blocks })

@@ -28,6 +28,9 @@ const LONGEST: Duration = Duration::from_secs(600);
 /// went wrong within an hour of the last.
 const CALM: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3600));
 
+/// How long at most lies between the moment in which a revision is written down as what serves, and the one in which it is routed.
+const ROUTED_WITHIN: Duration = Duration::from_secs(600);
+
 /// How old an event may be that is still news.
 const NEWS_FOR: Duration = Duration::from_secs(86_400);
 
@@ -80,6 +83,8 @@ struct Case {
     found: Option<String>,
     /// When it was first routed since.
     routed: Option<Timestamp>,
+    /// Since when that serves whose deployment was told.
+    deployed: Option<Timestamp>,
     /// The revision whose failure was told.
     failed: Option<String>,
     /// How many times it went wrong, each within an hour of the last.
@@ -132,6 +137,11 @@ impl Case {
     /// Whether it counts for how often something has gone wrong.
     fn is_recent(&self, now: Timestamp) -> bool {
         self.wrong.is_some_and(|wrong| age(wrong, now) < CALM.1)
+    }
+
+    /// Whether what serves could be taken for new once more.
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.deployed.is_some_and(|since| age(since, now) < ROUTED_WITHIN * 2)
     }
 }
 
@@ -194,12 +204,14 @@ impl News {
                     told = Some((NewsKind::Failed, why.clone()));
                 }
             } else if view.is_well {
-                let is_new = case.routed.is_some_and(|at| view.since >= at);
+                let is_new = case.routed.is_some_and(|at| age(view.since, at) <= ROUTED_WITHIN)
+                    && case.deployed != Some(view.since);
                 let is_wrong = case.found.is_some() || case.failed.is_some();
                 if is_new {
                     let what =
                         view.commit.as_ref().map_or_else(|| "serves".to_owned(), |commit| commit.subject.clone());
                     told = Some((NewsKind::Deployed, what));
+                    case.deployed = Some(view.since);
                     case.end();
                 } else if is_wrong && case.is_calm(now) {
                     let what = case.found.take().unwrap_or_else(|| "it was not as it should be".to_owned());
@@ -216,7 +228,7 @@ impl News {
                 self.push(Item { kind, api, name, revision, what: line(&what, WORDS), commit, at: now });
             }
         }
-        self.cases.retain(|_, case| !case.is_over() || case.is_recent(now));
+        self.cases.retain(|_, case| !case.is_over() || case.is_recent(now) || case.is_fresh(now));
     }
 
     /// Takes in which removals are held, and why.
@@ -290,8 +302,9 @@ mod tests {
     #[test]
     fn what_comes_to_serve_anew_is_deployed_and_what_is_routed_again_is_not() {
         let mut news = News::default();
-        news.hear(&event(1, "a", "serving", "first"), at(1));
-        assert_eq!(told(&mut news, 2, &well(2)), [(NewsKind::Deployed, "serves".to_owned())]);
+        // It is written down as what serves, and then routed.
+        news.hear(&event(3, "a", "serving", "first"), at(3));
+        assert_eq!(told(&mut news, 4, &well(2)), [(NewsKind::Deployed, "serves".to_owned())]);
         news.hear(&event(10, "a", "serving", "routed again"), at(10));
         assert_eq!(told(&mut news, 11, &well(2)), []);
         assert!(news.open().is_empty());
@@ -299,7 +312,12 @@ mod tests {
         news.hear(&event(20, "a", "serving", "1 of 2"), at(20));
         assert_eq!(told(&mut news, 20, &View { is_well: false, ..well(2) }), []);
         news.hear(&event(22, "a", "serving", "2 of 2"), at(22));
-        assert_eq!(told(&mut news, 23, &well(21)).len(), 1);
+        assert_eq!(told(&mut news, 23, &well(19)).len(), 1);
+        // Long after that it is old, and nothing of it needs to be remembered.
+        assert_eq!(told(&mut news, 5000, &well(19)), []);
+        assert!(news.cases.is_empty());
+        news.hear(&event(5001, "a", "serving", "routed again"), at(5001));
+        assert_eq!(told(&mut news, 5002, &well(19)), []);
     }
 
     #[test]
@@ -313,7 +331,7 @@ mod tests {
         news.hear(&event(90, "a", "failed", "it ended"), at(90));
         assert_eq!(told(&mut news, 90, &failing("r2")).len(), 1, "another revision is another failure");
         news.hear(&event(95, "a", "serving", "mended"), at(95));
-        assert_eq!(told(&mut news, 96, &well(95)), [(NewsKind::Deployed, "serves".to_owned())]);
+        assert_eq!(told(&mut news, 96, &well(94)), [(NewsKind::Deployed, "serves".to_owned())]);
     }
 
     #[test]

@@ -74,7 +74,13 @@ fn a_forge_hears_of_each_commit_what_became_of_it_whatever_happens_on_the_way() 
     world.until("the deployment is told", || deployments(&ear, &second) == ["in_progress", "success"]);
 
     // What fails says why, and goes on serving what served.
-    let third = publish(&world, &forge, "apis/hello/main.py", "raise RuntimeError('no room <at> the inn')\n", "Three");
+    let third = publish(
+        &world,
+        &forge,
+        "apis/hello/main.py",
+        "raise RuntimeError('no room <at> the inn')\napp = None\n",
+        "Three",
+    );
     ear.expect_state(&world, &third, "failure", "hello: ");
     assert!(ear.states(&third).1.contains("no room"), "{:?}", ear.states(&third));
     assert_eq!(world.get("hello", "/").expect(200).text(), "two");
@@ -220,7 +226,7 @@ fn people_hear_what_is_deployed_failed_healed_and_held_in_few_words() {
     assert_eq!(reported.taken()[0].body["context"], "skep");
 
     // A failure is told once, in words that call nobody, though it is tried time and again.
-    forge.write("apis/beta/main.py", "raise RuntimeError('<!channel> & all')\n");
+    forge.write("apis/beta/main.py", "raise RuntimeError('<!channel> & all')\napp = None\n");
     let second = push("Break it");
     world.until("the failure is told", || told(&hooked, "failed").len() == 1);
     let failed = &told(&hooked, "failed")[0];
