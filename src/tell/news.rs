@@ -91,6 +91,8 @@ struct Case {
     spells: u32,
     /// When something was last wrong.
     wrong: Option<Timestamp>,
+    /// Since when it is well.
+    well: Option<Timestamp>,
 }
 
 /// How an API is.
@@ -122,7 +124,7 @@ impl Case {
 
     fn is_calm(&self, now: Timestamp) -> bool {
         let calm = CALM.0.saturating_mul(1 << self.spells.saturating_sub(1).min(10)).min(CALM.1);
-        self.wrong.is_none_or(|wrong| age(wrong, now) >= calm)
+        [self.wrong, self.well].into_iter().flatten().all(|since| age(since, now) >= calm)
     }
 
     fn end(&mut self) {
@@ -195,6 +197,7 @@ impl News {
             let view = view(&key);
             let Some(case) = self.cases.get_mut(&key) else { continue };
             let mut told = None;
+            case.well = case.well.or(Some(now)).filter(|_| view.is_well);
             if view.is_gone {
                 case.end();
             } else if let Some((revision, why)) = &view.failed {
@@ -338,12 +341,14 @@ mod tests {
     fn what_went_wrong_is_healed_once_it_stays_so_and_one_that_flaps_is_told_of_ever_less() {
         let mut news = News::default();
         news.hear(&event(0, "a", "found", "an instance is gone"), at(0));
+        assert_eq!(told(&mut news, 1, &View { is_well: false, ..well(-100) }), [], "it is not there yet");
         assert_eq!(told(&mut news, 5, &well(-100)), [], "it may go again");
-        let healed = told(&mut news, 10, &well(-100));
+        assert_eq!(told(&mut news, 14, &well(-100)), []);
+        let healed = told(&mut news, 15, &well(-100));
         assert_eq!(healed, [(NewsKind::Healed, "an instance is gone; it is as it should be again".to_owned())]);
         // Each second of an hour, and well in between.
         let mut count = 0;
-        for second in 11..3611 {
+        for second in 16..3616 {
             if second % 15 == 0 {
                 news.hear(&event(second, "a", "failed", "it ended"), at(second));
             }
@@ -373,8 +378,10 @@ mod tests {
         assert_eq!(news.open(), ["source team"]);
         let told_of = told(&mut news, 0, &failing("broken"));
         assert_eq!(told_of, [(NewsKind::Failed, "source team: it ended".to_owned())]);
-        assert_eq!(told(&mut news, 20, &well(0))[0].0, NewsKind::Healed);
+        assert_eq!(told(&mut news, 20, &well(0)), []);
+        assert_eq!(told(&mut news, 30, &well(0))[0].0, NewsKind::Healed);
         news.hear(&event(30, "-", "found", "the firewall's rules"), at(30));
+        assert_eq!(told(&mut news, 31, &well(0)), []);
         assert!(told(&mut news, 45, &well(0))[0].1.starts_with("the firewall's rules; "));
         let held = BTreeMap::from([(ApiId::new("a").unwrap(), "too many".to_owned())]);
         news.hold_removals(&held, at(50));
