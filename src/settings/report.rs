@@ -168,7 +168,7 @@ fn default_api(forge: ForgeKind, place: Option<(&str, &str)>) -> Option<String> 
     match (forge, place) {
         (ForgeKind::Github, None | Some(("github.com", _))) => Some("https://api.github.com".to_owned()),
         (ForgeKind::Gitlab, None) => Some("https://gitlab.com/api/v4".to_owned()),
-        (_, Some((_, ""))) | (_, None) => None,
+        (_, Some((_, "")) | None) => None,
         (_, Some((host, "ssh"))) => Some(format!("https://{host}{path}")),
         (_, Some((_, web))) => Some(format!("{web}{path}")),
     }

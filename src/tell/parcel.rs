@@ -125,7 +125,7 @@ pub fn to_people(to: &Notified, letter: &Letter) -> Result<Parcel, String> {
 /// By which secrets somebody is told, without saying them.
 #[must_use]
 pub fn digest(parcel: &Result<Parcel, String>) -> Digest {
-    Digest::of(parcel.as_ref().map_or_else(|why| why.clone(), |parcel| parcel.secrets.join("\n")).as_bytes())
+    Digest::of(parcel.as_ref().map_or_else(Clone::clone, |parcel| parcel.secrets.join("\n")).as_bytes())
 }
 
 /// Notes that something was told.

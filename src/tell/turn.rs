@@ -108,7 +108,9 @@ pub(super) async fn find_words(
                     commit.id
                 );
             }
-            let is_kept = !is_old && !(is_final && is_told && is_deployment_told && commit.refused.is_none());
+            // One that was not let in may be let in yet.
+            let is_done = is_final && is_told && is_deployment_told && commit.refused.is_none();
+            let is_kept = !is_old && !is_done;
             if is_kept {
                 all.push((commit.id.clone(), word));
             }

@@ -99,7 +99,7 @@ impl Ear {
         let (mut states, mut last) = (Vec::new(), String::new());
         for heard in of {
             states.push(heard.body["state"].as_str().unwrap().to_owned());
-            last = heard.body["description"].as_str().unwrap().to_owned();
+            heard.body["description"].as_str().unwrap().clone_into(&mut last);
         }
         (states, last)
     }
