@@ -170,6 +170,37 @@ fn gitlab_and_gitea_are_told_in_their_own_ways_and_a_token_that_is_no_good_stops
     expect_no_secret(&world, &["t0ken", "wr0ng"]);
 }
 
+#[test]
+fn of_two_daemons_the_one_that_reconciles_tells_and_the_next_goes_on_where_it_stopped() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    let ear = Ear::open(gitea);
+    world.write("status-token", "t0ken\n");
+    let report = format!(
+        "forge: gitea, api: '{}/api/v1', repository: team/apis, token: {{ file: status-token }}, context: here",
+        ear.url()
+    );
+    forge.code("hello", "one");
+    let first = head(&forge);
+    follow(&world, &[format!("name: team, url: '{}', every: 5s, report: {{ {report} }}", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    let before = ear.expect_state(&world, &first, "success", "deployed hello");
+    let beside = world.serve_beside();
+    ear.set_down(true);
+    let second = publish(&world, &forge, "apis/hello/main.py", &saying("two"), "Two");
+    world.expect_answer("hello", "/", "two");
+    world.crash();
+    ear.set_down(false);
+    ear.expect_state(&world, &second, "success", "deployed hello");
+    forge.code("hello", "three");
+    ear.expect_state(&world, &head(&forge), "success", "deployed hello");
+    assert_eq!(ear.states(&first).0, before, "what was told is not told again");
+    assert_eq!(ear.states(&second).0.iter().filter(|state| *state == "success").count(), 1);
+    assert!(ear.taken().iter().all(|heard| heard.body["context"] == "here"));
+    ear.expect_no_faults();
+    drop(beside);
+}
+
 /// What somebody was told, by kind.
 fn told(ear: &Ear, kind: &str) -> Vec<Heard> {
     ear.taken().into_iter().filter(|heard| heard.body["type"] == kind).collect()
