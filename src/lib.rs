@@ -48,6 +48,8 @@ pub mod pull;
 pub mod admin;
 pub mod report;
 
+pub mod tell;
+
 pub mod cli;
 
 #[cfg(any(fuzzing, test))]

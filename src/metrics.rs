@@ -41,6 +41,7 @@ pub struct Metrics {
     usage_waiting: IntGauge,
     usage_folded: IntCounter,
     usage_failures: IntCounter,
+    told: IntCounterVec,
 }
 
 impl Metrics {
@@ -88,6 +89,11 @@ impl Metrics {
                 "Requests that usage does not tell apart by key and minute, for lack of room.",
             )?,
             usage_failures: counter("skep_usage_write_failures_total", "Tries to write usage that failed.")?,
+            told: counters(
+                "skep_told_total",
+                "Tries to tell forges (report) and people (notification), by what came of them.",
+                &["what", "result"],
+            )?,
             registry,
         }))
     }
@@ -109,6 +115,11 @@ impl Metrics {
     /// A turn came to nothing, for a reason outside.
     pub fn troubled(&self) {
         self.troubles.inc();
+    }
+
+    /// Somebody elsewhere was told something: `report` or `notification`, and `done`, `again` or `refused`.
+    pub fn told(&self, what: &str, result: &str) {
+        self.told.with_label_values(&[what, result]).inc();
     }
 
     /// A revision failed.

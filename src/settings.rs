@@ -4,10 +4,12 @@ mod callers;
 mod environment;
 mod file;
 mod jwt;
+mod notifications;
 mod pull;
 mod push;
 mod records;
 mod remote;
+mod report;
 mod source;
 
 use std::collections::BTreeMap;
@@ -18,9 +20,12 @@ pub use callers::DeclaredKey;
 pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
+pub use notifications::{Address, Format, NewsKind, Notified};
 pub use push::PushSettings;
 pub use records::{DatabaseUrl, Offline, RecordsSettings};
 pub use remote::Protocol;
+pub(crate) use remote::is_web;
+pub use report::{ForgeKind, ReportSettings};
 pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy};
 
 use crate::tree::diagnostic::code;
@@ -71,6 +76,8 @@ pub struct Settings {
     pub push: Option<PushSettings>,
     /// The remote repositories that the tree is pulled from.
     pub pull: Vec<PullSource>,
+    /// Who is told what happens.
+    pub notifications: Vec<Notified>,
 }
 
 /// How images are built.
@@ -237,6 +244,7 @@ impl Settings {
             adopt: false,
             push: None,
             pull: Vec::new(),
+            notifications: Vec::new(),
             plans: BTreeMap::new(),
             keys: Vec::new(),
             jwt: JwtSettings::default(),

@@ -12,9 +12,18 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ApplyLine;
+use super::surface::Surface;
 use crate::gateway::Body;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
+
+impl Surface {
+    /// What reconciles, and what reads its tree, where this daemon does.
+    #[must_use]
+    pub fn at_work(&self) -> Option<(Arc<Controller>, Ask)> {
+        self.leading().ok()
+    }
+}
 
 /// Looks at tree and world now, and tells, line by line, what comes of it.
 ///

@@ -265,7 +265,7 @@ impl Surface {
     }
 
     /// What reconciles, where this daemon does.
-    fn leading(&self) -> Result<(Arc<Controller>, Ask), Fault> {
+    pub(super) fn leading(&self) -> Result<(Arc<Controller>, Ask), Fault> {
         let controller = self.working()?;
         let tree = self.work.load().as_ref().and_then(|work| work.tree.clone());
         let stands_by = || Fault::Conflict("this daemon stands by; ask the one that reconciles".to_owned());

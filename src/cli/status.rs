@@ -1,5 +1,6 @@
 //! `skep status`: how each API is, and why.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,6 +13,8 @@ use super::pulled::statuses;
 use crate::admin::client;
 use crate::report::status::{self as report, ApiStatus, StatusJson, table};
 use crate::report::style::plain;
+use crate::settings::Settings;
+use crate::tell::{Told, Trouble};
 use crate::tree::ApiId;
 
 /// Arguments of `skep status`.
@@ -46,11 +49,16 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let wanted = comparison.apis.iter().filter(|(id, _)| args.ids.is_empty() || args.ids.contains(id));
     let apis: Vec<ApiStatus> = wanted.map(|(_, (desired, observed))| ApiStatus::of(desired, observed)).collect();
     let sources = statuses(&context.settings);
+    let untold = untold(&context).await?;
     match args.output {
         Output::Text => {
             anstream::print!("{}", table(&apis, Timestamp::now()));
             if !sources.is_empty() {
                 anstream::print!("\n{}", report::sources(&sources, Timestamp::now()));
+            }
+            for (whom, trouble) in &untold {
+                let since = report::age(trouble.since, Timestamp::now());
+                anstream::println!("\n{}", plain(&format!("{whom} is not told for {since}: {}", trouble.what)));
             }
             if let Some(waits) = waits {
                 anstream::println!("\n{}", plain(&waits));
@@ -60,11 +68,22 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
             }
         }
         Output::Json => {
-            let json = StatusJson { version: 1, daemon: context.installation.holder(), waits, sources, apis };
+            let json = StatusJson { version: 1, daemon: context.installation.holder(), waits, sources, untold, apis };
             anstream::println!("{}", serde_json::to_string_pretty(&json)?);
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Who elsewhere cannot be told what happens, of those whom the settings name.
+async fn untold(context: &Context) -> anyhow::Result<BTreeMap<String, Trouble>> {
+    let Settings { pull, push, notifications, .. } = &context.settings;
+    let reports =
+        pull.iter().any(|source| source.report.is_some()) || push.as_ref().is_some_and(|push| push.report.is_some());
+    if !reports && notifications.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    Ok(Told::read(context.records().await?.told().await?.as_deref()).troubles)
 }
 
 /// What the daemon says that waits for the database. One that cannot be asked says nothing: its own absence is told elsewhere.

@@ -175,10 +175,10 @@ impl Pulls {
                 }
                 None => return,
             },
-            Err(Stop { kind, what }) => {
+            Err(Stop { kind, what, commit }) => {
                 // Whoever sends the same delivery again wants it tried again.
                 source.forget_deliveries();
-                if !source.fail(kind, &what) {
+                if !source.fail(kind, &what, commit) {
                     tracing::debug!("source {}: {what}", source.name());
                     return;
                 }

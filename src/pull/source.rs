@@ -65,6 +65,12 @@ impl Source {
         &self.settings.name
     }
 
+    /// Whether it is followed by its tags.
+    #[must_use]
+    pub fn follows_tags(&self) -> bool {
+        matches!(self.settings.follows, crate::settings::Follows::Tags(_))
+    }
+
     /// Where the secret of its webhooks is; without one, none is taken.
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {
@@ -134,8 +140,14 @@ impl Source {
     }
 
     /// Says that something keeps it from being followed; answers whether that is news.
-    pub(super) fn fail(&self, kind: TroubleKind, what: &str) -> bool {
-        self.set(|status| status.fail(kind, what, Timestamp::now()))
+    pub(super) fn fail(&self, kind: TroubleKind, what: &str, commit: Option<String>) -> bool {
+        self.set(|status| {
+            let is_news = status.fail(kind, what, Timestamp::now());
+            if let Some(trouble) = &mut status.trouble {
+                trouble.commit = commit;
+            }
+            is_news
+        })
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Trouble {
     pub what: String,
     /// Since when.
     pub since: Timestamp,
+    /// The commit that it is about, where it is about one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub commit: Option<String>,
 }
 
 /// Kinds of trouble.
@@ -141,7 +144,7 @@ impl SourceStatus {
             before.kind != kind || (before.what != what && kind != TroubleKind::Unreachable)
         });
         let since = before.filter(|before| before.kind == kind).map_or(now, |before| before.since);
-        self.trouble = Some(Trouble { kind, what: what.to_owned(), since });
+        self.trouble = Some(Trouble { kind, what: what.to_owned(), since, commit: None });
         is_news
     }
 

@@ -51,6 +51,8 @@ pub(super) struct News {
 pub(super) struct Stop {
     pub kind: TroubleKind,
     pub what: String,
+    /// Of which commit, where it is one.
+    pub commit: Option<String>,
 }
 
 impl Source {
@@ -75,6 +77,7 @@ impl Source {
         let about = about.ok_or_else(|| stop(TroubleKind::Broken, format!("{commit} is no commit")))?;
         self.judge(ground, &remote, reference, about, follows).await.map(Some).map_err(|stop| Stop {
             what: format!("{} of {}: {}", short(&commit), short_name(&reference.name), stop.what),
+            commit: Some(commit.clone()),
             ..stop
         })
     }
@@ -260,7 +263,7 @@ impl Source {
 }
 
 fn stop(kind: TroubleKind, what: String) -> Stop {
-    Stop { kind, what }
+    Stop { kind, what, commit: None }
 }
 
 fn refusals(refused: &[Refusal]) -> String {

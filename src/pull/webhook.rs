@@ -174,12 +174,12 @@ impl Deliveries {
 }
 
 /// It takes keys of any length; were there one that it does not take, nothing would be signed with it.
-fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
+pub(crate) fn mac(key: &[u8]) -> Option<Hmac<Sha256>> {
     Hmac::new_from_slice(key).ok()
 }
 
 /// The key that a secret stands for in the Standard Webhooks specification, as GitLab shows it: `whsec_` and Base64.
-fn standard_key(secret: &[u8]) -> Vec<u8> {
+pub(crate) fn standard_key(secret: &[u8]) -> Vec<u8> {
     let coded = secret.strip_prefix(b"whsec_");
     let key = coded.and_then(|coded| base64::engine::general_purpose::STANDARD.decode(coded).ok());
     key.unwrap_or_else(|| secret.to_vec())

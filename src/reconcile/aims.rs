@@ -87,6 +87,17 @@ impl Controller {
         Desired::of(id, folder, record, &ground)
     }
 
+    /// The APIs whose folders are gone, and which stay until somebody says a word; why.
+    #[must_use]
+    pub fn held_removals(&self) -> BTreeMap<ApiId, String> {
+        let gone = lock(&self.gone);
+        let held = gone.iter().filter_map(|(id, basis)| match basis {
+            Basis::RemovalHeld(why) => Some((id.clone(), why.clone())),
+            _ => None,
+        });
+        held.collect()
+    }
+
     /// That an API serves what the records say is in force.
     fn follow(&self, id: &ApiId, record: Option<&Record>) -> Desired {
         // A hold is the concern of whoever reconciles: what it brings about is in force once it serves.

@@ -78,6 +78,17 @@ pub enum Rest {
     Troubled(String),
 }
 
+/// Where an API is between its turns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turns {
+    /// It has needed none since this process began.
+    None,
+    /// It is being worked on.
+    AtWork,
+    /// It has come to rest.
+    Rest(Rest),
+}
+
 impl Controller {
     /// A controller that has seen no tree yet, and so removes nothing.
     #[must_use]
@@ -308,6 +319,19 @@ impl Controller {
     #[must_use]
     pub fn known(&self) -> BTreeSet<ApiId> {
         lock(&self.slots).keys().cloned().collect()
+    }
+
+    /// Where an API is between its turns.
+    #[must_use]
+    pub fn turns(&self, id: &ApiId) -> Turns {
+        let slots = lock(&self.slots);
+        slots.get(id).map_or(Turns::None, |slot| slot.rest.clone().map_or(Turns::AtWork, Turns::Rest))
+    }
+
+    /// Whether any API is being worked on.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        lock(&self.slots).values().any(|slot| slot.is_working && slot.rest.is_none())
     }
 
     /// Waits until each of these APIs has come to rest once; then how.

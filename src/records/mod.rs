@@ -140,8 +140,8 @@ pub trait Records: Send + Sync + 'static {
     /// Gives the lease back, so that another daemon need not wait for it to run out.
     async fn resign(&self, epoch: u64) -> Result<(), RecordsError>;
 
-    /// From now on, refuses with [`RecordsError::Fenced`] what this handle writes of rows, revisions, files, events and
-    /// containers that leave, unless the lease is of that epoch; `None` refuses nothing. What people write (keys, holds,
+    /// From now on, refuses with [`RecordsError::Fenced`] what this handle writes of rows, revisions, files, events,
+    /// containers that leave and what was told, unless the lease is of that epoch; `None` refuses nothing. What people write (keys, holds,
     /// confirmations) is never refused.
     fn fence(&self, epoch: Option<u64>);
 
@@ -170,6 +170,12 @@ pub trait Records: Send + Sync + 'static {
 
     /// Forgets a container that is gone.
     async fn left(&self, container: &str) -> Result<(), RecordsError>;
+
+    /// What whoever reconciles has told others, and has still to tell, as [`Records::put_told`] wrote it last.
+    async fn told(&self) -> Result<Option<String>, RecordsError>;
+
+    /// Writes that, in place of what was there.
+    async fn put_told(&self, text: &str) -> Result<(), RecordsError>;
 
     /// Throws away what is older than what is kept.
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError>;

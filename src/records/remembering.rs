@@ -364,6 +364,14 @@ impl Records for Remembering {
         self.records.left(container).await
     }
 
+    async fn told(&self) -> Result<Option<String>, RecordsError> {
+        self.records.told().await
+    }
+
+    async fn put_told(&self, text: &str) -> Result<(), RecordsError> {
+        self.records.put_told(text).await
+    }
+
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {
         self.records.prune(keep).await
     }

@@ -1,5 +1,6 @@
 //! Statuses as a table for people, and as JSON for machines.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use jiff::{SpanRound, Timestamp, Unit};
@@ -10,6 +11,7 @@ use crate::pull::SourceStatus;
 use crate::reconcile::Desired;
 use crate::reconcile::status::{self, Health, Status, Sync};
 use crate::reconcile::step::toward;
+use crate::tell::Trouble;
 use crate::tree::{ApiId, Revision};
 use crate::world::{Answer, Failure, Observed};
 
@@ -26,6 +28,9 @@ pub struct StatusJson {
     /// The remote repositories that are followed, and how each is; none where none are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<SourceStatus>,
+    /// Who elsewhere cannot be told what happens, and why; nobody where all can.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub untold: BTreeMap<String, Trouble>,
     /// Each API.
     pub apis: Vec<ApiStatus>,
 }

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
+use super::notifications::{self, NotifiedFile};
 use super::pull::{self, SourceFile};
 use super::push::{self, PushFile};
 use super::records::{self, RecordsFile};
@@ -45,6 +46,8 @@ pub struct SettingsFile {
     pub push: Option<PushFile>,
     /// Remote repositories that the tree is pulled from, each of which brings API folders. See pull.md.
     pub pull: Option<At<Vec<SourceFile>>>,
+    /// Who is told what happens. Holds from the next start; see notifications.md.
+    pub notifications: Option<At<Vec<NotifiedFile>>>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -233,6 +236,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     }
     if let Some(files) = &file.pull {
         pull::lay_over(&mut settler, files, settings);
+    }
+    if let Some(files) = &file.notifications {
+        notifications::lay_over(&mut settler, files, settings);
     }
     if let Some(file) = &file.records {
         records::lay_over(&mut settler, file, settings);

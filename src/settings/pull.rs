@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Settings;
 use super::push::is_branch;
 use super::remote::{Protocol, check_url, is_loopback};
+use super::report::{self, ReportFile};
 use super::source::{Access, Follows, PullSource, SecretPlace, SignedBy, is_folder, is_name, is_pattern};
 use crate::tree::diagnostic::code;
 use crate::tree::settle::Settler;
@@ -62,6 +63,8 @@ pub struct SourceFields {
     /// commit waits.
     #[schemars(extend("default" = false))]
     pub overwrite: Option<bool>,
+    /// Where its forge is told what became of each commit. Without it, nobody is.
+    pub report: Option<ReportFile>,
 }
 
 /// An entry of `pull`.
@@ -167,7 +170,9 @@ fn source(settler: &mut Settler<'_, '_>, file: &SourceFile, settings: &Settings)
     let access = protocol.and_then(|protocol| access(settler, url, protocol, fields, settings));
     let webhook = fields.webhook.as_ref().map(|at| secret(settler, at, settings));
     let signed_by = fields.signed_by.as_ref().map(|at| signers(settler, at, settings));
-    if !is_good || webhook == Some(None) || signed_by == Some(None) {
+    let report = fields.report.as_ref();
+    let report = report.map(|file| report::settle(settler, file, (&name.value, Some(&url.value)), settings));
+    if !is_good || webhook == Some(None) || signed_by == Some(None) || report == Some(None) {
         return None;
     }
     Some(PullSource {
@@ -182,6 +187,7 @@ fn source(settler: &mut Settler<'_, '_>, file: &SourceFile, settings: &Settings)
         webhook: webhook.flatten(),
         signed_by: signed_by.flatten(),
         overwrite: fields.overwrite.unwrap_or(false),
+        report: report.flatten(),
     })
 }
 
@@ -245,7 +251,7 @@ fn access(
     }
 }
 
-fn secret(settler: &mut Settler<'_, '_>, at: &At<SecretFile>, settings: &Settings) -> Option<SecretPlace> {
+pub(super) fn secret(settler: &mut Settler<'_, '_>, at: &At<SecretFile>, settings: &Settings) -> Option<SecretPlace> {
     match &at.value {
         SecretFile { env: Some(name), file: None } => {
             let is_first = |c: char| c.is_ascii_alphabetic() || c == '_';

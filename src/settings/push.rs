@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Settings;
+use super::report::{self, ReportFile, ReportSettings};
 use crate::tree::Size;
 use crate::tree::diagnostic::code;
 use crate::tree::settle::Settler;
@@ -16,6 +17,8 @@ pub struct PushSettings {
     pub branch: String,
     /// The largest push, as it comes over the wire.
     pub max_size: Size,
+    /// Where a forge that has the same commits is told what became of them.
+    pub report: Option<ReportSettings>,
 }
 
 /// Lets people deploy by `git push`: the branch's `apis/` takes the place of the one here. See push.md.
@@ -28,11 +31,13 @@ pub struct PushFile {
     /// The largest push, as it comes over the wire.
     #[schemars(extend("default" = "100MiB", "x-bounds" = "1MiB to 10GiB"))]
     pub max_size: Option<At<Size>>,
+    /// Where a forge that has the same commits is told what became of each. Without it, nobody is.
+    pub report: Option<ReportFile>,
 }
 
 /// Lays a file over settings.
 pub(super) fn lay_over(settler: &mut Settler<'_, '_>, file: &PushFile, settings: &mut Settings) {
-    let mut push = PushSettings { branch: "main".to_owned(), max_size: Size::mib(100) };
+    let mut push = PushSettings { branch: "main".to_owned(), max_size: Size::mib(100), report: None };
     if let Some(branch) = &file.branch {
         if is_branch(&branch.value) {
             push.branch.clone_from(&branch.value);
@@ -41,6 +46,7 @@ pub(super) fn lay_over(settler: &mut Settler<'_, '_>, file: &PushFile, settings:
         }
     }
     settler.within(file.max_size.as_ref(), Size::mib(1)..=Size::mib(10 * 1024), &mut push.max_size);
+    push.report = file.report.as_ref().and_then(|file| report::settle(settler, file, ("", None), settings));
     settings.push = Some(push);
 }
 

@@ -86,6 +86,47 @@ pub(super) fn is_loopback(url: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// What of an address of a repository names its forge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place<'a> {
+    /// The host, without a port.
+    pub host: &'a str,
+    /// Where a browser would find it, as far as the address says so; `ssh` where it is of SSH.
+    pub web: &'a str,
+    /// The path of the repository, without a slash before it.
+    pub path: &'a str,
+}
+
+/// What of an address that [`check_url`] takes names its forge; `None` where it names none.
+pub(super) fn authority_and_path(url: &str) -> Option<Place<'_>> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        let (place, path) = url.split_once(':')?;
+        let host = place.split_once('@').map_or(place, |(_, host)| host);
+        return Some(Place { host, web: "ssh", path: path.trim_start_matches('/') });
+    };
+    let (authority, path) = rest.split_once('/')?;
+    let named = authority.rsplit_once('@').map_or(authority, |(_, named)| named);
+    let host = match named.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => named,
+    };
+    let web = match scheme {
+        "https" | "http" => url.get(..url.len() - path.len() - 1)?,
+        "ssh" => "ssh",
+        _ => return None,
+    };
+    Some(Place { host, web, path: path.trim_start_matches('/') })
+}
+
+/// Whether a text is an address of HTTP that holds no name and no password.
+pub(crate) fn is_web(text: &str) -> bool {
+    let is_odd = |c: char| c.is_control() || c.is_whitespace() || !c.is_ascii();
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let is_open =
+        uri.authority().is_some_and(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    text.len() <= 2000 && !text.chars().any(is_odd) && matches!(uri.scheme_str(), Some("http" | "https")) && is_open
+}
+
 fn is_word(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with('-')

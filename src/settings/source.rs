@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::remote::Protocol;
+use super::report::ReportSettings;
 use crate::tree::{Seconds, Size};
 
 /// One remote repository that is followed.
@@ -30,6 +31,8 @@ pub struct PullSource {
     pub signed_by: Option<SignedBy>,
     /// Whether what hands changed here may be written over.
     pub overwrite: bool,
+    /// Where its forge is told what became of commits.
+    pub report: Option<ReportSettings>,
 }
 
 /// What of a source is followed.

@@ -7,6 +7,7 @@
 
 mod apps;
 mod callers;
+mod ear;
 mod engine;
 mod forge;
 mod holds;
@@ -49,6 +50,7 @@ mod secrets;
 mod serving;
 mod settings;
 mod telemetry;
+mod telling;
 mod tree;
 mod trouble;
 mod upgrade;

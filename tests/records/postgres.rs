@@ -204,7 +204,7 @@ async fn postgres_takes_the_tables_of_an_earlier_skep_along_whole_or_not_at_all(
     server.sql(
         "earlier",
         "DROP TRIGGER written ON skep.apis; DROP FUNCTION skep.written(); ALTER TABLE skep.apis DROP COLUMN written;
-         DROP TABLE skep.usage_totals; DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis;
+         DROP TABLE skep.usage_totals; DROP TABLE skep.told; DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis;
          DROP TRIGGER emptied ON skep.keys; DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds; UPDATE skep.installation SET schema = 1",
     );
     let first = include_str!("../../src/records/postgres/migrations/0001_begin.sql");
@@ -316,9 +316,9 @@ async fn postgres_tables_stay_whose_they_are_whoever_brings_them_up_to_date() {
     drop(open(&theirs).await);
     server.sql(
         "owned",
-        "DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
+        "DROP TABLE skep.told; DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
         DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds;
-        UPDATE skep.installation SET schema = schema - 1",
+        UPDATE skep.installation SET schema = schema - 2",
     );
     drop(open(&server.url("owned")).await);
     let records = open(&theirs).await;
@@ -345,11 +345,11 @@ async fn postgres_is_examined_without_being_changed_whatever_state_it_is_in() {
     assert_eq!((made.schema, made.owner.as_deref(), made.trouble), (Some(made.known), Some(OWNER), None));
 
     // An earlier schema, and something in the way of the next.
-    sql("DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
+    sql("DROP TABLE skep.told; DROP TABLE skep.change_log; DROP TRIGGER emptied ON skep.apis; DROP TRIGGER emptied ON skep.keys;
         DROP TRIGGER emptied ON skep.removals; DROP TRIGGER emptied ON skep.holds;
-        UPDATE skep.installation SET schema = schema - 1");
+        UPDATE skep.installation SET schema = schema - 2");
     let earlier = look(place(&url)).await;
-    assert_eq!((earlier.schema, earlier.trouble), (Some(made.known - 1), None));
+    assert_eq!((earlier.schema, earlier.trouble), (Some(made.known - 2), None));
     sql("CREATE TABLE skep.change_log (theirs text)");
     let before = sql(tables);
     let trouble = look(place(&url)).await.trouble.unwrap();

@@ -317,6 +317,10 @@ pub async fn leading(records: &dyn Records) {
     assert_eq!(records.claim(&lease, "two").await.unwrap(), None, "it is not as it was seen any more");
     records.fence(Some(first));
     records.announce("c1").await.unwrap();
+    assert_eq!(records.told().await.unwrap(), None);
+    records.put_told("one").await.unwrap();
+    records.put_told("{\"version\":1}").await.unwrap();
+    assert_eq!(records.told().await.unwrap().as_deref(), Some("{\"version\":1}"));
     assert!(records.renew(first).await.unwrap());
     let second = records.claim(&records.lease().await.unwrap(), "two").await.unwrap().unwrap();
     assert!(second > first);
@@ -327,6 +331,7 @@ pub async fn leading(records: &dyn Records) {
         records.announce("c2").await,
         records.left("c1").await,
         records.add_event(&event(None, "late")).await.map(drop),
+        records.put_told("late").await,
         records.put_revision(&row.id, &served("ab12ab12ab12", at(1))).await,
         records.release_spent(&row.id, &hold).await,
         records.withdraw_removal(std::slice::from_ref(&row.id)).await,

@@ -29,6 +29,7 @@ pub struct Tables {
     /// The files that were kept, and those in the tree.
     pub blobs: BTreeMap<Digest, Arc<[u8]>>,
     pub followers: BTreeMap<String, u64>,
+    pub told: Option<String>,
     pub lease: Option<Lease>,
     pub events: Vec<Event>,
     /// What was counted, and the last batch of each daemon.
@@ -259,6 +260,12 @@ impl Records for SimRecords {
     }
     async fn left(&self, container: &str) -> Result<(), RecordsError> {
         self.write(|tables| drop(tables.leaving.remove(container))).await
+    }
+    async fn told(&self) -> Result<Option<String>, RecordsError> {
+        self.call(|tables| tables.told.clone()).await
+    }
+    async fn put_told(&self, text: &str) -> Result<(), RecordsError> {
+        self.write(|tables| tables.told = Some(text.to_owned())).await
     }
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {
         self.write(|tables| {

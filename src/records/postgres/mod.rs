@@ -27,22 +27,19 @@ mod worker;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use self::address::{Address, Trust};
 use self::signal::Signal;
+pub(super) use self::tls::connect;
 use self::worker::{Access, Worker};
 use super::known::{Known, Row, Seen};
 use super::{Away, Event, Keep, Key, KeyHash, Lease, Mirror, NewEvent, Pruned, Records, RecordsError};
 use crate::tree::{ApiId, Digest};
 use crate::usage::{Fold, UsageBatch, UsageQuery, UsageRow};
 use crate::world::{Hold, Record, Served};
-
-/// How long a connection outside the pool may take to be made.
-const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What to know of a Postgres before records can be kept there.
 #[derive(Debug, Clone)]
@@ -125,22 +122,6 @@ impl Postgres {
             if place.connections > 1 { Signal::listen(place, worker.clone()).map_err(failed)? } else { Signal::none() };
         Ok(Self { worker, signal, memory: Arc::default() })
     }
-}
-
-/// A connection of one's own, for what is no record of ours. What goes wrong with it, its calls say.
-///
-/// # Errors
-/// [`RecordsError::Open`] where the server cannot be reached or is not trusted.
-pub(super) async fn connect(address: &Address) -> Result<tokio_postgres::Client, RecordsError> {
-    let failed = |cause: String| RecordsError::Open { place: address.place().to_owned(), cause };
-    let connecting = address.config.connect(tls::connector(address).map_err(failed)?);
-    let (client, connection) = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
-        Ok(connected) => connected.map_err(|error| failed(trouble::explain(&error)))?,
-        Err(_) => return Err(failed(format!("no answer within {CONNECT_WITHIN:?}"))),
-    };
-    // Ends with the client.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
 }
 
 /// Begins a job: what it takes is cloned, since it outlives whoever asks.
@@ -347,6 +328,14 @@ impl Records for Postgres {
 
     async fn left(&self, container: &str) -> Result<(), RecordsError> {
         job!(self, Write, "forget a container", [container = container.to_owned()], |t| lease::left(t, &container))
+    }
+
+    async fn told(&self) -> Result<Option<String>, RecordsError> {
+        job!(self, Read, "read what was told", [], |t| people::told(t))
+    }
+
+    async fn put_told(&self, text: &str) -> Result<(), RecordsError> {
+        job!(self, Write, "write what was told", [text = text.to_owned()], |t| people::put_told(t, &text))
     }
 
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {

@@ -1,4 +1,4 @@
-//! What people say of APIs: holds, and removals that they have confirmed.
+//! What people say of APIs: holds, and removals that they have confirmed; and what people elsewhere were told.
 
 use tokio_postgres::types::Type;
 
@@ -42,6 +42,17 @@ pub async fn confirmed(t: &Tx<'_>) -> Result<Vec<ApiId>, Trouble> {
     let mut ids = row::readable(rows.iter().map(|r| row::api("removals", r.try_get(0)?)))?;
     ids.sort();
     Ok(ids)
+}
+
+pub async fn told(t: &Tx<'_>) -> Result<Option<String>, Trouble> {
+    let row = t.query("SELECT text FROM told", &[]).await?;
+    Ok(row.first().map(|r| r.try_get(0)).transpose()?)
+}
+
+pub async fn put_told(t: &Tx<'_>, text: &str) -> Result<(), Trouble> {
+    const SQL: &str = "INSERT INTO told (text) VALUES ($1) ON CONFLICT (only_one) DO UPDATE SET text = excluded.text";
+    t.execute(SQL, &[(&text, Type::TEXT)]).await?;
+    Ok(())
 }
 
 fn texts(ids: &[ApiId]) -> Vec<&str> {

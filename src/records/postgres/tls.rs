@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -14,6 +15,10 @@ use tokio_rustls::rustls::{
 };
 
 use super::address::{Address, Trust};
+use crate::records::RecordsError;
+
+/// How long a connection outside the pool may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// What makes connections of an address safe. Reads files.
 ///
@@ -34,6 +39,22 @@ pub fn connector(address: &Address) -> Result<MakeRustlsConnect, String> {
     };
     // What looks at certificates is named outright, since `sslmode` has kinds of trust that the library has not.
     Ok(MakeRustlsConnect::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+}
+
+/// A connection of one's own, for what is no record of ours. What goes wrong with it, its calls say.
+///
+/// # Errors
+/// [`RecordsError::Open`] where the server cannot be reached or is not trusted.
+pub(in crate::records) async fn connect(address: &Address) -> Result<tokio_postgres::Client, RecordsError> {
+    let failed = |cause: String| RecordsError::Open { place: address.place().to_owned(), cause };
+    let connecting = address.config.connect(connector(address).map_err(failed)?);
+    let (client, connection) = match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
+        Ok(connected) => connected.map_err(|error| failed(super::trouble::explain(&error)))?,
+        Err(_) => return Err(failed(format!("no answer within {CONNECT_WITHIN:?}"))),
+    };
+    // Ends with the client.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
 }
 
 fn chain(ca: Option<&Path>, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {

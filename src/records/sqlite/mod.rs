@@ -326,6 +326,19 @@ impl Records for Sqlite {
         self.worker.run(Access::Write, "forget a container", move |t| lease::left(t, &container)).await
     }
 
+    async fn told(&self) -> Result<Option<String>, RecordsError> {
+        let job = |t: &Transaction<'_>| Ok(t.query_row("SELECT text FROM told", [], |r| r.get(0)).optional()?);
+        self.worker.run(Access::Read, "read what was told", job).await
+    }
+
+    async fn put_told(&self, text: &str) -> Result<(), RecordsError> {
+        const SQL: &str =
+            "INSERT INTO told (only_one, text) VALUES (1, ?1) ON CONFLICT DO UPDATE SET text = excluded.text";
+        let text = text.to_owned();
+        let job = move |t: &Transaction<'_>| Ok(t.prepare_cached(SQL)?.execute([&text]).map(drop)?);
+        self.worker.run(Access::Write, "write what was told", job).await
+    }
+
     async fn prune(&self, keep: &Keep) -> Result<Pruned, RecordsError> {
         let keep = *keep;
         self.worker.run(Access::Write, "throw away what is old", move |t| lease::prune(t, &keep)).await

@@ -1,0 +1,119 @@
+//! What was placed of one repository: which commit lies in the tree, and what it has otherwise than the one before.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::git::GitError;
+use crate::git::store::{PLACED, Store};
+use crate::pull::status::TroubleKind;
+use crate::pull::{Pulls, Source};
+use crate::settings::{ReportSettings, Settings};
+use crate::tree::ApiId;
+use crate::tree::folder::is_ignored;
+
+/// A repository that somebody is told of.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// What the records call it.
+    pub name: String,
+    /// Where it is told.
+    pub report: ReportSettings,
+    store: Store,
+    prefix: String,
+    from: From,
+}
+
+/// How commits come into it.
+#[derive(Debug, Clone)]
+enum From {
+    /// They are pulled.
+    Source(Arc<Source>),
+    /// They are pushed, to a branch of that name.
+    Pushes(String),
+}
+
+impl Place {
+    /// Each that the settings say somebody is told of.
+    #[must_use]
+    pub fn all(settings: &Settings, pulls: Option<&Pulls>) -> Vec<Self> {
+        let pulled = settings.pull.iter().filter_map(|source| {
+            Some(Self {
+                name: format!("forge of source {}", source.name),
+                report: source.report.clone()?,
+                store: Store::of_source(&settings.state, &source.name),
+                prefix: source.folder.clone(),
+                from: From::Source(Arc::clone(pulls?.source(&source.name)?)),
+            })
+        });
+        let pushed = settings.push.as_ref().and_then(|push| {
+            Some(Self {
+                name: "forge of pushes".to_owned(),
+                report: push.report.clone()?,
+                store: Store::of(&settings.state),
+                prefix: settings.apis_name(),
+                from: From::Pushes(push.branch.clone()),
+            })
+        });
+        pulled.chain(pushed).collect()
+    }
+
+    /// The commit that lies in the tree, and the branch or tag that it came by.
+    ///
+    /// # Errors
+    /// Where git does not answer.
+    pub async fn now(&self) -> Result<Option<(String, String)>, GitError> {
+        match &self.from {
+            From::Source(source) => Ok(source.status().placed.map(|placed| (placed.commit.id, placed.reference))),
+            From::Pushes(_) if !self.store.is_there() => Ok(None),
+            From::Pushes(branch) => Ok(self.store.resolve(PLACED).await?.map(|commit| (commit, branch.clone()))),
+        }
+    }
+
+    /// Whether commits come into it by tags.
+    #[must_use]
+    pub fn follows_tags(&self) -> bool {
+        matches!(&self.from, From::Source(source) if source.follows_tags())
+    }
+
+    /// Whether asking which it is costs a process.
+    #[must_use]
+    pub fn is_pushed(&self) -> bool {
+        matches!(self.from, From::Pushes(_))
+    }
+
+    /// The commit that was not let in, and why.
+    #[must_use]
+    pub fn refused(&self) -> Option<(String, String)> {
+        let From::Source(source) = &self.from else { return None };
+        let trouble = source.status().trouble?;
+        let is_its_own = matches!(
+            trouble.kind,
+            TroubleKind::Broken | TroubleKind::Conflict | TroubleKind::Unsigned | TroubleKind::Edited
+        );
+        Some((trouble.commit.filter(|_| is_its_own)?, trouble.what))
+    }
+
+    /// The APIs that a commit has otherwise than the one before, and those that it has no more. All of them are otherwise where
+    /// none was before, or it is not here any more.
+    ///
+    /// # Errors
+    /// Where git does not answer.
+    pub async fn difference(
+        &self,
+        before: Option<&str>,
+        now: &str,
+    ) -> Result<(BTreeSet<ApiId>, BTreeSet<ApiId>), GitError> {
+        let prefix = self.store.prefix(&self.prefix).await?;
+        let after = self.store.repository().folders(now, &prefix).await?;
+        let before = match before {
+            Some(before) => self.store.repository().folders(before, &prefix).await.unwrap_or_default(),
+            None => BTreeMap::new(),
+        };
+        let ids = |names: Vec<&String>| -> BTreeSet<ApiId> {
+            names.into_iter().filter(|name| !is_ignored(name)).filter_map(|name| ApiId::new(name).ok()).collect()
+        };
+        let changed = after.iter().filter(|(name, tree)| before.get(*name) != Some(tree)).map(|(name, _)| name);
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        Ok((ids(changed.collect()), ids(gone.collect())))
+    }
+}

@@ -1,0 +1,153 @@
+//! How an API stands: to a commit that changes it, and to people who want to know when something happens to it.
+
+use jiff::Timestamp;
+
+use super::commit::Standing;
+use super::news::View;
+use crate::reconcile::Controller;
+use crate::reconcile::controller::{Rest, Turns};
+use crate::reconcile::status::{Health, Status, Sync};
+use crate::tree::{ApiId, Digest, Folder, Revision};
+use crate::world::{Failure, Record};
+
+/// What the tree wants of an API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// That it is not there.
+    Nothing,
+    /// This revision, with those settings.
+    Revision(Revision, Digest),
+    /// Its folder is broken, or the tree cannot be read.
+    Unclear,
+}
+
+/// How an API stands to a commit that changes it, once the tree has been looked at that the commit is in.
+#[must_use]
+pub fn standing(controller: &Controller, id: &ApiId, record: Option<&Record>) -> Standing {
+    judge(&controller.turns(id), &wanted(controller, id), record)
+}
+
+/// How an API is, for people.
+#[must_use]
+pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> View {
+    let turns = controller.turns(id);
+    let wanted = wanted(controller, id);
+    let is_at_work = matches!(turns, Turns::AtWork | Turns::Rest(Rest::Troubled(_)));
+    let failed = match judge(&turns, &wanted, record) {
+        Standing::Failed(why) if !is_at_work => {
+            let failure = failure(&wanted, record);
+            Some((failure.map_or_else(String::new, |failure| failure.revision.to_string()), why))
+        }
+        _ => None,
+    };
+    let is_well = status(&turns, record).is_some_and(|status| {
+        status.sync == Sync::Synced && matches!(status.health, Health::Healthy | Health::Stopped)
+    });
+    let served = record.and_then(|record| record.served.as_ref());
+    View {
+        name: record.map(|record| record.status.name.clone()).filter(|name| name != id.as_str()),
+        is_well,
+        is_gone: record.is_none() && wanted == Wanted::Nothing,
+        failed,
+        revision: served.map(|served| served.revision.to_string()),
+        since: served.map_or(Timestamp::MIN, |served| served.since),
+        commit: served.and_then(|served| served.origin.as_ref()?.commit.clone()),
+    }
+}
+
+fn wanted(controller: &Controller, id: &ApiId) -> Wanted {
+    let (Ok(tree), Some(base)) = (controller.tree(), controller.base()) else { return Wanted::Unclear };
+    match tree.folders.get(id) {
+        None => Wanted::Nothing,
+        Some(Folder::Sound(api)) => Wanted::Revision(api.revision(&base.digest), api.spec.digest()),
+        Some(Folder::Broken(_)) => Wanted::Unclear,
+    }
+}
+
+/// How it is, where that is known.
+fn status<'a>(turns: &'a Turns, record: Option<&'a Record>) -> Option<&'a Status> {
+    match turns {
+        Turns::Rest(Rest::Quiet(status)) => Some(status),
+        // It has needed no turn, so that its row is true.
+        Turns::None => record.map(|record| &record.status),
+        Turns::AtWork | Turns::Rest(Rest::Troubled(_)) => None,
+    }
+}
+
+fn failure<'a>(wanted: &Wanted, record: Option<&'a Record>) -> Option<&'a Failure> {
+    let Wanted::Revision(revision, settings) = wanted else { return None };
+    record?.failure(revision).filter(|failure| failure.settings == *settings)
+}
+
+fn judge(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Standing {
+    let failure = failure(wanted, record);
+    match status(turns, record).map(|status| (status.sync, &status.message)) {
+        Some((Sync::Synced, _)) => Standing::Done,
+        Some((Sync::Held, message)) => Standing::Held(message.clone()),
+        Some((Sync::Blocked, message)) => {
+            Standing::Failed(failure.map_or_else(|| message.clone(), |failure| failure.message.clone()))
+        }
+        Some((Sync::OutOfSync, _)) => {
+            failure.map_or(Standing::UnderWay, |failure| Standing::Failed(failure.message.clone()))
+        }
+        None if *turns == Turns::None && *wanted == Wanted::Nothing => Standing::Done,
+        None => {
+            // Another try of what has failed and never served: it has failed until that is better.
+            let served = record.and_then(|record| record.served.as_ref()).map(|served| &served.revision);
+            let again = failure.filter(|failure| Some(&failure.revision) != served);
+            again.map_or(Standing::UnderWay, |failure| Standing::Failed(failure.message.clone()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::FailureKind;
+
+    fn row(sync: Sync, message: &str) -> Record {
+        let status = Status { name: "a".into(), sync, health: Health::Healthy, message: message.into() };
+        Record::new(ApiId::new("a").unwrap(), status, Timestamp::UNIX_EPOCH)
+    }
+
+    fn failing(record: Record, revision: &Revision) -> Record {
+        let failure = Failure {
+            revision: revision.clone(),
+            settings: Digest::of(b"s"),
+            kind: FailureKind::Crash,
+            count: 1,
+            at: Timestamp::UNIX_EPOCH,
+            message: "it ended with 1".into(),
+            output: Vec::new(),
+        };
+        Record { failures: vec![failure], ..record }
+    }
+
+    #[test]
+    fn an_api_that_needed_no_turn_is_as_its_row_says() {
+        let revision = Revision::from_label("111111111111");
+        let wanted = Wanted::Revision(revision, Digest::of(b"s"));
+        assert_eq!(judge(&Turns::None, &wanted, Some(&row(Sync::Synced, ""))), Standing::Done);
+        assert_eq!(judge(&Turns::None, &Wanted::Nothing, None), Standing::Done);
+        assert_eq!(judge(&Turns::None, &wanted, None), Standing::UnderWay);
+        assert_eq!(judge(&Turns::AtWork, &Wanted::Nothing, None), Standing::UnderWay);
+    }
+
+    #[test]
+    fn what_has_failed_is_that_until_it_is_better_and_nothing_of_another_revision() {
+        let (revision, other) = (Revision::from_label("111111111111"), Revision::from_label("222222222222"));
+        let wanted = |revision: &Revision| Wanted::Revision(revision.clone(), Digest::of(b"s"));
+        let record = failing(row(Sync::OutOfSync, "it ended with 1; the next try is number 2"), &revision);
+        let failed = Standing::Failed("it ended with 1".into());
+        let rest = Turns::Rest(Rest::Quiet(record.status.clone()));
+        assert_eq!(judge(&rest, &wanted(&revision), Some(&record)), failed);
+        assert_eq!(judge(&Turns::AtWork, &wanted(&revision), Some(&record)), failed, "it is tried once more");
+        assert_eq!(judge(&Turns::AtWork, &wanted(&other), Some(&record)), Standing::UnderWay);
+        assert_eq!(judge(&rest, &wanted(&other), Some(&record)), Standing::UnderWay);
+        let held = Turns::Rest(Rest::Quiet(row(Sync::Held, "held by Ada").status));
+        assert_eq!(judge(&held, &wanted(&other), Some(&record)), Standing::Held("held by Ada".into()));
+        let blocked = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "given up").status));
+        assert_eq!(judge(&blocked, &wanted(&revision), Some(&record)), failed);
+        assert_eq!(judge(&blocked, &Wanted::Unclear, Some(&record)), Standing::Failed("given up".into()));
+    }
+}

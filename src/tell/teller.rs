@@ -1,0 +1,301 @@
+//! The teller tells, while this daemon reconciles: it takes its turns, sends what waits, and writes down what was told.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Answer, send};
+use super::commit::{State, Word};
+use super::letter::Letter;
+use super::pace::Pace;
+use super::parcel::{Parcel, What, addressee, digest, next, note, to_forge, to_people};
+use super::placed::Place;
+use super::state::Told;
+use super::turn::{Sight, find_commits, find_news, find_words, look};
+use crate::admin::Surface;
+use crate::metrics::Metrics;
+use crate::records::{Records, RecordsError};
+use crate::settings::Settings;
+use crate::tree::Digest;
+
+/// Between two turns.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// How often it is looked which commit was pushed, where no event says that one was.
+const PUSHED_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a letter may wait for somebody who cannot be told.
+const LETTER_FOR: Duration = Duration::from_secs(86_400);
+
+/// How long a forge is left alone with a word on a commit that it does not want.
+const UNWANTED_FOR: Duration = Duration::from_secs(900);
+
+/// What is unwanted where a forge takes no deployments of ours.
+const DEPLOYMENTS: &str = "deployments";
+
+/// After how many tries in vain somebody hears of it.
+const TOLD_AFTER: u32 = 3;
+
+/// Tells others.
+pub struct Teller {
+    settings: Arc<Settings>,
+    surface: Arc<Surface>,
+    records: Arc<dyn Records>,
+    metrics: Arc<Metrics>,
+    installation: String,
+    begun: Timestamp,
+    paces: HashMap<String, Pace>,
+    /// Words that a forge does not want of a commit, or of deployments, and until when it is left alone with them.
+    unwanted: HashMap<(String, String), (State, Instant)>,
+    /// Who is being told something just now.
+    busy: BTreeSet<String>,
+    asked: Option<Instant>,
+    sent: JoinSet<Sent>,
+}
+
+/// What was told, in this term.
+struct Book {
+    told: Told,
+    /// As the records have it.
+    written: String,
+    /// The tree was looked at since the term began.
+    has_looked: bool,
+}
+
+/// What was sent, and what came of it.
+struct Sent {
+    whom: String,
+    secrets: Digest,
+    what: What,
+    answer: Answer,
+}
+
+impl Teller {
+    /// One that tells what the settings say; `None` where they name nobody.
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        surface: Arc<Surface>,
+        records: Arc<dyn Records>,
+        metrics: Arc<Metrics>,
+        installation: &str,
+    ) -> Option<Self> {
+        let reports = settings.pull.iter().any(|source| source.report.is_some())
+            || settings.push.as_ref().is_some_and(|push| push.report.is_some());
+        (reports || !settings.notifications.is_empty()).then(|| Self {
+            settings,
+            surface,
+            records,
+            metrics,
+            // Enough to tell one from another, and as containers' names have it.
+            installation: installation.chars().take(6).collect(),
+            begun: Timestamp::now(),
+            paces: HashMap::new(),
+            unwanted: HashMap::new(),
+            busy: BTreeSet::new(),
+            asked: None,
+            sent: JoinSet::new(),
+        })
+    }
+
+    /// Tells until `stop`. What is on its way then is told again by whoever reconciles next.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let places = Place::all(&self.settings, self.surface.pulls().as_deref());
+        let mut book: Option<Book> = None;
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let sent = tokio::select! {
+                () = stop.cancelled() => return,
+                Some(sent) = self.sent.join_next() => sent.ok(),
+                _ = ticks.tick() => None,
+            };
+            if let Some(sent) = sent {
+                self.busy.remove(&sent.whom);
+                if let Some(book) = &mut book {
+                    self.take(&mut book.told, sent);
+                }
+            }
+            let turn = self.turn(&mut book, &places);
+            match tokio::select! { () = stop.cancelled() => return, turned = turn => turned } {
+                Ok(()) => {}
+                Err(RecordsError::Fenced) => book = None,
+                Err(error) => tracing::debug!("nobody is told anything for now: {error}"),
+            }
+        }
+    }
+
+    async fn turn(&mut self, book: &mut Option<Book>, places: &[Place]) -> Result<(), RecordsError> {
+        let Some((controller, tree)) = self.surface.at_work() else {
+            *book = None;
+            return Ok(());
+        };
+        let (records, pulls) = (Arc::clone(&self.records), self.surface.pulls());
+        let sight = Sight { controller: &controller, tree: &tree, records: &*records, pulls: pulls.as_deref() };
+        if book.is_none() {
+            let text = records.told().await?;
+            *book =
+                Some(Book { told: Told::read(text.as_deref()), written: text.unwrap_or_default(), has_looked: false });
+        }
+        let Some(Book { told, written, has_looked }) = book else { return Ok(()) };
+        self.forget_others(told, places);
+        let now = (self.installation.as_str(), self.begun);
+        let has_heard = Box::pin(find_news(told, &self.settings.notifications, &sight, now)).await?;
+        let mut words = BTreeMap::new();
+        // Before the tree can be gone by, how an API is says nothing of a commit.
+        if !places.is_empty() && controller.tree().is_ok() {
+            if !*has_looked {
+                look(&tree).await;
+                *has_looked = true;
+            }
+            let is_asked = has_heard || self.asked.is_none_or(|asked| asked.elapsed() >= PUSHED_EVERY);
+            if is_asked {
+                self.asked = Some(Instant::now());
+            }
+            Box::pin(find_commits(told, places, &sight, is_asked)).await;
+            words = find_words(told, places, &sight).await?;
+        }
+        let text = told.text();
+        if text != *written {
+            // Before anything of it is sent: else it might be sent twice.
+            records.put_told(&text).await?;
+            *written = text;
+        }
+        self.send_what_waits(told, places, &words).await
+    }
+
+    /// Forgets what is of nobody that the settings name any more.
+    fn forget_others(&self, told: &mut Told, places: &[Place]) {
+        let notified = &self.settings.notifications;
+        told.reports.retain(|name, _| places.iter().any(|place| place.name == *name));
+        told.letters.retain(|letter| notified.iter().any(|to| to.name == letter.to));
+        told.troubles.retain(|whom, _| {
+            places.iter().any(|place| whom.starts_with(&place.name)) || notified.iter().any(|to| addressee(to) == *whom)
+        });
+        let now = Timestamp::now();
+        let is_young = |letter: &Letter| now.duration_since(letter.at).unsigned_abs() < LETTER_FOR;
+        let old = told.letters.iter().filter(|letter| !is_young(letter)).count();
+        if old > 0 {
+            tracing::warn!(
+                "{old} messages to those who want to know what happens were thrown away: nobody has taken them in a day"
+            );
+            told.letters.retain(is_young);
+        }
+    }
+
+    async fn send_what_waits(
+        &mut self,
+        told: &mut Told,
+        places: &[Place],
+        words: &BTreeMap<String, Vec<(String, Word)>>,
+    ) -> Result<(), RecordsError> {
+        self.unwanted.retain(|_, (_, until)| Instant::now() < *until);
+        let mut parcels = Vec::new();
+        for place in places {
+            let (Some(report), Some(words)) = (told.reports.get(&place.name), words.get(&place.name)) else { continue };
+            let known = |id: &String| report.commits.iter().find(|commit| commit.id == *id);
+            let is_wanted = |id: &String, word: &Word| {
+                let unwanted = self.unwanted.get(&(place.name.clone(), id.clone()));
+                unwanted.is_none_or(|(state, _)| *state != word.state)
+            };
+            let wanted = words.iter().filter(|(id, word)| is_wanted(id, word));
+            let takes_deployments = !self.unwanted.contains_key(&(place.name.clone(), DEPLOYMENTS.to_owned()));
+            let wanted = wanted.into_iter().find_map(|(id, word)| next(place, known(id)?, word, takes_deployments));
+            if let Some((what, call)) = wanted.filter(|_| !self.busy.contains(&place.name)) {
+                parcels.push((place.name.clone(), to_forge(place, what, &call)));
+            }
+        }
+        for to in &self.settings.notifications {
+            let whom = addressee(to);
+            if let Some(letter) = told.letters.iter().find(|letter| letter.to == to.name && !self.busy.contains(&whom))
+            {
+                parcels.push((whom, to_people(to, letter)));
+            }
+        }
+        let now = Instant::now();
+        let pace = |whom: &str, secrets: &Digest| self.paces.get(whom).is_none_or(|pace| pace.is_due(secrets, now));
+        parcels.retain(|(whom, parcel)| pace(whom, &digest(parcel)));
+        if parcels.is_empty() {
+            return Ok(());
+        }
+        // One that was asleep while another daemon took over tells nothing.
+        self.records.check_fence().await?;
+        for (whom, parcel) in parcels {
+            let secrets = digest(&parcel);
+            match parcel {
+                Ok(Parcel { what, request, secrets: hidden }) => {
+                    self.busy.insert(whom.clone());
+                    self.sent.spawn(async move {
+                        let answer = send(request, &hidden).await;
+                        Sent { whom, secrets, what, answer }
+                    });
+                }
+                Err(why) => {
+                    say(told, &whom, why);
+                    self.paces.entry(whom).or_default().refused(secrets, Instant::now());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what came of what was sent.
+    fn take(&mut self, told: &mut Told, sent: Sent) {
+        let Sent { whom, secrets, what, answer } = sent;
+        // A forge that takes no deployments of ours may well take statuses.
+        let is_deployment = matches!(what, What::Begin { .. } | What::Deployment { .. });
+        let subject = if is_deployment { format!("{whom} ({DEPLOYMENTS})") } else { whom.clone() };
+        self.metrics.told(
+            if matches!(what, What::Letter { .. }) { "notification" } else { "report" },
+            match answer {
+                Answer::Done(_) => "done",
+                Answer::Again { .. } => "again",
+                Answer::Refused { .. } => "refused",
+            },
+        );
+        match answer {
+            Answer::Done(body) => {
+                self.paces.remove(&whom);
+                if told.troubles.remove(&subject).is_some() {
+                    tracing::info!("{subject} is told again");
+                }
+                note(told, &whom, what, &body);
+            }
+            Answer::Again { after, why } => {
+                let count = self.paces.entry(whom.clone()).or_default().again(after, Instant::now());
+                if count < TOLD_AFTER {
+                    tracing::debug!("{whom} is not told: {why}; it is tried again");
+                } else if told.fail(&whom, why.clone(), Timestamp::now()) && count == TOLD_AFTER {
+                    tracing::warn!("{whom} is not told: {why}; it is tried again, for some time");
+                }
+            }
+            Answer::Refused { is_key, why } => {
+                let until = Instant::now() + UNWANTED_FOR;
+                match what {
+                    // It is about this commit, and the next one may well be wanted.
+                    What::Status { commit, word } if !is_key => {
+                        self.unwanted.insert((whom.clone(), commit), (word.state, until));
+                    }
+                    What::Begin { .. } | What::Deployment { .. } => {
+                        self.unwanted.insert((whom.clone(), DEPLOYMENTS.to_owned()), (State::Pending, until));
+                    }
+                    What::Status { .. } | What::Letter { .. } => {
+                        self.paces.entry(whom).or_default().refused(secrets, Instant::now());
+                    }
+                }
+                say(told, &subject, why);
+            }
+        }
+    }
+}
+
+/// Says once that somebody cannot be told before somebody mends that.
+fn say(told: &mut Told, whom: &str, why: String) {
+    if told.fail(whom, why.clone(), Timestamp::now()) {
+        tracing::warn!("{whom} is not told: {why}; deploying goes on");
+    }
+}

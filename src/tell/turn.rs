@@ -1,0 +1,202 @@
+//! A turn of telling looks at what is so now, and takes in what of it is to be told. It sends nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::commit::{Standing, State, Word};
+use super::letter::write;
+use super::news::{INSTALLATION, SOURCE, View};
+use super::placed::Place;
+use super::standing::{standing, view};
+use super::state::Told;
+use crate::pull::Pulls;
+use crate::pull::status::TroubleKind;
+use crate::reconcile::Controller;
+use crate::reconcile::follow::Ask;
+use crate::records::{Records, RecordsError};
+use crate::settings::Notified;
+use crate::tree::ApiId;
+use crate::world::Record;
+
+/// How many events are read at once.
+const AT_ONCE: usize = 1000;
+
+/// How long a look at the whole tree is waited for.
+const LOOK_WITHIN: Duration = Duration::from_secs(60);
+
+/// For how long a commit may wait for a forge that cannot be told of it, or be left as somebody's word leaves it.
+pub(super) const FORGOTTEN_AFTER: Duration = Duration::from_secs(7 * 86_400);
+
+/// What there is to look at.
+pub(super) struct Sight<'a> {
+    pub controller: &'a Arc<Controller>,
+    pub tree: &'a Ask,
+    pub records: &'a dyn Records,
+    pub pulls: Option<&'a Pulls>,
+}
+
+/// Has the whole tree looked at.
+pub(super) async fn look(tree: &Ask) {
+    let _ = tokio::time::timeout(LOOK_WITHIN, tree.look()).await;
+}
+
+/// Takes in which commits were placed, and which were not let in. `is_asked` says whether to look also where that costs a process.
+pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sight<'_>, is_asked: bool) {
+    for place in places {
+        let report = told.reports.entry(place.name.clone()).or_default();
+        if is_asked || !place.is_pushed() {
+            let now = match place.now().await {
+                Ok(now) => now,
+                Err(error) => {
+                    tracing::debug!("what was placed of {} is not known: {error}", place.name);
+                    continue;
+                }
+            };
+            if let Some((commit, reference)) = now.filter(|(commit, _)| report.seen.as_ref() != Some(commit)) {
+                match place.difference(report.seen.as_deref(), &commit).await {
+                    Ok((changed, gone)) => {
+                        // From then on, how its APIs are is how they are with it.
+                        look(sight.tree).await;
+                        report.place((&commit, &reference), &changed, &gone, Timestamp::now());
+                    }
+                    Err(error) => tracing::debug!("what {commit} changes is not known: {error}"),
+                }
+            }
+        }
+        if let Some((commit, why)) = place.refused() {
+            report.refuse(&commit, &why, Timestamp::now());
+        }
+    }
+}
+
+/// What there is to tell of each commit now, the newest first. Those of which there is nothing more to tell are forgotten.
+pub(super) async fn find_words(
+    told: &mut Told,
+    places: &[Place],
+    sight: &Sight<'_>,
+) -> Result<BTreeMap<String, Vec<(String, Word)>>, RecordsError> {
+    let is_waiting = |place: &Place| {
+        told.reports.get(&place.name).is_some_and(|report| report.commits.iter().any(|commit| !commit.is_over()))
+    };
+    let rows = if places.iter().any(is_waiting) { sight.records.each().await? } else { BTreeMap::new() };
+    let of = |id: &ApiId| match rows.get(id) {
+        Some(Ok(record)) => standing(sight.controller, id, Some(record)),
+        Some(Err(_)) => Standing::UnderWay,
+        None => standing(sight.controller, id, None),
+    };
+    let mut words = BTreeMap::new();
+    for place in places {
+        let Some(report) = told.reports.get_mut(&place.name) else { continue };
+        let now = Timestamp::now();
+        let has_deployments = place.report.environment.is_some();
+        let mut all = Vec::new();
+        report.commits.retain_mut(|commit| {
+            let word = commit.word(of);
+            let is_told = commit.told.as_ref() == Some(&word);
+            let is_deployment_told = !has_deployments
+                || !commit.has_deployment()
+                || commit.deployment.as_ref().is_some_and(|deployment| deployment.told == Some(word.state));
+            let is_final = commit.is_over() && word.state != State::Pending;
+            let is_old = now.duration_since(commit.at).unsigned_abs() > FORGOTTEN_AFTER;
+            if is_old && !is_told {
+                tracing::warn!(
+                    "{} was not told what became of {}: nobody has taken it in a week",
+                    place.name,
+                    commit.id
+                );
+            }
+            // One that was not let in may be let in yet.
+            let is_done = is_final && is_told && is_deployment_told && commit.refused.is_none();
+            let is_kept = !is_old && !is_done;
+            if is_kept {
+                all.push((commit.id.clone(), word));
+            }
+            is_kept
+        });
+        all.reverse();
+        words.insert(place.name.clone(), all);
+    }
+    Ok(words)
+}
+
+/// Takes in what has happened since, and writes to those who want to know. Answers whether anything has.
+pub(super) async fn find_news(
+    told: &mut Told,
+    notified: &[Notified],
+    sight: &Sight<'_>,
+    (installation, begun): (&str, Timestamp),
+) -> Result<bool, RecordsError> {
+    let news = &mut told.news;
+    if news.heard.is_none() {
+        // What happened before anybody listened is no news.
+        let last = sight.records.last_events(None, AT_ONCE).await?;
+        let before = last.iter().rfind(|event| event.event.at < begun).map(|event| event.number);
+        let first = last.first().map_or(0, |event| event.number.saturating_sub(1));
+        news.heard = Some(before.unwrap_or(first));
+    }
+    let mut has_heard = false;
+    loop {
+        let events = sight.records.events(None, news.heard.unwrap_or_default(), AT_ONCE).await?;
+        has_heard |= !events.is_empty();
+        for event in &events {
+            news.hear(event, Timestamp::now());
+        }
+        if events.len() < AT_ONCE {
+            break;
+        }
+    }
+    if notified.is_empty() {
+        news.forget();
+        return Ok(has_heard);
+    }
+    let mut records: BTreeMap<ApiId, Record> = BTreeMap::new();
+    for id in news.open().iter().filter_map(|key| ApiId::new(key).ok()) {
+        if let Some(record) = sight.records.get(&id).await? {
+            records.insert(id, record);
+        }
+    }
+    let now = Timestamp::now();
+    news.judge(now, |key| match ApiId::new(key) {
+        Ok(id) => view(sight.controller, &id, records.get(&id)),
+        Err(_) => view_of_source(key, sight.pulls),
+    });
+    news.hold_removals(&sight.controller.held_removals(), now);
+    let items = news.take(now, sight.controller.is_busy());
+    if !items.is_empty() {
+        let letters = notified.iter().flat_map(|to| write(&items, to, installation, now)).collect();
+        let lost = told.send(letters);
+        if lost > 0 {
+            tracing::warn!("{lost} messages to those who want to know what happens were thrown away: too many wait");
+        }
+    }
+    Ok(has_heard)
+}
+
+/// How a source is, or the installation as a whole.
+fn view_of_source(key: &str, pulls: Option<&Pulls>) -> View {
+    let none = View {
+        name: None,
+        is_well: false,
+        is_gone: false,
+        failed: None,
+        revision: None,
+        since: Timestamp::MIN,
+        commit: None,
+    };
+    if key == INSTALLATION {
+        return View { is_well: true, ..none };
+    }
+    let source = key.strip_prefix(SOURCE).zip(pulls).and_then(|(name, pulls)| pulls.source(name));
+    let Some(status) = source.map(|source| source.status()) else { return View { is_gone: true, ..none } };
+    match status.trouble {
+        // In which words a remote is away is not news each time.
+        Some(trouble) if trouble.kind == TroubleKind::Unreachable => {
+            View { failed: Some((trouble.kind.as_str().to_owned(), trouble.what)), ..none }
+        }
+        Some(trouble) => View { failed: Some((trouble.what.clone(), trouble.what)), ..none },
+        None => View { is_well: true, ..none },
+    }
+}
