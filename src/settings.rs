@@ -4,6 +4,7 @@ mod callers;
 mod environment;
 mod file;
 mod jwt;
+mod previews;
 mod pull;
 mod push;
 mod records;
@@ -18,10 +19,11 @@ pub use callers::DeclaredKey;
 pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
+pub use previews::PreviewSettings;
 pub use push::PushSettings;
 pub use records::{DatabaseUrl, Offline, RecordsSettings};
 pub use remote::Protocol;
-pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy};
+pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy, SourcePreviews};
 
 use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub push: Option<PushSettings>,
     /// The remote repositories that the tree is pulled from.
     pub pull: Vec<PullSource>,
+    /// What holds for previews of pull requests; `None` serves none.
+    pub previews: Option<PreviewSettings>,
 }
 
 /// How images are built.
@@ -236,6 +240,7 @@ impl Settings {
             look_every: Seconds::new(30),
             adopt: false,
             push: None,
+            previews: None,
             pull: Vec::new(),
             plans: BTreeMap::new(),
             keys: Vec::new(),

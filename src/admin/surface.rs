@@ -181,7 +181,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply::answer(controller, tree));
+                return Ok(apply::answer(controller, tree, &query));
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
@@ -293,7 +293,8 @@ impl Surface {
 
     fn deployed(&self) -> usize {
         let routes = self.routes.table();
-        routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. })).count()
+        let serving = routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. }));
+        serving.filter(|route| !route.id.is_preview()).count()
     }
 
     fn root(&self, address: IpAddr) -> Response<Body> {

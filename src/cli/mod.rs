@@ -25,6 +25,7 @@ mod mirror;
 mod passing;
 mod place;
 pub mod plan;
+mod previewing;
 mod process;
 mod pulled;
 mod pushed;

@@ -175,7 +175,10 @@ fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Res
 /// The plan of a comparison, with the diffs of files.
 pub async fn make(parts: &Parts, comparison: &Comparison) -> Plan {
     let mut plan = plan(comparison.apis.values().map(|(desired, observed)| (desired, observed)));
-    for api in &mut plan.apis {
+    for api in plan.all_mut() {
+        if let Some(mark) = &mut api.preview {
+            *mark = mark.clone().with(comparison.tree.previews.get(&api.id));
+        }
         add_diffs(parts, comparison, api).await;
         add_loss(parts, comparison, api).await;
     }

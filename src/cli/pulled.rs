@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::previewing;
 use super::pushed::take_pushes;
 use crate::admin::Surface;
 use crate::pull::{Pulls, SourceStatus};
@@ -22,6 +23,7 @@ pub(super) async fn bring_in(
     stop: &CancellationToken,
 ) {
     take_pushes(context, surface, tasks, stop).await;
+    previewing::keep(context, surface, records, tasks, stop);
     if context.settings.pull.is_empty() {
         return;
     }

@@ -2,6 +2,7 @@
 //! run anything else.
 
 pub mod access;
+pub mod base;
 pub mod commit;
 pub mod export;
 pub mod pkt;

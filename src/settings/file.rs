@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
+use super::previews::{self, PreviewsFile};
 use super::pull::{self, SourceFile};
 use super::push::{self, PushFile};
 use super::records::{self, RecordsFile};
@@ -45,6 +46,9 @@ pub struct SettingsFile {
     pub push: Option<PushFile>,
     /// Remote repositories that the tree is pulled from, each of which brings API folders. See pull.md.
     pub pull: Option<At<Vec<SourceFile>>>,
+    /// Has pull requests served beside what they would change. Without it, none is; `{}` takes these limits. See previews.md.
+    #[schemars(extend("x-optional" = true))]
+    pub previews: Option<PreviewsFile>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -230,6 +234,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     }
     if let Some(file) = &file.push {
         push::lay_over(&mut settler, file, settings);
+    }
+    if let Some(file) = &file.previews {
+        previews::lay_over(&mut settler, file, settings);
     }
     if let Some(files) = &file.pull {
         pull::lay_over(&mut settler, files, settings);

@@ -30,6 +30,15 @@ pub struct PullSource {
     pub signed_by: Option<SignedBy>,
     /// Whether what hands changed here may be written over.
     pub overwrite: bool,
+    /// Which of its pull requests are served; `None` serves none.
+    pub previews: Option<SourcePreviews>,
+}
+
+/// Which pull requests of a source are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePreviews {
+    /// Also those of other repositories, as anybody can make them.
+    pub forks: bool,
 }
 
 /// What of a source is followed.
