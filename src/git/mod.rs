@@ -5,6 +5,7 @@ pub mod access;
 pub mod base;
 pub mod commit;
 pub mod export;
+mod offered;
 pub mod pkt;
 pub mod place;
 pub mod remote;

@@ -3,10 +3,13 @@
 //! Whatever happens to a remote, what was placed last stays, and goes on being served: nothing here takes a folder away
 //! that no commit took away.
 
+pub mod offers;
 pub mod pick;
+mod previewing;
 pub mod pulls;
 pub mod source;
 pub mod status;
+pub mod told;
 mod turn;
 pub mod webhook;
 

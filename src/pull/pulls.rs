@@ -147,6 +147,14 @@ impl Pulls {
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
         let turned = source.turn(&ground).await;
         source.is_current.send_replace(turned.is_ok());
+        self.tell(source, records, turned).await;
+        if leads() {
+            source.preview(&settings, records).await;
+        }
+    }
+
+    /// Tells what came of a turn.
+    async fn tell(&self, source: &Source, records: &dyn Records, turned: Result<Option<News>, Stop>) {
         let (kind, message) = match turned {
             Ok(Some(news)) => {
                 let message = told(source.name(), &news);

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
+use super::offers::Offers;
 use super::status::{SourceStatus, TroubleKind};
 use super::turn::Stop;
 use super::webhook::Deliveries;
@@ -58,6 +59,11 @@ impl Source {
         &self.settings.name
     }
 
+    /// The state folder.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Where the secret of its webhooks is; without one, none is taken.
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {
@@ -82,7 +88,8 @@ impl Source {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
-        lock(&self.status).clone()
+        let refused = Offers::remembered(&self.state, self.name()).refused();
+        SourceStatus { refused, ..lock(&self.status).clone() }
     }
 
     /// Has it asked now rather than in its time.

@@ -148,6 +148,10 @@ pub fn sources(sources: &[SourceStatus], now: Timestamp) -> String {
         if let Some(note) = source.placed.as_ref().and_then(|placed| placed.note.as_ref()) {
             let _ = writeln!(out, "{:width$}  {}", "", paint(plain(note), WARN));
         }
+        for refused in &source.refused {
+            let text = format!("pull request {} is not served: {}", refused.pull_request, plain(&refused.why));
+            let _ = writeln!(out, "{:width$}  {}", "", paint(text, WARN));
+        }
         if let Some(trouble) = &source.trouble {
             let (kind, since) = (trouble.kind.as_str(), age(trouble.since, now));
             let text = format!("{kind} for {since}: {}", plain(&trouble.what));

@@ -102,6 +102,12 @@ impl PullRequest {
         u32::try_from(number).ok().filter(|number| (1..=9_999_999).contains(number)).map(Self)
     }
 
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
     /// As it is written, without zeros before it.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {

@@ -39,6 +39,7 @@ mod manners;
 mod outages;
 mod own_apis;
 mod planning;
+mod previews;
 mod pull;
 mod pull_access;
 mod push;

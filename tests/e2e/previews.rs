@@ -1,0 +1,191 @@
+//! Previews of pull requests, pushed by a real git, and beside them production, which none of them touches.
+
+use serde_json::Value;
+
+use crate::engine;
+use crate::http::Request;
+use crate::push::{ADMIN_KEY, Dev, begin, said};
+use crate::world::{Ran, World};
+
+/// Answers, as JSON, `text` and all that it was given.
+pub fn telling(text: &str) -> String {
+    format!(
+        r#"import json
+import os
+
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("only HTTP")
+    told = {{"text": "{text}", "env": dict(os.environ), "secrets": os.path.exists("/run/secrets/TOKEN")}}
+    await send({{"type": "http.response.start", "status": 200, "headers": []}})
+    await send({{"type": "http.response.body", "body": json.dumps(told).encode()}})
+"#
+    )
+}
+
+/// What an API answers, with the key.
+#[track_caller]
+pub fn told(world: &World, id: &str, key: &str) -> Value {
+    world.send(&Request::get(format!("/run/{id}/")).key(key)).expect(200).json()
+}
+
+/// Waits until nothing is left of a preview but its history.
+#[track_caller]
+pub fn expect_gone(world: &World, id: &str) {
+    world.expect_status(id, "/", 401);
+    world.until(&format!("nothing is left of {id}"), || {
+        world.status(id).is_null() && world.instances(id).is_empty()
+    });
+    assert!(!world.state().join("previews").join(id).exists());
+}
+
+fn offer(dev: &Dev, number: u32, options: &[&str]) -> Ran {
+    let to = format!("+HEAD:refs/previews/{number}");
+    dev.git(&[&["push", "--porcelain"], options, &["skep", &to]].concat())
+}
+
+/// A world that takes pushes and previews, in which `hello` and `other` serve; and a key for all of it.
+fn world_with(previews: &str) -> (World, Dev, String) {
+    let world = begin(&format!("{{}}\npreviews: {previews}"));
+    let dev = Dev::new(&world, "dev");
+    dev.write("apis/hello/main.py", &telling("one"));
+    dev.code("other", "other");
+    dev.push(&[]).expect(0);
+    let key = world.run(&["keys", "create", "--name", "caller"]).expect(0).out.trim().to_owned();
+    (world, dev, key)
+}
+
+#[test]
+fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
+    let (world, dev, key) = world_with("{ memory: 128MiB, max: 3 }");
+    // The pull request begins; then production moves on.
+    dev.git(&["checkout", "--quiet", "-b", "pr"]).expect(0);
+    dev.write("apis/hello/main.py", &telling("offered"));
+    dev.write("apis/hello/api.yaml", "replicas: 3\nresources: { memory: 2GiB }\nroute: { hosts: [hello.example] }\n");
+    dev.write("apis/fresh/api.yaml", "route: { public: true }\n");
+    dev.write("apis/fresh/main.py", &telling("fresh"));
+    dev.commit("Offer it");
+    dev.git(&["checkout", "--quiet", "main"]).expect(0);
+    dev.code("other", "moved on");
+    dev.push(&[]).expect(0);
+    dev.git(&["checkout", "--quiet", "pr"]).expect(0);
+
+    let pushed = offer(&dev, 7, &[]).expect(0);
+    let url = format!("http://{}/run/hello--pr-7/", world.address());
+    said(&pushed, &["hello--pr-7  create", "hello--pr-7  serving, synced", "fresh--pr-7  serving, synced", &url]);
+    assert!(!pushed.err.contains("other--pr-7"), "{pushed:#?}");
+    let offered = told(&world, "hello--pr-7", &key);
+    assert_eq!((offered["text"].as_str(), offered["env"]["SKEP_PREVIEW"].as_str()), (Some("offered"), Some("7")));
+    assert!(offered["env"].get("WORLD").is_none(), "what skep.yaml gives to production: {offered:#}");
+    // New ones ask for a key, whatever they say themselves; a key for what they are of is one for them.
+    world.expect_status("fresh--pr-7", "/", 401);
+    let own = world.run(&["keys", "create", "--name", "own", "--api", "other", "--api", "hello"]).expect(0).out.trim().to_owned();
+    assert_eq!(told(&world, "hello--pr-7", &own)["text"], "offered");
+    assert_eq!(world.send(&Request::get("/run/fresh--pr-7/").key(&own)).status, 401);
+    assert_eq!(told(&world, "fresh--pr-7", &key)["text"], "fresh");
+    // Neither the hosts nor the memory nor the instances that it asks for.
+    let at_host = Request::get("/").header("host", "hello.example");
+    assert_eq!(world.send(&at_host).json()["service"], "skep");
+    let [instance] = &world.instances("hello--pr-7")[..] else { panic!("{:?}", world.instances("hello--pr-7")) };
+    assert_eq!(engine::inspect(&instance.id).unwrap().host_config.unwrap().memory, Some(128 << 20));
+    // Production is what it was, and so is what is said of it.
+    assert_eq!(told(&world, "hello", &key)["text"], "one");
+    assert_eq!(world.get("other", "/").text(), "moved on");
+    assert_eq!(world.send(&Request::get("/health")).json()["deployed_apis"], 2);
+    assert!(world.plan()["apis"].as_array().unwrap().is_empty());
+    let status = world.status("hello--pr-7");
+    let head = dev.git(&["rev-parse", "HEAD"]).out.trim().to_owned();
+    assert_eq!(status["preview"], serde_json::json!({ "of": "hello", "pull_request": 7, "commit": head }));
+    assert_eq!(status["url"].as_str(), Some(url.as_str()));
+    assert!(world.run(&["status"]).out.contains("preview of hello, for pull request 7, at "));
+    assert!(world.status("hello")["preview"].is_null());
+
+    // A daemon that is killed is followed by one that serves them too; and so is one that gives up its place.
+    world.crash();
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY)]);
+    world.until("the preview serves again", || {
+        world.send(&Request::get("/run/hello--pr-7/").key(&key)).status == 200
+    });
+    assert_eq!(world.containers("hello--pr-7"), [instance.id.clone()], "it was not even started anew");
+    dev.git(&["remote", "set-url", "skep", &format!("http://ada:{ADMIN_KEY}@{}/git", world.address())]).expect(0);
+
+    // One that changes less; more than may be at once; and what is taken only to be looked at.
+    dev.git(&["rm", "-r", "--quiet", "apis/fresh"]).expect(0);
+    dev.write("apis/hello/main.py", &telling("offered again"));
+    dev.commit("Less of it");
+    offer(&dev, 7, &[]).expect(0);
+    assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
+    expect_gone(&world, "fresh--pr-7");
+    for id in ["a", "b", "c"] {
+        dev.write(&format!("apis/{id}/main.py"), &telling(id));
+    }
+    dev.commit("Many");
+    said(&offer(&dev, 8, &[]).expect(1), &["1 APIs are previewed already", "no more than 3", "changes 4"]);
+    said(&offer(&dev, 7, &["-o", "dry-run"]).expect(0), &["a--pr-7", "nothing has changed"]);
+    assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
+
+    // It ends with its name.
+    let image = engine::inspect(&world.containers("hello--pr-7")[0]).unwrap().image.unwrap();
+    dev.git(&["push", "skep", ":refs/previews/7"]).expect(0);
+    expect_gone(&world, "hello--pr-7");
+    world.until("its image is gone", || {
+        world.send(&Request::post("/admin/cleanup", "").key(ADMIN_KEY)).expect(200);
+        !engine::has_image(&image)
+    });
+    said(&dev.git(&["push", "skep", ":refs/previews/7"]).expect(0), &["Nothing was previewed of pull request 7"]);
+    assert_eq!(told(&world, "hello", &key)["text"], "one");
+    let events = world.run(&["events", "-n", "200"]).expect(0).out;
+    for event in ["previewed", "pull request 7 by ada: ", "preview-ended", "pull request 7: ended by ada"] {
+        assert!(events.contains(event), "{event}: {events}");
+    }
+}
+
+#[test]
+fn a_preview_that_fails_is_nobodys_trouble_but_its_own() {
+    let (world, dev, key) = world_with("{}");
+    dev.git(&["checkout", "--quiet", "-b", "pr"]).expect(0);
+    let begun = dev.git(&["rev-parse", "HEAD"]).out.trim().to_owned();
+    // A broken one is refused, with its place.
+    dev.write("apis/hello/main.py", "def f(:\n");
+    dev.commit("Break it");
+    said(&offer(&dev, 3, &[]).expect(1), &["error[python-syntax]", "apis/hello/main.py:1:7"]);
+    // So is one that takes a name of a preview itself, as a pull request and as the branch.
+    dev.git(&["reset", "--quiet", "--hard", &begun]).expect(0);
+    dev.code("other--pr-3", "mine");
+    said(&offer(&dev, 3, &[]).expect(1), &["other--pr-3"]);
+    said(&dev.git(&["push", "skep", "HEAD:main"]).expect(1), &["error[reserved-id]"]);
+    // One that does not start says so to whoever pushed it.
+    dev.git(&["reset", "--quiet", "--hard", &begun]).expect(0);
+    dev.write("apis/hello/main.py", &format!("{}raise SystemExit('no luck today')\n", telling("never")));
+    dev.commit("Fail at once");
+    said(&offer(&dev, 3, &[]).expect(1), &["no luck today", "taken, but not all of it serves"]);
+    assert_ne!(world.status("hello--pr-3")["health"], "healthy");
+    // Whoever deploys hears nothing of it.
+    world.run(&["apply"]).expect(0);
+    let plan = world.run(&["plan", "--detailed-exitcode", "--output", "json"]).expect(0).json();
+    assert_eq!(plan["previews"][0]["preview"]["of"], "hello");
+    dev.git(&["checkout", "--quiet", "main"]).expect(0);
+    dev.code("other", "two");
+    let pushed = dev.push(&[]).expect(0);
+    said(&pushed, &["All 2 APIs are as the tree says."]);
+    assert!(!pushed.err.contains("--pr-"), "{pushed:#?}");
+
+    // What is merged ends by itself, and so does what is pushed to a tree that has it already.
+    dev.git(&["checkout", "--quiet", "-b", "good"]).expect(0);
+    dev.write("apis/hello/main.py", &telling("good"));
+    dev.commit("Better");
+    offer(&dev, 4, &[]).expect(0);
+    dev.git(&["checkout", "--quiet", "main"]).expect(0);
+    dev.git(&["merge", "--quiet", "--no-ff", "-m", "Merge it", "good"]).expect(0);
+    dev.push(&[]).expect(0);
+    assert_eq!(told(&world, "hello", &key)["text"], "good");
+    expect_gone(&world, "hello--pr-4");
+    said(&offer(&dev, 4, &[]).expect(0), &["It changes no API folder"]);
+    assert!(!dev.git(&["ls-remote", "skep"]).out.contains("refs/previews/4"));
+    // Without the setting there are none.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &settings.replace("previews: {}\n", "look_every: 1s\n"));
+    expect_gone(&world, "hello--pr-3");
+    said(&offer(&dev, 5, &[]).expect(1), &["no pull request is served here"]);
+}
