@@ -190,10 +190,8 @@ impl Source {
             return Err(PreviewError::Full { there: others, wanted: 1, most: limits.max }.into());
         }
         let base = remote.fetch_offer(whose.pull_request, head, &serving.reference, &serving.commit).await?;
-        let nothing = || Stop {
-            kind: TroubleKind::Broken,
-            what: "it has nothing in common with what is followed".to_owned(),
-        };
+        let nothing =
+            || Stop { kind: TroubleKind::Broken, what: "it has nothing in common with what is followed".to_owned() };
         let base = base.ok_or_else(nothing)?;
         if base == head.object {
             return Ok(Outcome::Over("it is merged".to_owned()));

@@ -65,7 +65,8 @@ impl Told {
             pull_request: PullRequest::new(about["iid"].as_u64()?)?,
             is_merge_request: true,
             is_open: about["state"].as_str()? == "opened",
-            is_fork: project("source_project_id").is_none() || project("source_project_id") != project("target_project_id"),
+            is_fork: project("source_project_id").is_none()
+                || project("source_project_id") != project("target_project_id"),
             into: about["target_branch"].as_str()?.to_owned(),
             at: moment(&about["updated_at"]),
         })
@@ -82,7 +83,15 @@ impl Told {
 /// As RFC 3339 has it, or as GitLab does: `2026-11-27 10:00:00 UTC`.
 fn moment(value: &Value) -> Option<Timestamp> {
     let text = value.as_str()?;
-    text.parse().ok().or_else(|| text.strip_suffix(" UTC")?.replace(' ', "T").parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp()))
+    text.parse().ok().or_else(|| {
+        text.strip_suffix(" UTC")?
+            .replace(' ', "T")
+            .parse::<jiff::civil::DateTime>()
+            .ok()?
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|at| at.timestamp())
+    })
 }
 
 /// What stands in a form, as `application/x-www-form-urlencoded` has it.
@@ -139,7 +148,13 @@ mod tests {
     #[test]
     fn what_tells_of_no_pull_request_is_a_hint_and_no_more() {
         for other in [
-            "", "{}", "[]", "no json", "payload=", "payload=%", "payload=%zz",
+            "",
+            "{}",
+            "[]",
+            "no json",
+            "payload=",
+            "payload=%",
+            "payload=%zz",
             r#"{"ref":"refs/heads/main"}"#,
             r#"{"number":0,"pull_request":{"state":"open","head":{},"base":{"ref":"main"}}}"#,
             r#"{"number":7,"pull_request":{"head":{},"base":{"ref":"main"}}}"#,
