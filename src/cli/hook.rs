@@ -12,11 +12,12 @@ use clap::ValueEnum;
 use super::context::Context;
 use super::previewing;
 use crate::admin::client;
+use crate::admin::push::{ONLY_PREVIEWS, PUSHES};
 use crate::git::Repository;
 use crate::git::pkt;
 use crate::git::place::{Difference, PlaceError, Placing};
 use crate::git::scratch::Scratch;
-use crate::git::store::{SCRATCH, Store, branch_ref, previewed};
+use crate::git::store::{PREVIEWS, SCRATCH, Store, branch_ref, previewed};
 use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
 use crate::report::diagnostics::Findings;
@@ -112,6 +113,10 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
                 return Ok(ExitCode::FAILURE);
             }
             continue;
+        }
+        if std::env::var(PUSHES).is_ok_and(|pushes| pushes == ONLY_PREVIEWS) {
+            anstream::eprintln!("{}: this key is for previews, HEAD:{PREVIEWS}NUMBER, alone", plain(&update.name));
+            return Ok(ExitCode::FAILURE);
         }
         if update.name != branch {
             let to = &push.branch;

@@ -50,6 +50,8 @@ pub enum KeyScope {
     Apis(Vec<ApiId>),
     /// No API: whoever holds it may push.
     Push,
+    /// No API: whoever holds it may push pull requests to be previewed, and nothing else.
+    Previews,
     /// No API, and nothing that changes anything: whoever holds it may ask what a tree would change.
     Plan,
 }
@@ -61,10 +63,10 @@ impl Key {
         self.is_in_force(now) && self.scope.covers(api)
     }
 
-    /// Whether whoever holds it may push at that moment.
+    /// Whether whoever holds it may push something at that moment.
     #[must_use]
     pub fn pushes(&self, now: Timestamp) -> bool {
-        self.scope == KeyScope::Push && self.is_in_force(now)
+        matches!(self.scope, KeyScope::Push | KeyScope::Previews) && self.is_in_force(now)
     }
 
     /// Whether whoever holds it may ask what a tree would change, at that moment.
@@ -115,7 +117,7 @@ impl KeyScope {
                 let of = of.as_ref().map(|(of, _)| of.as_str());
                 apis.iter().any(|id| id.as_str() == api || of == Some(id.as_str()))
             }
-            Self::Push | Self::Plan => false,
+            Self::Push | Self::Previews | Self::Plan => false,
         }
     }
 }

@@ -37,8 +37,10 @@ pub fn told(world: &World, id: &str, key: &str) -> Value {
 #[track_caller]
 pub fn expect_gone(world: &World, id: &str) {
     world.expect_status(id, "/", 401);
-    world.until(&format!("nothing is left of {id}"), || world.status(id).is_null() && world.instances(id).is_empty());
-    assert!(!world.state().join("previews").join(id).exists());
+    world.until(&format!("nothing is left of {id}"), || {
+        let is_there = world.state().join("previews").join(id).exists();
+        !is_there && world.status(id).is_null() && world.instances(id).is_empty()
+    });
 }
 
 fn offer(dev: &Dev, number: u32, options: &[&str]) -> Ran {
@@ -127,6 +129,15 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     said(&offer(&dev, 8, &[]).expect(1), &["1 APIs are previewed already", "no more than 3", "changes 4"]);
     said(&offer(&dev, 7, &["-o", "dry-run"]).expect(0), &["a--pr-7", "nothing has changed"]);
     assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
+
+    // A key for previews pushes those, and nothing else.
+    let made = world.run(&["keys", "create", "--name", "ci", "--previews"]).expect(0).out.trim().to_owned();
+    assert_eq!(world.run(&["keys", "create", "--name", "x", "--previews", "--push"]).code, 2);
+    let ci = format!("http://x:{made}@{}/git", world.address());
+    said(&dev.git(&["push", &ci, "HEAD:main"]).expect(1), &["this key is for previews"]);
+    said(&dev.git(&["push", &ci, "HEAD:main", "HEAD:refs/previews/9"]).expect(1), &["this key is for previews"]);
+    dev.git(&["push", &ci, "main:refs/previews/9"]).expect(0);
+    assert_eq!(world.send(&Request::get("/run/hello/").key(&made)).status, 401);
 
     // It ends with its name.
     let image = engine::inspect(&world.containers("hello--pr-7")[0]).unwrap().image.unwrap();
