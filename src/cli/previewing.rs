@@ -59,7 +59,7 @@ pub(super) async fn carry_out(
             bail!("-o dry-run: what ends ends; there is nothing to plan")
         }
         forget_pushed(&store, pull_request).await?;
-        let gone = previews.end(&whose)?;
+        let gone = previews.end(&whose).await?;
         note(context, &gone, "preview-ended", format!("{whose}: ended by {}", pusher())).await;
         if gone.is_empty() {
             anstream::eprintln!("Nothing was previewed of {whose}.");

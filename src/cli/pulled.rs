@@ -10,6 +10,7 @@ use super::context::Context;
 use super::previewing;
 use super::pushed::take_pushes;
 use crate::admin::Surface;
+use crate::pull::pulls::Leads;
 use crate::pull::{Pulls, SourceStatus};
 use crate::records::Records;
 use crate::settings::Settings;
@@ -32,6 +33,8 @@ pub(super) async fn bring_in(
     for source in pulls.sources() {
         let leads = Arc::clone(surface);
         let leads = Arc::new(move || leads.leads());
+        let (also, others) = (Arc::clone(source), Arc::clone(&leads) as Leads);
+        tasks.spawn(Arc::clone(&pulls).follow_offers(also, Arc::clone(records), others, stop.clone()));
         tasks.spawn(Arc::clone(&pulls).follow(Arc::clone(source), Arc::clone(records), leads, stop.clone()));
     }
 }

@@ -10,9 +10,11 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, open, renameat_with};
+use rustix::io::Errno;
 
 pub use reader::Reader;
 
@@ -25,8 +27,11 @@ use crate::tree::{ApiId, Preview, PullRequest};
 /// The note in each folder. Hidden, so that it is no file of the API; one that a pull request brings is written over.
 const NOTE: &str = ".preview.json";
 
-/// What is coming or going, beside the folders that are there.
-const ASIDE: &str = ".aside-";
+/// What is coming or going, beside the folder of those that are there: that one is watched.
+const ASIDE: &str = "previews-";
+
+/// How long somebody waits for another one who changes them, and how often it is tried.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_millis(20));
 
 /// The previews of one state folder.
 #[derive(Debug, Clone)]
@@ -178,7 +183,7 @@ impl Previews {
     pub async fn place(&self, offer: &Offer<'_>) -> Result<Placed, PreviewError> {
         self.prepare()?;
         let whose = offer.whose;
-        let _one_at_a_time = self.lock()?;
+        let _one_at_a_time = self.lock().await?;
         let mut folders = Vec::new();
         for of in offer.changed {
             folders.push((of, of.previewed(whose.pull_request).ok_or_else(|| PreviewError::Reserved(of.clone()))?));
@@ -191,7 +196,7 @@ impl Previews {
             let (there, wanted) = (others.len(), folders.len());
             return Err(PreviewError::Full { there, wanted, most: offer.settings.max });
         }
-        let aside = Scratch::new(&self.folder, ASIDE).map_err(|source| self.failed(source))?;
+        let aside = self.aside()?;
         let new = aside.path().join("new");
         let names = offer.changed.iter().map(ToString::to_string).collect();
         let refused = offer.repository.export_whole(offer.commit, offer.prefix, &names, offer.policy, &new).await?;
@@ -228,16 +233,15 @@ impl Previews {
     ///
     /// # Errors
     /// Where a folder cannot be read or moved.
-    pub fn end(&self, whose: &Whose) -> Result<BTreeSet<ApiId>, PreviewError> {
+    pub async fn end(&self, whose: &Whose) -> Result<BTreeSet<ApiId>, PreviewError> {
         if !self.folder.exists() {
             return Ok(BTreeSet::new());
         }
-        let _one_at_a_time = self.lock()?;
+        let _one_at_a_time = self.lock().await?;
         let mine: BTreeSet<ApiId> =
             self.list()?.into_iter().filter(|(_, preview)| Whose::of(preview) == *whose).map(|(id, _)| id).collect();
         if !mine.is_empty() {
-            let aside = Scratch::new(&self.folder, ASIDE).map_err(|source| self.failed(source))?;
-            self.take_away(&mine, aside.path())?;
+            self.take_away(&mine, self.aside()?.path())?;
         }
         Ok(mine)
     }
@@ -251,14 +255,26 @@ impl Previews {
         Ok(())
     }
 
-    /// Waits until nobody else changes them.
-    fn lock(&self) -> Result<OwnedFd, PreviewError> {
+    fn aside(&self) -> Result<Scratch, PreviewError> {
+        Scratch::new(self.folder.parent().unwrap_or(&self.folder), ASIDE).map_err(|source| self.failed(source))
+    }
+
+    /// Waits until nobody else changes them, and keeps no thread waiting: whoever does may need it.
+    async fn lock(&self) -> Result<OwnedFd, PreviewError> {
         let path = self.folder.join(".lock");
-        let failed = |errno: rustix::io::Errno| PreviewError::Io { path: path.clone(), source: errno.into() };
+        let failed = |errno: Errno| PreviewError::Io { path: path.clone(), source: errno.into() };
         let file = open(&path, OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
         let file = file.map_err(failed)?;
-        flock(file.as_fd(), FlockOperation::LockExclusive).map_err(failed)?;
-        Ok(file)
+        let until = tokio::time::Instant::now() + PATIENCE.0;
+        loop {
+            match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(file),
+                Err(Errno::WOULDBLOCK) if tokio::time::Instant::now() < until => {
+                    tokio::time::sleep(PATIENCE.1).await;
+                }
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
     }
 
     fn failed(&self, source: io::Error) -> PreviewError {
@@ -295,3 +311,6 @@ fn write_note(path: &Path, preview: &Preview) -> io::Result<()> {
     text.push(b'\n');
     io::Write::write_all(&mut fs::File::create_new(path)?, &text)
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,7 @@ pub async fn sweep(settings: &Settings, now: Timestamp) -> Result<Vec<Ended>, Pr
     for whose in &whose {
         let Some((_, preview)) = there.iter().find(|(_, preview)| Whose::of(preview) == *whose) else { continue };
         if let Some(why) = over(settings, whose, preview, now).await? {
-            let ids = previews.end(whose)?.into_iter().collect();
+            let ids = previews.end(whose).await?.into_iter().collect();
             ended.push(Ended { whose: whose.clone(), ids, why });
         }
     }
@@ -75,7 +75,7 @@ async fn over(
 /// Takes names of pushed pull requests out of the store of which nothing is previewed any more.
 async fn forget(store: &Store, previews: &Previews) -> Result<(), PreviewError> {
     // Nobody is just about to place what one of them stands for.
-    let _one_at_a_time = previews.folder().exists().then(|| previews.lock()).transpose()?;
+    let _one_at_a_time = if previews.folder().exists() { Some(previews.lock().await?) } else { None };
     let there = previews.list()?;
     let names = store.repository().ask(&["for-each-ref", "--format=%(refname)", PREVIEWS], WITHIN).await?;
     for name in String::from_utf8_lossy(&names).lines() {

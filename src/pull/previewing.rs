@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::offers::{Offer, Offers};
-use super::source::Source;
+use super::source::{Source, lock};
 use super::status::TroubleKind;
 use super::told::Told;
 use super::turn::Stop;
@@ -37,6 +37,7 @@ struct Serving {
 impl Source {
     /// Takes in what a webhook has told of a pull request.
     pub fn hear(&self, told: &Told, now: Timestamp) {
+        let _one_at_a_time = lock(&self.offering);
         let mut offers = Offers::remembered(self.state(), self.name());
         let number = told.pull_request;
         match offers.hear(told, &self.settings, now) {
@@ -62,12 +63,13 @@ impl Source {
         }
         if after != offers {
             // What was told meanwhile is not written over.
+            let _one_at_a_time = lock(&self.offering);
             let mut now = Offers::remembered(self.state(), self.name());
             for (number, offer) in after.all {
                 if offers.all.get(&number).map(|before| before.told) == now.all.get(&number).map(|told| told.told) {
                     now.all.insert(number, offer);
                 } else {
-                    self.look();
+                    self.offered.notify_one();
                 }
             }
             self.keep(&now);
@@ -89,7 +91,7 @@ impl Source {
     }
 
     async fn end(&self, previews: &Previews, whose: &Whose, why: &str, records: &dyn Records) -> Result<(), Stop> {
-        for id in previews.end(whose)? {
+        for id in previews.end(whose).await? {
             note(records, &id, "preview-ended", format!("{whose}: {why}")).await;
         }
         let store = Store::of_previews(self.state(), self.name());

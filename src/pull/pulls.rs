@@ -85,6 +85,31 @@ impl Pulls {
         }
     }
 
+    /// Serves the pull requests of one source until `stop`, while this daemon reconciles. Beside the source itself, which waits for
+    /// none of them, and after each turn of it.
+    pub async fn follow_offers(
+        self: Arc<Self>,
+        source: Arc<Source>,
+        records: Arc<dyn Records>,
+        leads: Leads,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! { () = stop.cancelled() => return, () = source.offered.notified() => {} }
+            if leads() {
+                let settings = self.settings_now();
+                tokio::select! { () = stop.cancelled() => return, () = source.preview(&settings, &*records) => {} }
+            }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(BREATH) => {} }
+        }
+    }
+
+    /// What they allow may have changed since the start; whom they follow changes with the next.
+    fn settings_now(&self) -> Settings {
+        let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
+        now.unwrap_or_else(|_| (*self.settings).clone())
+    }
+
     /// Whether another host has reconciled since this one did, in whose last term before now the lease had that number: then what
     /// serves may be younger than the tree here.
     #[must_use]
@@ -141,16 +166,12 @@ impl Pulls {
     }
 
     async fn turn(&self, source: &Source, records: &dyn Records, leads: &(dyn Fn() -> bool + Send + Sync)) {
-        // What they allow may have changed since the start; whom they follow changes with the next.
-        let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
-        let settings = now.unwrap_or_else(|_| (*self.settings).clone());
+        let settings = self.settings_now();
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
         let turned = source.turn(&ground).await;
         source.is_current.send_replace(turned.is_ok());
         self.tell(source, records, turned).await;
-        if leads() {
-            source.preview(&settings, records).await;
-        }
+        source.offered.notify_one();
     }
 
     /// Tells what came of a turn.

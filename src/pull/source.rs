@@ -27,6 +27,10 @@ pub struct Source {
     /// Somebody has said that there may be something new.
     pub(super) hint: Notify,
     pub(super) deliveries: Mutex<Deliveries>,
+    /// Something may have become of its pull requests.
+    pub(super) offered: Notify,
+    /// Held while what is known of those is read and written.
+    pub(super) offering: Mutex<()>,
     /// Whether it was said that the secret of its webhooks cannot be used.
     has_told: AtomicBool,
     /// Whether what it has lies in the tree.
@@ -45,6 +49,8 @@ impl Source {
             refused: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),
+            offered: Notify::new(),
+            offering: Mutex::default(),
             has_told: AtomicBool::new(false),
             is_current: watch::Sender::new(false),
             state: state.to_owned(),

@@ -134,8 +134,8 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     let made = world.run(&["keys", "create", "--name", "ci", "--previews"]).expect(0).out.trim().to_owned();
     assert_eq!(world.run(&["keys", "create", "--name", "x", "--previews", "--push"]).code, 2);
     let ci = format!("http://x:{made}@{}/git", world.address());
-    said(&dev.git(&["push", &ci, "HEAD:main"]).expect(1), &["this key is for previews"]);
-    said(&dev.git(&["push", &ci, "HEAD:main", "HEAD:refs/previews/9"]).expect(1), &["this key is for previews"]);
+    said(&dev.git(&["push", &ci, "+HEAD:main"]).expect(1), &["this key is for previews"]);
+    said(&dev.git(&["push", &ci, "+HEAD:main", "HEAD:refs/previews/9"]).expect(1), &["this key is for previews"]);
     dev.git(&["push", &ci, "main:refs/previews/9"]).expect(0);
     assert_eq!(world.send(&Request::get("/run/hello/").key(&made)).status, 401);
 
@@ -149,6 +149,16 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     });
     said(&dev.git(&["push", "skep", ":refs/previews/7"]).expect(0), &["Nothing was previewed of pull request 7"]);
     assert_eq!(told(&world, "hello", &key)["text"], "one");
+
+    // The place of the daemon is given to another one, which serves what there is, and takes what comes.
+    dev.git(&["push", &ci, "HEAD~1:refs/previews/9"]).expect(0);
+    let begun = world.containers("hello--pr-9");
+    let mut before = world.hand_over();
+    assert_eq!(told(&world, "hello--pr-9", &key)["text"], "offered again");
+    before.wait().unwrap();
+    assert_eq!(world.containers("hello--pr-9"), begun);
+    dev.git(&["push", &ci, ":refs/previews/9"]).expect(0);
+    expect_gone(&world, "hello--pr-9");
     let events = world.run(&["events", "-n", "200"]).expect(0).out;
     for event in ["previewed", "pull request 7 by ada: ", "preview-ended", "pull request 7: ended by ada"] {
         assert!(events.contains(event), "{event}: {events}");
