@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::remote::{ASKED, Reference, Remote, RemoteError, read_references};
-use super::store::{PLACED, REMOTE, WITHIN};
+use super::store::{REMOTE, Store, WITHIN};
 use super::{GitError, Input, run};
 use crate::tree::PullRequest;
 
@@ -59,7 +59,6 @@ impl Remote<'_> {
             }
             let base = self.store.repository().merge_base(serving, &head.object).await?;
             if base.is_some() {
-                self.store.repository().ask(&["update-ref", "--no-deref", PLACED, serving], WITHIN).await?;
                 return Ok(base);
             }
             if !is_shallow() {
@@ -86,20 +85,9 @@ impl Remote<'_> {
     ///
     /// # Errors
     /// Where git cannot be run.
-    pub async fn forget_offer(&self, pull_request: PullRequest) -> Result<(), GitError> {
-        if self.store.is_there() {
-            self.store.repository().ask(&["update-ref", "-d", &name(pull_request)], WITHIN).await?;
-        }
-        Ok(())
-    }
-
-    /// Notes what serves by now, where it is known here.
-    ///
-    /// # Errors
-    /// Where git cannot be run.
-    pub async fn note_serving(&self, serving: &str) -> Result<(), GitError> {
-        if self.store.is_there() && self.store.resolve(serving).await?.is_some() {
-            self.store.repository().ask(&["update-ref", "--no-deref", PLACED, serving], WITHIN).await?;
+    pub async fn forget_offer(store: &Store, pull_request: PullRequest) -> Result<(), GitError> {
+        if store.is_there() {
+            store.repository().ask(&["update-ref", "-d", &name(pull_request)], WITHIN).await?;
         }
         Ok(())
     }

@@ -53,20 +53,21 @@ async fn over(
     let Some(limits) = &settings.previews else {
         return Ok(Some("skep.yaml has no `previews` any more".to_owned()));
     };
-    if now.duration_since(preview.updated).as_secs_f64() > limits.keep.0.as_secs_f64() {
-        return Ok(Some(format!("it was not heard of for {} (previews.keep)", limits.keep)));
-    }
-    let store = match &whose.source {
-        None if settings.push.is_some() => Store::of(&settings.state),
+    match &whose.source {
+        None if settings.push.is_some() => {}
+        // Whoever follows it hears more of it than is noted here.
         Some(name) if settings.pull.iter().any(|source| source.name == *name && source.previews.is_some()) => {
-            Store::of_previews(&settings.state, name)
+            return Ok(None);
         }
         _ => return Ok(Some("skep.yaml has it served no more".to_owned())),
-    };
+    }
+    if now.duration_since(preview.updated).as_secs_f64() > limits.keep.0.as_secs_f64() {
+        return Ok(Some(format!("it was not pushed for {} (previews.keep)", limits.keep)));
+    }
+    let store = Store::of(&settings.state);
     if !store.is_there() {
         return Ok(None);
     }
-    // Of a source, what was placed lies in another store; whoever follows it keeps the name here up to date.
     let Some(placed) = store.resolve(PLACED).await? else { return Ok(None) };
     let is_merged = store.repository().is_part_of(&preview.commit, &placed).await?;
     Ok(is_merged.then(|| "it is merged".to_owned()))

@@ -31,8 +31,8 @@ pub struct Offers {
 pub struct Offer {
     /// Its number.
     pub pull_request: PullRequest,
-    /// See [`Told::is_merge_request`].
-    pub is_merge_request: bool,
+    /// What the remote calls its last commit.
+    pub reference: String,
     /// See [`Told::is_fork`].
     pub is_fork: bool,
     /// When it changed last, by the forge's clock.
@@ -106,7 +106,7 @@ impl Offers {
         let kept = before.filter(|_| is_open && is_known_open).cloned();
         let offer = Offer {
             pull_request: number,
-            is_merge_request: told.is_merge_request,
+            reference: told.reference(),
             is_fork: told.is_fork,
             told: told.at,
             heard: now,

@@ -83,6 +83,7 @@ impl Source {
         let there = previews.list()?.into_iter().map(|(_, preview)| Whose::of(&preview)).filter(is_mine);
         let mut gone: Vec<Whose> =
             there.filter(|whose| !offers.open().any(|offer| offer.pull_request == whose.pull_request)).collect();
+        gone.sort();
         gone.dedup();
         for whose in gone {
             self.end(&previews, &whose, "it is closed", records).await?;
@@ -95,31 +96,44 @@ impl Source {
             note(records, &id, "preview-ended", format!("{whose}: {why}")).await;
         }
         let store = Store::of_previews(self.state(), self.name());
-        Ok(Remote::of(&self.settings, &store)?.forget_offer(whose.pull_request).await?)
+        if let Err(error) = Remote::forget_offer(&store, whose.pull_request).await {
+            tracing::debug!("{whose}: {error}");
+        }
+        Ok(())
+    }
+
+    /// Ends those that are over whatever the remote has, and whether or not it can be asked.
+    async fn end_over(&self, settings: &Settings, offers: &mut Offers, records: &dyn Records) -> Result<(), Stop> {
+        let keep = settings.previews.as_ref().map(|previews| previews.keep);
+        let open: Vec<Offer> = offers.open().cloned().collect();
+        for offer in open {
+            if let Some(why) = offer.over(&self.settings, keep, Timestamp::now()) {
+                let whose = Whose { source: Some(self.name().to_owned()), pull_request: offer.pull_request };
+                self.end(&Previews::of(settings), &whose, &why, records).await?;
+                offers.set(offer.pull_request, |offer| offer.is_over = true);
+            }
+        }
+        Ok(())
     }
 
     async fn preview_all(&self, settings: &Settings, offers: &mut Offers, records: &dyn Records) -> Result<(), Stop> {
-        let Some(serving) = self.serving().await? else { return Ok(()) };
+        self.end_over(settings, offers, records).await?;
+        let (Some(serving), Some(limits)) = (self.serving().await?, &settings.previews) else { return Ok(()) };
         let (store, previews) = (Store::of_previews(self.state(), self.name()), Previews::of(settings));
         let remote = Remote::of(&self.settings, &store)?;
         remote.clean();
-        remote.note_serving(&serving.commit).await?;
         let open: Vec<Offer> = offers.open().cloned().collect();
-        let names: Vec<String> =
-            open.iter().map(|offer| Told::reference(offer.pull_request, offer.is_merge_request)).collect();
+        let names: Vec<String> = open.iter().map(|offer| offer.reference.clone()).collect();
         let heads = remote.named(&names).await?;
         let heads: BTreeMap<&str, &Reference> = heads.iter().map(|head| (head.name.as_str(), head)).collect();
         for (offer, name) in open.iter().zip(&names) {
             let number = offer.pull_request;
             let whose = Whose { source: Some(self.name().to_owned()), pull_request: number };
-            let keep = settings.previews.as_ref().map(|previews| previews.keep);
-            let over = offer.over(&self.settings, keep, Timestamp::now());
-            let outcome = match (over, heads.get(name.as_str()), &settings.previews) {
-                (None, Some(head), Some(limits)) => {
+            let outcome = match heads.get(name.as_str()) {
+                Some(head) => {
                     self.preview_one((&remote, &store), settings, limits, offer, &whose, head, &serving).await
                 }
-                (None, None, _) => Ok(Outcome::Over("the remote has it no more".to_owned())),
-                (over, ..) => Ok(Outcome::Over(over.unwrap_or_default())),
+                None => Ok(Outcome::Over("the remote has it no more".to_owned())),
             };
             match outcome {
                 Ok(Outcome::Same) => {}
@@ -145,7 +159,7 @@ impl Source {
                     }
                     let head = heads.get(name.as_str()).map(|head| head.object.clone());
                     offers.set(number, |offer| {
-                        offer.is_settled = matches!(stop.kind, TroubleKind::Broken | TroubleKind::Unsigned);
+                        offer.is_settled = stop.kind == TroubleKind::Broken;
                         (offer.commit, offer.trouble) = (head, Some(stop.what));
                     });
                 }
@@ -183,7 +197,8 @@ impl Source {
         let previews = Previews::of(settings);
         let repository = store.repository();
         if offer.is_settled && offer.commit.as_ref() == Some(&head.object) {
-            let is_merged = store.is_there() && repository.is_part_of(&head.object, &serving.commit).await?;
+            // What came with the commit that serves lies in the store of the source itself.
+            let is_merged = self.store.repository().is_part_of(&head.object, &serving.commit).await?;
             return Ok(if is_merged { Outcome::Over("it is merged".to_owned()) } else { Outcome::Same });
         }
         let others = previews.list()?.into_iter().filter(|(_, preview)| Whose::of(preview) != *whose).count();

@@ -74,9 +74,9 @@ impl Told {
 
     /// What the remote calls its last commit.
     #[must_use]
-    pub fn reference(pull_request: PullRequest, is_merge_request: bool) -> String {
-        let kind = if is_merge_request { "merge-requests" } else { "pull" };
-        format!("refs/{kind}/{pull_request}/head")
+    pub fn reference(&self) -> String {
+        let kind = if self.is_merge_request { "merge-requests" } else { "pull" };
+        format!("refs/{kind}/{}/head", self.pull_request)
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         let told = Told::read(hub.to_string().as_bytes()).unwrap();
         assert_eq!((told.pull_request, told.is_open, told.is_fork), (PullRequest::new(7).unwrap(), true, false));
         assert_eq!((told.into.as_str(), told.at), ("main", Some("2026-11-27T10:00:00Z".parse().unwrap())));
-        assert_eq!(Told::reference(told.pull_request, false), "refs/pull/7/head");
+        assert_eq!(told.reference(), "refs/pull/7/head");
         let form = format!("payload={}", hub.to_string().replace('{', "%7B").replace(' ', "+").replace('"', "%22"));
         assert_eq!(Told::read(form.as_bytes()), Some(told));
         for (head, is_fork) in [(json!({ "id": 2 }), true), (json!(null), true), (json!({ "id": 1 }), false)] {
@@ -142,7 +142,7 @@ mod tests {
         let told = Told::read(lab.to_string().as_bytes()).unwrap();
         assert_eq!((told.is_open, told.is_fork, told.is_merge_request), (false, false, true));
         assert_eq!(told.at, Some("2026-11-27T10:00:00Z".parse().unwrap()));
-        assert_eq!(Told::reference(told.pull_request, true), "refs/merge-requests/3/head");
+        assert_eq!(told.reference(), "refs/merge-requests/3/head");
     }
 
     #[test]

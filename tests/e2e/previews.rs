@@ -112,7 +112,7 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     world.crash();
     world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY)]);
     world.until("the preview serves again", || world.send(&Request::get("/run/hello--pr-7/").key(&key)).status == 200);
-    assert_eq!(world.containers("hello--pr-7"), [instance.id.clone()], "it was not even started anew");
+    assert_eq!(world.containers("hello--pr-7"), std::slice::from_ref(&instance.id), "it was not even started anew");
     dev.git(&["remote", "set-url", "skep", &format!("http://ada:{ADMIN_KEY}@{}/git", world.address())]).expect(0);
 
     // One that changes less; more than may be at once; and what is taken only to be looked at.
@@ -371,7 +371,7 @@ fn what_is_wrong_with_a_pull_request_is_said_and_keeps_nothing_else_from_being_s
 
     // What is merged makes room for what waited.
     forge.git(&["fetch", "--quiet", "origin", "refs/pull/2/head"]).expect(0);
-    forge.git(&["merge", "--quiet", "FETCH_HEAD"]).expect(0);
+    forge.git(&["merge", "--quiet", "--no-ff", "-m", "Merge it", "FETCH_HEAD"]).expect(0);
     forge.push();
     look(&world);
     world.until("it is deployed", || told(&world, "hello", &key)["text"] == "two");
@@ -379,4 +379,6 @@ fn what_is_wrong_with_a_pull_request_is_said_and_keeps_nothing_else_from_being_s
     look(&world);
     world.until("what waited serves", || world.send(&Request::get("/run/hello--pr-3/").key(&key)).status == 200);
     assert_eq!(told(&world, "hello--pr-3", &key)["text"], "three");
+    let events = world.run(&["events", "-n", "200"]).expect(0).out;
+    assert!(events.contains("pull request 2 of team: it is merged"), "{events}");
 }
