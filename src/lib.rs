@@ -6,7 +6,7 @@
 //! 2. [`world`] holds what is: instances, records, the route that callers get.
 //! 3. [`reconcile`] compares the two and names the next step; it also performs it and looks again.
 //! 4. [`engine`] runs containers; [`records`] remembers; [`gateway`] serves callers, and [`usage`] is what they ask of it.
-//! 5. [`git`] knows who changed what, [`pull`] brings in what others commit elsewhere; [`admin`] and [`report`] tell people what is going on.
+//! 5. [`git`] knows who changed what, [`pull`] brings in what others commit elsewhere, [`previews`] what they would change; [`admin`] and [`report`] tell people what is going on.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -43,6 +43,7 @@ pub mod callers;
 
 pub mod import;
 
+pub mod previews;
 pub mod pull;
 
 pub mod admin;

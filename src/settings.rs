@@ -5,6 +5,7 @@ mod environment;
 mod file;
 mod jwt;
 mod notifications;
+mod previews;
 mod pull;
 mod push;
 mod records;
@@ -21,12 +22,13 @@ pub(crate) use callers::{is_key_name, moment};
 pub use file::SettingsFile;
 pub use jwt::{JwksPlace, JwtSecret, JwtSettings};
 pub use notifications::{Address, Format, NewsKind, Notified};
+pub use previews::PreviewSettings;
 pub use push::PushSettings;
 pub use records::{DatabaseUrl, Offline, RecordsSettings};
 pub use remote::Protocol;
 pub(crate) use remote::is_web;
 pub use report::{ForgeKind, ReportSettings};
-pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy};
+pub use source::{Access, Follows, PullSource, SecretPlace, SignedBy, SourcePreviews};
 
 use crate::tree::diagnostic::code;
 use crate::tree::source::Source;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub pull: Vec<PullSource>,
     /// Who is told what happens.
     pub notifications: Vec<Notified>,
+    /// What holds for previews of pull requests; `None` serves none.
+    pub previews: Option<PreviewSettings>,
 }
 
 /// How images are built.
@@ -243,6 +247,7 @@ impl Settings {
             look_every: Seconds::new(30),
             adopt: false,
             push: None,
+            previews: None,
             pull: Vec::new(),
             notifications: Vec::new(),
             plans: BTreeMap::new(),

@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::ApplyLine;
+use super::streams::Query;
 use super::surface::Surface;
 use crate::gateway::Body;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
+use crate::tree::{ApiId, PullRequest};
 
 impl Surface {
     /// What reconciles, and what reads its tree, where this daemon does.
@@ -25,12 +27,14 @@ impl Surface {
     }
 }
 
-/// Looks at tree and world now, and tells, line by line, what comes of it.
+/// Looks at tree and world now, and tells, line by line, what comes of it: of what the tree asks for, or of the previews of a
+/// pull request, and never of both.
 ///
 /// The work goes on whether or not somebody listens to the end.
-pub(super) fn answer(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
+pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query) -> Response<Body> {
     let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    tokio::spawn(tell(controller, tree, lines));
+    let wanted = query.get("pull_request").and_then(PullRequest::read);
+    tokio::spawn(tell(controller, tree, wanted, lines));
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
@@ -41,13 +45,17 @@ pub(super) fn answer(controller: Arc<Controller>, tree: Ask) -> Response<Body> {
     response
 }
 
-async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyLine>) {
+async fn tell(controller: Arc<Controller>, tree: Ask, wanted: Option<PullRequest>, lines: mpsc::Sender<ApplyLine>) {
+    let is_wanted = |id: &ApiId| id.preview().map(|(_, pull_request)| pull_request) == wanted;
     let mut news = controller.world().news.subscribe();
     let done = async {
         tree.look().await;
         match controller.look().await {
             // All of them, since one may have been at work before this look, and so have nothing left for it.
-            Ok(_) => ApplyLine::Done(controller.rested(&controller.known()).await),
+            Ok(_) => {
+                let ids = controller.known().into_iter().filter(is_wanted).collect();
+                ApplyLine::Done(controller.rested(&ids).await)
+            }
             Err(error) => ApplyLine::Failed(error.to_string()),
         }
     };
@@ -57,6 +65,7 @@ async fn tell(controller: Arc<Controller>, tree: Ask, lines: mpsc::Sender<ApplyL
             // News first, so that the last line really is the last.
             biased;
             news = news.recv() => match news {
+                Ok(news) if !is_wanted(&news.api) => continue,
                 Ok(news) => ApplyLine::News(news),
                 // Whoever reads slowly misses some lines of output, and no more than that.
                 Err(RecvError::Lagged(_)) => continue,

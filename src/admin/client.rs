@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::ApplyLine;
+use crate::tree::PullRequest;
 
 /// How long the daemon may take to begin its answer. What follows takes as long as the work does.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -88,13 +89,19 @@ pub async fn role(address: SocketAddr) -> Result<String, ClientError> {
 ///
 /// # Errors
 /// Where it cannot be asked, or its answer breaks off.
-pub async fn apply(address: SocketAddr, key: &str, mut each: impl FnMut(ApplyLine)) -> Result<(), ClientError> {
+pub async fn apply(
+    address: SocketAddr,
+    key: &str,
+    wanted: Option<PullRequest>,
+    mut each: impl FnMut(ApplyLine),
+) -> Result<(), ClientError> {
+    let path = wanted.map_or_else(|| "/admin/apply".to_owned(), |number| format!("/admin/apply?pull_request={number}"));
     let socket = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| ClientError::Silent(address))?;
     let socket = socket.map_err(|source| ClientError::Unreachable { address, source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
     // Ends by itself with the answer.
     let connection = tokio::spawn(connection);
-    let request = Request::post("/admin/apply")
+    let request = Request::post(path)
         .header("host", address.to_string())
         .header("authorization", format!("Bearer {key}"))
         .body(Empty::<bytes::Bytes>::new());

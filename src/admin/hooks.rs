@@ -12,13 +12,14 @@ use tokio::sync::Semaphore;
 
 use super::fault::Fault;
 use crate::gateway::{Body, json_answer};
+use crate::pull::told::{self, Told};
 use crate::pull::webhook::{self, Delivery, Verdict};
 use crate::pull::{Pulls, Source};
 
 /// Where they come in, with the name of the source behind it.
 const PATH: &str = "/hooks/";
 
-/// The most bytes of one: what GitHub sends at the most. They are counted and signed, and not kept.
+/// The most bytes of one: what GitHub sends at the most. They are counted and signed, and not kept but for their beginnings.
 const MOST: usize = 25 << 20;
 
 /// How long one may take to come in.
@@ -65,11 +66,18 @@ impl Hooks {
         let _place = self.places.try_acquire().map_err(|_| busy())?;
         let Some(place) = source.webhook() else { return Err(Fault::NotFound) };
         let (parts, body) = request.into_parts();
+        // Of what tells of a pull request, enough to know which; all else is counted and signed, and not kept.
+        let mut kept = Vec::new();
         let verdict = match webhook::secret(place) {
             Ok(secret) => {
                 source.forget_fault();
                 let mut delivery = Delivery::begin(&parts.headers, &secret);
-                read(body, |bytes| delivery.update(bytes)).await?;
+                read(body, |bytes| {
+                    delivery.update(bytes);
+                    let room = (told::MOST + 1).saturating_sub(kept.len());
+                    kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+                })
+                .await?;
                 delivery.end(source, Timestamp::now())
             }
             Err(error) => {
@@ -82,6 +90,11 @@ impl Hooks {
             }
         };
         if verdict == Verdict::New {
+            if kept.len() <= told::MOST
+                && let Some(told) = Told::read(&kept)
+            {
+                source.hear(&told, Timestamp::now());
+            }
             source.look();
         }
         Ok(match verdict {

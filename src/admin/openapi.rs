@@ -130,6 +130,7 @@ fn schemas() -> Value {
             "properties": {
                 "name": { "type": "string", "minLength": 1, "maxLength": 100 },
                 "push": { "type": "boolean" },
+                "previews": { "type": "boolean" },
                 "plans": { "type": "boolean" },
                 "apis": { "type": "array", "items": { "type": "string" }, "minItems": 1 },
                 "expires": { "type": "string", "description": "a span, as in 90d, or a day, as in 2027-01-31" },

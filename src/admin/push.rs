@@ -20,11 +20,16 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::fault::Fault;
-use crate::gateway::Body;
+use crate::gateway::{Body, Pusher};
 use crate::git::store::Store;
 
 /// Where the repository is, below the control surface.
 const PATH: &str = "/git";
+
+/// The variable that tells the hook what may be pushed, and what it then says.
+pub const PUSHES: &str = "SKEP_PUSHES";
+/// Pull requests to be previewed, and nothing else.
+pub const ONLY_PREVIEWS: &str = "previews";
 
 /// How long one push or fetch may take at the longest.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
@@ -102,7 +107,7 @@ impl Pushes {
     }
 
     /// Has git answer. What it began goes on to its end, also where whoever asked has gone away.
-    pub(super) async fn answer(&self, request: Request<Incoming>, name: &str) -> Result<Response<Body>, Fault> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, pusher: &Pusher) -> Result<Response<Body>, Fault> {
         let (parts, body) = request.into_parts();
         if !SERVED.contains(&(parts.method.as_str(), parts.uri.path())) {
             return Err(Fault::NotFound);
@@ -121,7 +126,8 @@ impl Pushes {
             .env("CONTENT_TYPE", text(CONTENT_TYPE))
             .env("HTTP_CONTENT_ENCODING", text(CONTENT_ENCODING))
             .env("GIT_PROTOCOL", text(HeaderName::from_static("git-protocol")))
-            .env("REMOTE_USER", name)
+            .env("REMOTE_USER", &pusher.name)
+            .env(PUSHES, if pusher.previews_only { ONLY_PREVIEWS } else { "" })
             .env("SKEP_PUSHED_TO", self.scheme.map(|scheme| format!("{scheme}://{host}")).unwrap_or_default())
             // Its own group, so that all that it starts can be ended with it.
             .process_group(0);

@@ -21,7 +21,7 @@ use super::push::{self, Pushes};
 use super::streams::{self, Query};
 use super::{adopt, apply, deployments, keys, openapi, trial, usage};
 use crate::callers::Callers;
-use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, RequestId, RouteState, Routes, json_answer};
+use crate::gateway::{Body, Catalog, Handler, HandlerFuture, Peer, Pusher, RequestId, RouteState, Routes, json_answer};
 use crate::metrics::Metrics;
 use crate::pull::Pulls;
 use crate::reconcile::Controller;
@@ -181,7 +181,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply::answer(controller, tree));
+                return Ok(apply::answer(controller, tree, &query));
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
@@ -231,12 +231,12 @@ impl Surface {
     /// Git speaks its own protocol, and shows who comes in its own way.
     async fn git(&self, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
         let shown = push::shown(request.headers());
-        let name = shown.and_then(|shown| {
+        let pusher = shown.and_then(|shown| {
             // Whoever holds a key of their own is who it says, whatever name they give.
-            let given = || if shown.name.is_empty() { "admin".to_owned() } else { shown.name.clone() };
+            let given = || Pusher::of_all(if shown.name.is_empty() { "admin".to_owned() } else { shown.name.clone() });
             self.is_admin_key(&shown.secret).then(given).or_else(|| self.callers.pusher(&shown.secret))
         });
-        let Some(name) = name else { return Ok(push::unauthorized()) };
+        let Some(pusher) = pusher else { return Ok(push::unauthorized()) };
         let Some(pushes) = self.pushes.get() else {
             return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
         };
@@ -244,7 +244,7 @@ impl Surface {
         if push::is_push(&request) {
             self.leading_soon().await?;
         }
-        pushes.answer(request, &name).await
+        pushes.answer(request, &pusher).await
     }
 
     /// A forge shows in its own way that it is the one that it says.
@@ -293,7 +293,8 @@ impl Surface {
 
     fn deployed(&self) -> usize {
         let routes = self.routes.table();
-        routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. })).count()
+        let serving = routes.values().filter(|route| matches!(route.state, RouteState::Serving { .. }));
+        serving.filter(|route| !route.id.is_preview()).count()
     }
 
     fn root(&self, address: IpAddr) -> Response<Body> {

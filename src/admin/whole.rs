@@ -41,7 +41,10 @@ pub async fn whole(
 ) -> Plan {
     let mut plan = plan(apis.values().map(|(desired, observed)| (desired, observed)));
     let mut room = Room { until: Instant::now() + DIFFS.0, bytes: DIFFS.1 };
-    for api in &mut plan.apis {
+    for api in plan.all_mut() {
+        if let Some(mark) = &mut api.preview {
+            *mark = mark.clone().with(tree.previews.get(&api.id));
+        }
         add_diffs(world, tree.sound(&api.id), api, &mut room).await;
         add_loss(world, apis.get(&api.id).map(|(_, observed)| observed), api).await;
     }

@@ -31,7 +31,7 @@ pub enum KeyError {
     #[error("a key that pushes, or asks for plans, opens no API: it has no `apis`, methods, paths, limit or plan")]
     OpensNothing,
     /// It is to do two things.
-    #[error("a key pushes, or asks for plans; make one for each")]
+    #[error("a key pushes, pushes previews, or asks for plans; make one for each")]
     PushAndPlans,
     /// A plan says what a limit says.
     #[error("a key has a limit of its own or a plan, not both")]
@@ -62,6 +62,9 @@ pub struct KeyWish {
     /// Whether it opens no API, and lets its holder push.
     #[serde(default)]
     pub push: bool,
+    /// Whether it opens no API, and lets its holder push pull requests to be previewed, and nothing else.
+    #[serde(default)]
+    pub previews: bool,
     /// Whether it opens no API, and lets its holder ask what a tree would change.
     #[serde(default)]
     pub plans: bool,
@@ -129,15 +132,16 @@ pub async fn keys_in_force(records: &dyn Records, settings: &Settings) -> Result
 /// # Errors
 /// Where it makes no sense, or cannot be written down.
 pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish) -> Result<NewKey, KeyError> {
-    let KeyWish { name, push, plans, apis, expires, methods, paths, plan, limit } = wish;
+    let KeyWish { name, push, previews, plans, apis, expires, methods, paths, plan, limit } = wish;
     if !is_key_name(&name) {
         return Err(KeyError::Name);
     }
     let is_bound = apis.is_some() || plan.is_some() || limit.is_some() || !methods.is_empty() || !paths.is_empty();
-    if (push || plans) && is_bound {
+    let does = [push, previews, plans].into_iter().filter(|does| *does).count();
+    if does > 0 && is_bound {
         return Err(KeyError::OpensNothing);
     }
-    if push && plans {
+    if does > 1 {
         return Err(KeyError::PushAndPlans);
     }
     if plan.is_some() && limit.is_some() {
@@ -151,6 +155,7 @@ pub async fn make_key(records: &dyn Records, settings: &Settings, wish: KeyWish)
     }
     let scope = match apis {
         None if push => KeyScope::Push,
+        None if previews => KeyScope::Previews,
         None if plans => KeyScope::Plan,
         Some(apis) if apis.is_empty() => return Err(KeyError::NoApi),
         Some(apis) => KeyScope::Apis(apis),

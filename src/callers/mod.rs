@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use desk::{KeyError, KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
 
-use crate::gateway::{Keys, Tokens};
+use crate::gateway::{Keys, Pusher, Tokens};
 use crate::records::{Key, Records, RecordsError};
 use crate::settings::{self, Settings};
 use crate::tree::{RateLimit, Seconds};
@@ -110,7 +110,7 @@ impl Callers {
 
     /// Whose key this is, where its holder may push.
     #[must_use]
-    pub fn pusher(&self, secret: &str) -> Option<String> {
+    pub fn pusher(&self, secret: &str) -> Option<Pusher> {
         self.keys.pusher(secret)
     }
 

@@ -21,7 +21,7 @@ use crate::reconcile::{Basis, Rest};
 use crate::report;
 use crate::report::progress::Progress;
 use crate::report::status::ApiStatus;
-use crate::tree::{ApiId, Digest};
+use crate::tree::{ApiId, Digest, PullRequest};
 
 /// Arguments of `skep apply`.
 #[derive(Debug, clap::Args)]
@@ -37,9 +37,17 @@ pub struct Args {
     #[arg(long)]
     allow_deletes: bool,
 
+    /// Only the previews of a pull request, as those who push one do.
+    #[arg(long, value_name = "NUMBER", hide = true, value_parser = pull_request, conflicts_with_all = ["plan", "allow_deletes"])]
+    pull_request: Option<PullRequest>,
+
     /// How to print the outcome.
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+}
+
+fn pull_request(text: &str) -> Result<PullRequest, &'static str> {
+    PullRequest::read(text).ok_or("this is no number of a pull request")
 }
 
 /// The part of a plan file that says which plan it is.
@@ -54,8 +62,9 @@ struct PlanFile {
 /// # Errors
 /// Where the tree cannot be read, the world cannot be looked at, or the plan is out of date.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let Args { plan, allow_deletes, output } = args;
-    let wish = Wish { plan: plan.clone(), allow_deletes: *allow_deletes, output: *output, only: None };
+    let Args { plan, allow_deletes, output, pull_request } = args;
+    let (allow_deletes, output, pull_request) = (*allow_deletes, *output, *pull_request);
+    let wish = Wish { plan: plan.clone(), allow_deletes, output, only: None, pull_request };
     carry_out(&Context::open(root)?, &wish).await
 }
 
@@ -70,6 +79,18 @@ pub struct Wish {
     pub output: Output,
     /// Of one API alone.
     pub only: Option<ApiId>,
+    /// Of the previews of that pull request alone; else of none.
+    pub pull_request: Option<PullRequest>,
+}
+
+impl Wish {
+    /// Whether an API is among those that it is about.
+    fn is_about(&self, id: &ApiId) -> bool {
+        match &self.only {
+            Some(only) => id == only,
+            None => id.preview().map(|(_, pull_request)| pull_request) == self.pull_request,
+        }
+    }
 }
 
 /// Makes the world as the tree and the holds say, and shows progress.
@@ -117,9 +138,8 @@ pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done>
             comparison = parts.compare(comparison.tree).await?;
         }
     }
-    if let Some(only) = &args.only {
-        comparison.apis.retain(|id, _| id == only);
-    }
+    // Whoever asks for what the tree says waits for no preview, and fails by none.
+    comparison.apis.retain(|id, _| args.is_about(id));
     let plan = plan::make(&parts, &comparison).await;
     if let Some(file) = &args.plan {
         refuse_if_overtaken(file, &plan)?;
@@ -127,12 +147,12 @@ pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done>
     if args.output == Output::Text {
         anstream::print!("{}", report::plan::text(&plan, false));
     }
-    let rests = if plan.apis.iter().all(|api| api.steps.is_empty()) {
+    let rests = if plan.all().all(|api| api.steps.is_empty()) {
         BTreeMap::new()
     } else {
-        let progress = Progress::new(plan.apis.iter().map(|api| &api.id), std::io::stderr().is_terminal());
+        let progress = Progress::new(plan.all().map(|api| &api.id), std::io::stderr().is_terminal());
         match &daemon {
-            Some(daemon) => ask(context, daemon, progress).await?,
+            Some(daemon) => ask(context, daemon, args, progress).await?,
             None => do_it(&parts, &plan, progress).await?,
         }
     };
@@ -154,11 +174,17 @@ fn refuse_if_overtaken(file: &Path, plan: &Plan) -> anyhow::Result<()> {
 }
 
 /// Has the daemon do it.
-async fn ask(context: &Context, daemon: &Holder, mut progress: Progress) -> anyhow::Result<BTreeMap<ApiId, Rest>> {
+async fn ask(
+    context: &Context,
+    daemon: &Holder,
+    wish: &Wish,
+    mut progress: Progress,
+) -> anyhow::Result<BTreeMap<ApiId, Rest>> {
     let Some(address) = daemon.address else { bail!("the daemon has no address") };
     let key = context.installation.admin_key(&context.settings)?;
     let mut end = None;
-    client::apply(address, &key, |line| match line {
+    let previews = wish.only.as_ref().and_then(ApiId::preview).map(|(_, pull_request)| pull_request);
+    client::apply(address, &key, wish.pull_request.or(previews), |line| match line {
         ApplyLine::News(news) => progress.show(&news),
         ApplyLine::Done(rests) => end = Some(Ok(rests)),
         ApplyLine::Failed(why) => end = Some(Err(why)),
@@ -181,17 +207,11 @@ async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> anyhow::Re
     records.fence(Some(epoch));
     let done = async {
         let mut rests = BTreeMap::new();
-        let mut ids: BTreeSet<ApiId> = plan.apis.iter().map(|api| api.id.clone()).collect();
+        let mut ids: BTreeSet<ApiId> = plan.all().map(|api| api.id.clone()).collect();
         // What may go only once something else serves is hinted at by the next look.
         for _ in 0..ROUNDS {
             rests.extend(rested(parts, &ids, &mut progress).await);
-            ids = parts
-                .controller
-                .look()
-                .await?
-                .into_iter()
-                .filter(|id| plan.apis.iter().any(|api| api.id == *id))
-                .collect();
+            ids = parts.controller.look().await?.into_iter().filter(|id| plan.all().any(|api| api.id == *id)).collect();
             if ids.is_empty() {
                 break;
             }
@@ -238,6 +258,8 @@ pub(super) struct Done {
     ill: Vec<ApiId>,
     /// How many there are.
     count: usize,
+    /// Whether it was about the previews of a pull request.
+    is_preview: bool,
 }
 
 impl Done {
@@ -254,10 +276,10 @@ impl Done {
                 let status = ApiStatus::of(desired, observed).status;
                 matches!(status.health, Health::Healthy | Health::Stopped)
             }),
-            None => plan.apis.iter().all(|api| api.id != *id),
+            None => plan.all().all(|api| api.id != *id),
         };
         let ill = comparison.apis.keys().filter(|id| !is_well(id)).cloned().collect();
-        Self { rests, ill, count: comparison.apis.len() }
+        Self { rests, ill, count: comparison.apis.len(), is_preview: args.pull_request.is_some() }
     }
 
     /// Whether every API is as the tree says.
@@ -286,6 +308,9 @@ impl Done {
         if !self.is_well() {
             let ill: Vec<&str> = self.ill.iter().map(ApiId::as_str).collect();
             return format!("Not as the tree says: {}. See `skep status`.", ill.join(", "));
+        }
+        if self.is_preview {
+            return "What is previewed of this pull request is as it says.".to_owned();
         }
         match self.count {
             1 => "The one API is as the tree says.".to_owned(),

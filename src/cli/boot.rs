@@ -150,7 +150,7 @@ async fn try_all(
     for some in wanted.chunks(AT_ONCE) {
         let folders = some.iter().map(|api| (api.id.clone(), Folder::Sound(Arc::clone(api)))).collect();
         let ids: BTreeSet<ApiId> = some.iter().map(|api| api.id.clone()).collect();
-        parts.controller.set_tree(Ok(Arc::new(Tree { folders, findings: Vec::new() })));
+        parts.controller.set_tree(Ok(Arc::new(Tree { folders, ..Tree::default() })));
         let rests = try_some(&parts, &ids).await?;
         for api in some {
             judge(&parts, api, rests.get(&api.id), tried).await?;

@@ -17,6 +17,7 @@ use crate::git::commit::{Commits, Origin};
 use crate::git::place::Placing;
 use crate::git::store::{PLACED, Store, branch_ref};
 use crate::installation::{Holder, Installation};
+use crate::previews::Reader;
 use crate::reconcile::look::Look;
 use crate::reconcile::prober::Prober;
 use crate::reconcile::turn::SystemClock;
@@ -242,12 +243,26 @@ impl Context {
         Ok(self.assemble(engine, records, Arc::default(), Some(base), CancellationToken::new()))
     }
 
-    /// Reads the tree once.
+    /// Reads the tree once, with the previews beside it.
     ///
     /// # Errors
     /// Where it cannot be read: never an empty tree instead.
     pub fn read_tree(&self) -> anyhow::Result<Arc<Tree>> {
-        Ok(Scanner::new(&self.settings)?.read()?.tree)
+        let tree = Scanner::new(&self.settings)?.read()?.tree;
+        Ok(Reader::new(&self.settings)?.lay_over(&tree).tree)
+    }
+
+    /// How the addresses begin by which callers reach APIs, as far as this host knows.
+    #[must_use]
+    pub fn callers_address(&self) -> String {
+        let settings = &self.settings;
+        let control = self.installation.holder().and_then(|holder| holder.address);
+        let mut address = control.filter(|_| settings.admin_listen.is_none()).unwrap_or(settings.listen).to_string();
+        if settings.listen.ip().is_unspecified() {
+            address = format!("HOST:{}", settings.listen.port());
+        }
+        let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
     }
 }
 

@@ -10,12 +10,15 @@ use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
 use super::context::Context;
+use super::previewing;
 use crate::admin::client;
+use crate::admin::push::{ONLY_PREVIEWS, PUSHES};
+use crate::git::Repository;
 use crate::git::difference::Difference;
 use crate::git::pkt;
 use crate::git::place::{PlaceError, Placing};
 use crate::git::scratch::Scratch;
-use crate::git::store::{SCRATCH, Store, branch_ref};
+use crate::git::store::{PREVIEWS, SCRATCH, Store, branch_ref, previewed};
 use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
 use crate::report::diagnostics::Findings;
@@ -46,15 +49,15 @@ const LEADING: (u32, Duration) = (10, Duration::from_millis(500));
 
 /// What is asked of one name in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Update {
-    old: String,
-    new: String,
-    name: String,
+pub(super) struct Update {
+    pub(super) old: String,
+    pub(super) new: String,
+    pub(super) name: String,
 }
 
 /// What whoever pushes has asked for besides, with `git push -o`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Wish {
+pub(super) enum Wish {
     /// Only the plan.
     DryRun,
     /// No progress, and no word on how it ended.
@@ -67,7 +70,7 @@ enum Wish {
 
 /// All that is asked for.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-struct Wishes(Vec<Wish>);
+pub(super) struct Wishes(Vec<Wish>);
 
 /// Runs `skep hook`.
 ///
@@ -106,6 +109,16 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
     let updates: Vec<Update> = lines.lines().filter_map(Update::read).collect();
     let branch = branch_ref(push);
     for update in &updates {
+        if let Some(pull_request) = previewed(&update.name) {
+            if !previewing::judge(context, pull_request, update).await? {
+                return Ok(ExitCode::FAILURE);
+            }
+            continue;
+        }
+        if std::env::var(PUSHES).is_ok_and(|pushes| pushes == ONLY_PREVIEWS) {
+            anstream::eprintln!("{}: this key is for previews, HEAD:{PREVIEWS}NUMBER, alone", plain(&update.name));
+            return Ok(ExitCode::FAILURE);
+        }
         if update.name != branch {
             let to = &push.branch;
             anstream::eprintln!("{}: only {to} is served here: git push skep HEAD:{to}", plain(&update.name));
@@ -131,15 +144,25 @@ async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
     let store = Store::of(&context.settings.state);
     let place = Placing::pushed(&store, &context.settings);
     let repository = store.repository().clone().in_hook();
-    let folder = Scratch::new(&context.settings.state, SCRATCH)?;
     let difference = place.difference(&repository, commit).await?;
     if difference == Difference::default() && repository.folders(commit, &place.prefix).await?.is_empty() {
         anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", &place.prefix);
         return Ok(false);
     }
+    check_folders(context, &repository, commit, &difference.changed).await
+}
+
+/// Checks these folders of a commit.
+pub(super) async fn check_folders(
+    context: &Context,
+    repository: &Repository,
+    commit: &str,
+    changed: &BTreeSet<String>,
+) -> anyhow::Result<bool> {
+    let folder = Scratch::new(&context.settings.state, SCRATCH)?;
     let settings = settings_in(&folder, &context.settings);
-    let refused =
-        repository.export_whole(commit, &place.prefix, &difference.changed, &settings.policy, &settings.apis).await?;
+    let prefix = settings.apis_name();
+    let refused = repository.export_whole(commit, &prefix, changed, &settings.policy, &settings.apis).await?;
     for refusal in &refused {
         anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.why)), BAD));
     }
@@ -166,7 +189,11 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
     let wishes = if options { Wishes::read(pkt::read_section(&mut from)?)? } else { Wishes::default() };
     let mut answers = Vec::new();
     for update in updates {
-        match carry_out(context, push, &update, &wishes).await {
+        let carried_out = match previewed(&update.name) {
+            Some(pull_request) => previewing::carry_out(context, push, pull_request, &update, &wishes).await,
+            None => carry_out(context, push, &update, &wishes).await,
+        };
+        match carried_out {
             Ok(Outcome::Serves) => answers.push(format!("ok {}", update.name)),
             Ok(Outcome::DryRun) => {
                 // So that the pusher's git goes on knowing where the branch really is.
@@ -187,7 +214,7 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
 }
 
 /// What came of a push.
-enum Outcome {
+pub(super) enum Outcome {
     Serves,
     DoesNotServe,
     DryRun,
@@ -231,6 +258,7 @@ async fn carry_out(
     };
     drop(lock);
     note(context, &store, update).await;
+    previewing::end_what_is_over(context).await;
     say_what_comes(&placed);
     if wishes.has(Wish::Nowait) {
         anstream::eprintln!("Not waiting; `skep status` says how it goes.");
@@ -238,7 +266,7 @@ async fn carry_out(
     }
     let arguments: &[&str] = if wishes.has(Wish::AllowDeletes) { &["apply", "--allow-deletes"] } else { &["apply"] };
     let serves = skep(context, arguments).await?;
-    say_where(context, &placed.changed).await;
+    say_where(context, placed.changed.iter().filter_map(|name| ApiId::new(name).ok())).await;
     Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
 }
 
@@ -274,7 +302,7 @@ async fn note(context: &Context, store: &Store, update: &Update) {
 }
 
 /// Who pushes: whom the gateway, or `skep receive`, has let in.
-fn pusher() -> String {
+pub(super) fn pusher() -> String {
     std::env::var("REMOTE_USER").ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "somebody".to_owned())
 }
 
@@ -285,19 +313,12 @@ fn say_what_comes(placed: &Difference) {
 }
 
 /// Where callers reach what was pushed and serves.
-async fn say_where(context: &Context, changed: &BTreeSet<String>) {
+pub(super) async fn say_where(context: &Context, changed: impl Iterator<Item = ApiId>) {
     const SHOWN: usize = 20;
-    let settings = &context.settings;
-    let control = context.installation.holder().and_then(|holder| holder.address);
-    let mut address = control.filter(|_| settings.admin_listen.is_none()).unwrap_or(settings.listen).to_string();
-    if settings.listen.ip().is_unspecified() {
-        address = format!("HOST:{}", settings.listen.port());
-    }
-    let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
     let base = std::env::var("SKEP_PUSHED_TO").ok().filter(|url| !url.is_empty());
-    let base = base.unwrap_or_else(|| format!("{scheme}://{address}"));
+    let base = base.unwrap_or_else(|| context.callers_address());
     let Ok(records) = context.records().await else { return };
-    for id in changed.iter().filter_map(|name| ApiId::new(name).ok()).take(SHOWN) {
+    for id in changed.take(SHOWN) {
         let status = records.get(&id).await.ok().flatten().map(|record| record.status);
         if status.is_some_and(|status| status.sync == Sync::Synced && status.health == Health::Healthy) {
             anstream::eprintln!("  {}  {base}/run/{id}/", paint(&id, NAME));
@@ -306,7 +327,7 @@ async fn say_where(context: &Context, changed: &BTreeSet<String>) {
 }
 
 /// Another command of ours, whose output goes to the pusher; answers whether it went well.
-async fn skep(context: &Context, arguments: &[&str]) -> anyhow::Result<bool> {
+pub(super) async fn skep(context: &Context, arguments: &[&str]) -> anyhow::Result<bool> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let mut command = tokio::process::Command::new(program);
     command.arg("--root").arg(&context.settings.root).args(arguments).stdin(Stdio::null());
@@ -340,13 +361,13 @@ impl Update {
         Some(Self { old: words.next()?, new: words.next()?, name: words.next()? })
     }
 
-    fn is_removal(&self) -> bool {
+    pub(super) fn is_removal(&self) -> bool {
         self.new.bytes().all(|digit| digit == b'0')
     }
 }
 
 impl Wishes {
-    fn of_environment() -> anyhow::Result<Self> {
+    pub(super) fn of_environment() -> anyhow::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
         let count = variable("GIT_PUSH_OPTION_COUNT").and_then(|count| count.parse::<u16>().ok()).unwrap_or(0);
         Self::read((0..count).filter_map(|n| variable(&format!("GIT_PUSH_OPTION_{n}"))).collect())
@@ -364,7 +385,7 @@ impl Wishes {
         Ok(Self(wishes))
     }
 
-    fn has(&self, wish: Wish) -> bool {
+    pub(super) fn has(&self, wish: Wish) -> bool {
         self.0.contains(&wish)
     }
 }

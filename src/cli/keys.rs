@@ -72,6 +72,9 @@ struct Create {
     /// It opens no API, and lets its holder push: the password of `git push`, for one person.
     #[arg(long, conflicts_with_all = ["apis", "methods", "paths", "limit", "plan"])]
     push: bool,
+    /// It opens no API, and lets its holder push pull requests to be previewed, and nothing else: for CI, see previews.md.
+    #[arg(long, conflicts_with_all = ["push", "plans", "apis", "methods", "paths", "limit", "plan"])]
+    previews: bool,
     /// It opens no API and changes nothing, and lets its holder ask what a tree would change: for `skep plan --remote` in CI.
     #[arg(long, conflicts_with_all = ["push", "apis", "methods", "paths", "limit", "plan"])]
     plans: bool,
@@ -132,6 +135,7 @@ impl Create {
         KeyWish {
             name: self.name.clone(),
             push: self.push,
+            previews: self.previews,
             plans: self.plans,
             apis: (!self.apis.is_empty()).then(|| self.apis.clone()),
             expires: self.expires,
@@ -183,6 +187,7 @@ fn opens(key: &Key) -> String {
         KeyScope::All => "all".to_owned(),
         KeyScope::Apis(apis) => words(apis),
         KeyScope::Push => "pushes".to_owned(),
+        KeyScope::Previews => "pushes previews".to_owned(),
         KeyScope::Plan => "plans".to_owned(),
     };
     if !methods.is_empty() || !paths.is_empty() {

@@ -26,6 +26,7 @@ mod mirror;
 mod passing;
 mod place;
 pub mod plan;
+mod previewing;
 mod process;
 pub mod pull;
 mod pulled;

@@ -8,9 +8,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
+use super::previewing;
 use super::pushed::take_pushes;
 use crate::admin::Surface;
 use crate::metrics::Metrics;
+use crate::pull::pulls::Leads;
 use crate::pull::{Pulls, SourceStatus};
 use crate::records::Records;
 use crate::settings::Settings;
@@ -26,6 +28,7 @@ pub(super) async fn bring_in(
     stop: &CancellationToken,
 ) {
     take_pushes(context, surface, tasks, stop).await;
+    previewing::keep(context, surface, records, tasks, stop);
     let settings = Arc::new(context.settings.clone());
     if !settings.pull.is_empty() {
         let pulls = Pulls::new(Arc::clone(&settings));
@@ -33,6 +36,8 @@ pub(super) async fn bring_in(
         for source in pulls.sources() {
             let leads = Arc::clone(surface);
             let leads = Arc::new(move || leads.leads());
+            let (also, others) = (Arc::clone(source), Arc::clone(&leads) as Leads);
+            tasks.spawn(Arc::clone(&pulls).follow_offers(also, Arc::clone(records), others, stop.clone()));
             tasks.spawn(Arc::clone(&pulls).follow(Arc::clone(source), Arc::clone(records), leads, stop.clone()));
         }
     }

@@ -47,7 +47,12 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         bail!("there is no API {unknown}; `skep status` lists all");
     }
     let wanted = comparison.apis.iter().filter(|(id, _)| args.ids.is_empty() || args.ids.contains(id));
-    let apis: Vec<ApiStatus> = wanted.map(|(_, (desired, observed))| ApiStatus::of(desired, observed)).collect();
+    let mut apis: Vec<ApiStatus> = wanted.map(|(_, (desired, observed))| ApiStatus::of(desired, observed)).collect();
+    for api in &mut apis {
+        let Some(mark) = api.preview.take() else { continue };
+        api.preview = Some(mark.with(comparison.tree.previews.get(&api.id)));
+        api.url = Some(format!("{}/run/{}/", context.callers_address(), api.id));
+    }
     let sources = statuses(&context.settings);
     let untold = untold(&context).await?;
     match args.output {

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, HeaderMap};
 use jiff::Timestamp;
 
 use super::pass::Pass;
-use crate::records::{Key, KeyHash};
+use crate::records::{Key, KeyHash, KeyScope};
 use crate::tree::Digest;
 use crate::usage::{KeyName, UsedBy};
 
@@ -38,6 +38,23 @@ struct Entry {
 struct Uses {
     last: AtomicI64,
     written: AtomicI64,
+}
+
+/// Who may push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pusher {
+    /// Who it is.
+    pub name: String,
+    /// Whether it may be nothing but pull requests to be previewed.
+    pub previews_only: bool,
+}
+
+impl Pusher {
+    /// One who may push everything.
+    #[must_use]
+    pub fn of_all(name: String) -> Self {
+        Self { name, previews_only: false }
+    }
 }
 
 /// What a key is to a request.
@@ -109,14 +126,14 @@ impl Keys {
         }
     }
 
-    /// Whose key this is, where its holder may push.
+    /// Whose key this is, where its holder may push, and what.
     #[must_use]
-    pub fn pusher(&self, secret: &str) -> Option<String> {
+    pub fn pusher(&self, secret: &str) -> Option<Pusher> {
         let hash = Digest::of(secret.as_bytes());
         let (keys, now) = (self.by_hash.load(), Timestamp::now());
         let Entry { key, uses, .. } = &**keys.get(&hash).filter(|entry| entry.key.pushes(now))?;
         uses.mark(now);
-        Some(key.name.clone())
+        Some(Pusher { name: key.name.clone(), previews_only: key.scope == KeyScope::Previews })
     }
 
     /// Whether this is a key whose holder may ask what a tree would change.

@@ -77,7 +77,7 @@ use crate::settings::JwtSettings;
 pub use access::RequestId;
 pub use body::{Body, BodyError};
 pub use catalog::Catalog;
-pub use keys::Keys;
+pub use keys::{Keys, Pusher};
 pub use leaving::Leaving;
 pub use refusal::{json_answer, not_found};
 pub use route::{Route, RouteState, Routes};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::tree::preview::Mark;
 use crate::tree::{ApiId, Auth};
 
 /// The methods that a path item describes (OpenAPI 3.1, section 4.8.9).
@@ -39,6 +40,9 @@ impl Piece {
         }
         let part = Part { id, auth, document };
         let mut tag = json!({ "name": id });
+        if let Some(preview) = Mark::of(id) {
+            tag["x-preview"] = json!(preview);
+        }
         if let Some(about) = part.about() {
             tag["description"] = about.into();
         }

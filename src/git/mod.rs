@@ -2,9 +2,11 @@
 //! run anything else.
 
 pub mod access;
+pub mod base;
 pub mod commit;
 pub mod difference;
 pub mod export;
+mod offered;
 pub mod pkt;
 pub mod place;
 pub mod remote;

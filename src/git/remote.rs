@@ -14,7 +14,7 @@ use crate::settings::{Follows as Followed, PullSource};
 pub const SEEN: &str = "refs/skep/seen";
 
 /// How long a remote may take to say what it has.
-const ASKED: Duration = Duration::from_secs(30);
+pub(super) const ASKED: Duration = Duration::from_secs(30);
 
 /// How long a fetch may take.
 const FETCHED: Duration = Duration::from_secs(15 * 60);
@@ -72,9 +72,9 @@ pub enum Follows {
 
 /// A source, and where its commits are kept.
 pub struct Remote<'a> {
-    source: &'a PullSource,
-    store: &'a Store,
-    way: Way,
+    pub(super) source: &'a PullSource,
+    pub(super) store: &'a Store,
+    pub(super) way: Way,
 }
 
 impl<'a> Remote<'a> {
@@ -222,16 +222,16 @@ impl<'a> Remote<'a> {
         }
     }
 
-    async fn fetched(&self, arguments: &[&str], lines: &str) -> Result<(), RemoteError> {
+    pub(super) async fn fetched(&self, arguments: &[&str], lines: &str) -> Result<(), RemoteError> {
         let git = self.way.command(self.store.folder(), self.most(), arguments);
         self.good("fetch", run(git, "fetch", FETCHED, Input::Group(lines)).await?).map(drop)
     }
 
-    fn most(&self) -> u64 {
+    pub(super) fn most(&self) -> u64 {
         self.source.max_size.0
     }
 
-    fn good(&self, action: &str, ran: Ran) -> Result<Ran, RemoteError> {
+    pub(super) fn good(&self, action: &str, ran: Ran) -> Result<Ran, RemoteError> {
         if ran.is_good() {
             return Ok(ran);
         }
@@ -266,7 +266,7 @@ impl<'a> Remote<'a> {
 }
 
 /// What `ls-remote` prints: an object and a name in each line, and that of a tag once more, with what it is of.
-fn read_references(text: &str) -> Vec<Reference> {
+pub(super) fn read_references(text: &str) -> Vec<Reference> {
     let mut references: Vec<Reference> = Vec::new();
     for line in text.lines() {
         let Some((object, name)) = line.split_once('\t') else { continue };

@@ -9,9 +9,13 @@ use std::time::Duration;
 
 use super::{GitError, Repository};
 use crate::settings::PushSettings;
+use crate::tree::PullRequest;
 
 /// The commit whose folders lie in the tree.
 pub const PLACED: &str = "refs/skep/placed";
+
+/// What names of pull requests begin with that are pushed.
+pub const PREVIEWS: &str = "refs/previews/";
 
 /// What the remote repository is called in a store that is fetched into.
 pub(super) const REMOTE: &str = "source";
@@ -51,6 +55,14 @@ impl Store {
     /// The one in that folder, which may not be there yet.
     pub(super) fn at(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), repository: Repository::at(folder) }
+    }
+
+    /// The one of pull requests of a remote repository that is followed: what strangers send lies apart from what serves.
+    #[must_use]
+    pub fn of_previews(state: &Path, name: &str) -> Self {
+        let folder = state.join("pull").join(name).join("previews");
+        let repository = Repository::at(&folder);
+        Self { folder, repository }
     }
 
     /// Whether it is there.
@@ -229,6 +241,18 @@ pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
+/// The full name of a pull request that is pushed.
+#[must_use]
+pub fn preview_ref(pull_request: PullRequest) -> String {
+    format!("{PREVIEWS}{pull_request}")
+}
+
+/// Which pull request a name stands for; `None` where it is the name of none.
+#[must_use]
+pub fn previewed(name: &str) -> Option<PullRequest> {
+    name.strip_prefix(PREVIEWS).and_then(PullRequest::read)
+}
+
 fn config(push: &PushSettings, hooks: &Path) -> String {
     let hooks = hooks.to_string_lossy().replace('\\', r"\\").replace('"', r#"\""#);
     format!(
@@ -238,7 +262,7 @@ fn config(push: &PushSettings, hooks: &Path) -> String {
          [http]\n\treceivepack = true\n\
          [transfer]\n\tfsckObjects = true\n\thideRefs = refs/skep\n\
          [receive]\n\tfsckObjects = true\n\tmaxInputSize = {}\n\tadvertisePushOptions = true\n\
-         \tprocReceiveRefs = refs/heads\n\tprocReceiveRefs = refs/tags\n\tdenyDeletes = true\n\tautogc = true\n\
+         \tprocReceiveRefs = refs/heads\n\tprocReceiveRefs = refs/tags\n\tprocReceiveRefs = refs/previews\n\tdenyDeletes = true\n\tautogc = true\n\
          [fetch]\n\trecurseSubmodules = false\n",
         push.max_size.0
     )

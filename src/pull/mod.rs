@@ -4,10 +4,13 @@
 //! that no commit took away.
 
 pub mod asked;
+pub mod offers;
 pub mod pick;
+mod previewing;
 pub mod pulls;
 pub mod source;
 pub mod status;
+pub mod told;
 mod turn;
 pub mod webhook;
 

@@ -86,6 +86,31 @@ impl Pulls {
         }
     }
 
+    /// Serves the pull requests of one source until `stop`, while this daemon reconciles. Beside the source itself, which waits for
+    /// none of them, and after each turn of it.
+    pub async fn follow_offers(
+        self: Arc<Self>,
+        source: Arc<Source>,
+        records: Arc<dyn Records>,
+        leads: Leads,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! { () = stop.cancelled() => return, () = source.offered.notified() => {} }
+            if leads() {
+                let settings = self.settings_now();
+                tokio::select! { () = stop.cancelled() => return, () = source.preview(&settings, &*records) => {} }
+            }
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(BREATH) => {} }
+        }
+    }
+
+    /// What they allow may have changed since the start; whom they follow changes with the next.
+    fn settings_now(&self) -> Settings {
+        let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
+        now.unwrap_or_else(|_| (*self.settings).clone())
+    }
+
     /// Whether another host has reconciled since this one did, in whose last term before now the lease had that number: then what
     /// serves may be younger than the tree here.
     #[must_use]
@@ -142,9 +167,7 @@ impl Pulls {
     }
 
     async fn turn(&self, source: &Source, records: &dyn Records, leads: &(dyn Fn() -> bool + Send + Sync)) {
-        // What they allow may have changed since the start; whom they follow changes with the next.
-        let now = Settings::load(&self.settings.root, |name| std::env::var(name).ok());
-        let settings = now.unwrap_or_else(|_| (*self.settings).clone());
+        let settings = self.settings_now();
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
         let number = source.begin();
         let turned = source.turn(&ground).await;
@@ -152,6 +175,7 @@ impl Pulls {
         let asked = Asked::of(&turned, source.status());
         self.tell(source, records, turned).await;
         source.end(number, Asked { status: source.status(), ..asked });
+        source.offered.notify_one();
     }
 
     /// Notes what came of a turn, and tells of it, where that is news.

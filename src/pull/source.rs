@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, watch};
 
 use super::asked::Asked;
+use super::offers::Offers;
 use super::status::{SourceStatus, TroubleKind};
 use super::turn::Stop;
 use super::webhook::Deliveries;
@@ -27,6 +28,10 @@ pub struct Source {
     /// Somebody has said that there may be something new.
     pub(super) hint: Notify,
     pub(super) deliveries: Mutex<Deliveries>,
+    /// Something may have become of its pull requests.
+    pub(super) offered: Notify,
+    /// Held while what is known of those is read and written.
+    pub(super) offering: Mutex<()>,
     /// Whether it was said that the secret of its webhooks cannot be used.
     has_told: AtomicBool,
     /// How many turns it has begun to take.
@@ -49,6 +54,8 @@ impl Source {
             refused: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),
+            offered: Notify::new(),
+            offering: Mutex::default(),
             has_told: AtomicBool::new(false),
             begun: AtomicU64::new(0),
             ended: watch::Sender::new((0, None)),
@@ -69,6 +76,11 @@ impl Source {
     #[must_use]
     pub fn follows_tags(&self) -> bool {
         matches!(self.settings.follows, crate::settings::Follows::Tags(_))
+    }
+
+    /// The state folder.
+    pub(super) fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Where the secret of its webhooks is; without one, none is taken.
@@ -95,7 +107,8 @@ impl Source {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
-        lock(&self.status).clone()
+        let refused = Offers::remembered(&self.state, self.name()).refused();
+        SourceStatus { refused, ..lock(&self.status).clone() }
     }
 
     /// Has it asked now rather than in its time.

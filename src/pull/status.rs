@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::offers::{Offers, Refused};
 use super::pick::described;
 use crate::git::Commit;
 use crate::settings::PullSource;
@@ -29,6 +30,9 @@ pub struct SourceStatus {
     pub asked: Option<Timestamp>,
     /// What keeps it from being followed.
     pub trouble: Option<Trouble>,
+    /// Its pull requests that are open and not served, and why; none of them keeps it from being followed.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub refused: Vec<Refused>,
 }
 
 /// A commit that lies in the tree.
@@ -109,6 +113,7 @@ impl SourceStatus {
             placed: None,
             asked: None,
             trouble: None,
+            refused: Vec::new(),
         }
     }
 
@@ -119,7 +124,8 @@ impl SourceStatus {
         let kept =
             read.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()).unwrap_or_else(|| Self::new(source));
         // What the settings say now.
-        Self { placed: kept.placed, asked: kept.asked, trouble: kept.trouble, ..Self::new(source) }
+        let refused = Offers::remembered(state, &source.name).refused();
+        Self { placed: kept.placed, asked: kept.asked, trouble: kept.trouble, refused, ..Self::new(source) }
     }
 
     /// Remembers it.

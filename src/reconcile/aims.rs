@@ -43,7 +43,10 @@ impl Controller {
     #[must_use]
     pub fn would(&self, look: &Look, tree: &Tree) -> BTreeMap<ApiId, Desired> {
         let Some(base) = self.base.get() else { return BTreeMap::new() };
-        self.grounded(base, look, Ok(tree))
+        let mut goals = self.grounded(base, look, Ok(tree));
+        // No tree has those; they come and go beside it.
+        goals.retain(|id, _| !id.is_preview());
+        goals
     }
 
     /// What should be of every API by this tree, or without one.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::controller::Controller;
+use crate::previews::{Previews, Reader};
 use crate::settings::Settings;
 use crate::tree::scan::{Look, Scanner};
 use crate::tree::watch::{Hints, Watcher};
@@ -25,6 +26,7 @@ const AGAIN: Duration = Duration::from_millis(30);
 /// Reads the tree and hands it to a controller, whenever something changes and from time to time.
 pub struct Follower {
     scanner: Arc<Mutex<Scanner>>,
+    previews: Arc<Mutex<Reader>>,
     settings: Arc<Settings>,
     controller: Arc<Controller>,
     /// Somebody who wants the whole tree looked at now, and to know when that is done.
@@ -45,6 +47,14 @@ impl Ask {
     }
 }
 
+/// What a watcher says next; nothing for ever where there is none.
+async fn next(watcher: &mut Option<Watcher>) -> Hints {
+    match watcher {
+        Some(watcher) => watcher.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Follower {
     /// A follower of the tree that the settings name, and a way to ask it for a look.
     ///
@@ -52,36 +62,31 @@ impl Follower {
     /// Where no threads can be had to read with.
     pub fn new(settings: Arc<Settings>, controller: Arc<Controller>) -> Result<(Self, Ask), TreeError> {
         let scanner = Arc::new(Mutex::new(Scanner::new(&settings)?.with_quiet(QUIET)));
+        let previews = Arc::new(Mutex::new(Reader::new(&settings)?.with_quiet(QUIET)));
         let (ask, asks) = mpsc::channel(4);
-        Ok((Self { scanner, settings, controller, asks }, Ask(ask)))
+        Ok((Self { scanner, previews, settings, controller, asks }, Ask(ask)))
     }
 
     /// Follows the tree until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut watcher = self.watch();
+        let (mut watcher, mut beside) = (self.watch(), self.watch_previews());
         let mut unsettled = self.read_all().await;
         let mut looks = tokio::time::interval(self.settings.look_every.0);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         looks.tick().await;
         loop {
-            let hints = async {
-                match &mut watcher {
-                    Some(watcher) => watcher.next().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = stop.cancelled() => return,
-                hints = hints => unsettled = self.take(&hints, unsettled).await,
+                _ = next(&mut beside) => unsettled.extend(self.read_folders(BTreeSet::new()).await),
+                hints = next(&mut watcher) => unsettled = self.take(&hints, unsettled).await,
                 () = tokio::time::sleep(AGAIN), if !unsettled.is_empty() => unsettled = self.read_folders(unsettled).await,
                 Some(done) = self.asks.recv() => {
                     unsettled = self.read_settled().await;
                     let _ = done.send(());
                 }
                 _ = looks.tick() => {
-                    if watcher.is_none() {
-                        watcher = self.watch();
-                    }
+                    watcher = watcher.or_else(|| self.watch());
+                    beside = beside.filter(|_| self.settings.previews.is_some()).or_else(|| self.watch_previews());
                     unsettled = self.read_all().await;
                 }
             }
@@ -90,6 +95,15 @@ impl Follower {
 
     fn watch(&self) -> Option<Watcher> {
         Watcher::start(&self.settings.root, &self.settings.apis).inspect_err(|error| tracing::warn!("{error}")).ok()
+    }
+
+    /// Watches where previews come and go, which other processes see to.
+    fn watch_previews(&self) -> Option<Watcher> {
+        self.settings.previews.as_ref()?;
+        let previews = Previews::of(&self.settings);
+        previews.prepare().inspect_err(|error| tracing::warn!("{error}")).ok()?;
+        let folder = previews.folder();
+        Watcher::start(folder, folder).inspect_err(|error| tracing::warn!("{error}")).ok()
     }
 
     async fn take(&mut self, hints: &Hints, unsettled: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
@@ -113,6 +127,7 @@ impl Follower {
             Ok(settings) => {
                 self.controller.set_policy(settings.policy.clone());
                 self.scanner.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
+                self.previews.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
                 self.settings = Arc::new(settings);
                 tracing::info!("skep.yaml has changed: new defaults and policy hold now, the rest from the next start");
                 true
@@ -141,7 +156,10 @@ impl Follower {
         self.read(Scanner::read).await
     }
 
-    async fn read_folders(&self, ids: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+    /// Reads these folders of the tree, and the previews that there are.
+    async fn read_folders(&self, mut ids: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
+        // Those are read with every look; folders of the tree are none, whatever they are called.
+        ids.retain(|id| !id.is_preview() || self.settings.previews.is_none());
         self.read(move |scanner| scanner.read_folders(&ids)).await
     }
 
@@ -150,10 +168,14 @@ impl Follower {
         &self,
         read: impl FnOnce(&mut Scanner) -> Result<Look, TreeError> + Send + 'static,
     ) -> BTreeSet<ApiId> {
-        let scanner = Arc::clone(&self.scanner);
+        let (scanner, previews) = (Arc::clone(&self.scanner), Arc::clone(&self.previews));
         let mut look = tokio::task::spawn_blocking(move || {
             // A panic while reading leaves the scanner as it was before: it takes in a look as the last thing.
-            read(&mut scanner.lock().unwrap_or_else(PoisonError::into_inner))
+            let mut look = read(&mut scanner.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let laid = previews.lock().unwrap_or_else(PoisonError::into_inner).lay_over(&look.tree);
+            look.changed.extend(laid.changed);
+            look.unsettled.extend(laid.unsettled);
+            Ok::<_, TreeError>(Look { tree: laid.tree, ..look })
         });
         let look = match tokio::time::timeout(PATIENCE, &mut look).await {
             Ok(look) => look,

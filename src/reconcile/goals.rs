@@ -60,8 +60,10 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
     let newcomers = newcomers(tree, records);
     let ids: BTreeSet<&ApiId> = known.into_iter().chain(tree.folders.keys()).collect();
     let ground = Ground { base, owner, at };
-    let goal = |id: &ApiId| match &held {
-        Some((ids, why)) if ids.contains(id) => keep(id, Basis::RemovalHeld(why.clone())),
+    let goal = |id: &ApiId| match (&held, &tree.without_previews) {
+        // Which previews there are is not known, and so none of them goes.
+        (_, Some(why)) if id.is_preview() => keep(id, Basis::Unreadable(why.clone())),
+        (Some((ids, why)), _) if ids.contains(id) => keep(id, Basis::RemovalHeld(why.clone())),
         _ => {
             let desired = Desired::of(id, tree.folders.get(id), record(id), &ground);
             match (&desired.goal, awaited(id, records, &newcomers)) {
@@ -85,8 +87,10 @@ fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<
         Folder::Sound(api) => Some(&**api),
         Folder::Broken(_) => None,
     });
-    let new =
-        sound.filter(|api| !api.spec.suspend && records.get(&api.id).is_none_or(|record| record.served.is_none()));
+    // What a pull request brings is nothing that anything of production would wait for.
+    let new = sound
+        .filter(|api| !api.id.is_preview())
+        .filter(|api| !api.spec.suspend && records.get(&api.id).is_none_or(|record| record.served.is_none()));
     new.map(|api| Newcomer { api, has_failed: records.get(&api.id).is_some_and(|record| !record.failures.is_empty()) })
         .collect()
 }
@@ -96,6 +100,9 @@ fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<
 /// Nothing says that a folder was renamed. So whatever goes waits until each newcomer was tried once; and where the files
 /// of one are mostly those of what goes, until it serves.
 fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newcomer<'_>]) -> Option<String> {
+    if id.is_preview() {
+        return None;
+    }
     let served = records.get(id)?.served.as_ref().filter(|served| !served.spec.suspend)?;
     let digests: BTreeSet<&Digest> = served.files.values().map(|file| &file.digest).collect();
     let is_heir = |new: &&Newcomer<'_>| {
@@ -112,12 +119,14 @@ fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newc
 /// The removals that wait for a word, and why; `None` where few enough APIs would go.
 ///
 /// A folder that vanished by accident (a bad merge, an empty mount) looks just like one that was meant to go. So a
-/// few go at once, and many wait.
+/// few go at once, and many wait. Previews come and go with their pull requests, and count nowhere in it.
 fn held_removals(tree: &Tree, known: &BTreeSet<&ApiId>, grounds: &Grounds<'_>) -> Option<(BTreeSet<ApiId>, String)> {
+    let known: BTreeSet<&ApiId> = known.iter().copied().filter(|id| !id.is_preview()).collect();
     let gone = known.iter().filter(|id| !tree.folders.contains_key(**id) && !grounds.confirmed.contains(**id));
     let gone: BTreeSet<ApiId> = gone.map(|id| ApiId::clone(id)).collect();
     let policy = grounds.policy;
-    let recent = grounds.recent.iter().filter(|id| !known.contains(id) && !tree.folders.contains_key(*id)).count();
+    let recent = grounds.recent.iter().filter(|id| !id.is_preview());
+    let recent = recent.filter(|id| !known.contains(id) && !tree.folders.contains_key(*id)).count();
     let (going, all) = (gone.len() + recent, known.len() + recent);
     let most = (all * usize::from(policy.max_deletes_percent) / 100).max(policy.max_deletes as usize);
     if gone.is_empty() || going <= most {
@@ -149,8 +158,7 @@ mod tests {
         recent: u32,
     ) -> usize {
         let folder = |id: &ApiId| Folder::Broken(Broken { id: id.clone(), findings: Vec::new() }.into());
-        let tree =
-            Tree { folders: ids(there).iter().map(|id| (id.clone(), folder(id))).collect(), findings: Vec::new() };
+        let tree = Tree { folders: ids(there).iter().map(|id| (id.clone(), folder(id))).collect(), ..Tree::default() };
         let grounds = Grounds {
             tree: Ok(&tree),
             records: &BTreeMap::new(),
@@ -186,6 +194,20 @@ mod tests {
         assert_eq!(removed(0..0, &ids(0..20), &ids(0..20), 0), 20);
         assert_eq!(removed(0..0, &ids(0..20), &ids(0..17), 0), 20);
         assert_eq!(removed(0..0, &ids(0..20), &ids(0..10), 0), 10);
+    }
+
+    #[test]
+    fn previews_go_without_a_word_and_make_no_room_for_others_to() {
+        let preview = |id: &ApiId| id.previewed(crate::tree::PullRequest::new(7).unwrap()).unwrap();
+        let with_previews = |of: std::ops::Range<u32>| {
+            let previews: BTreeSet<ApiId> = ids(0..40).iter().map(preview).collect();
+            previews.union(&ids(of)).cloned().collect::<BTreeSet<ApiId>>()
+        };
+        let none = BTreeSet::new();
+        assert_eq!(removed(0..20, &with_previews(0..20), &none, 0), 40, "all previews, and nothing else");
+        assert_eq!(removed(0..14, &with_previews(0..20), &none, 0), 46, "30 % of 20");
+        assert_eq!(removed(0..13, &with_previews(0..20), &none, 0), 40, "and not of 60");
+        assert_eq!(removed(0..13, &with_previews(0..14), &none, 6), 40, "7 of 20");
     }
 
     #[test]

@@ -77,9 +77,21 @@ impl World {
         /// More events than a mass removal that is not held can make.
         const EVENTS: usize = 500;
         let now = self.clock.now();
-        let events = self.records.last_events(None, EVENTS).await?;
+        let is_recent = |at| now.duration_since(at).unsigned_abs() < goals::RECENT;
+        let mut most = EVENTS;
+        // What previews make many of must not push out of sight what the others do.
+        let events = loop {
+            let events = self.records.last_events(None, most).await?;
+            let is_preview = |api: &Option<ApiId>| api.as_ref().is_some_and(ApiId::is_preview);
+            let others = events.iter().filter(|event| !is_preview(&event.event.api)).count();
+            let is_all = events.len() < most || events.first().is_none_or(|first| !is_recent(first.event.at));
+            if is_all || others >= EVENTS || most > EVENTS * 64 {
+                break events;
+            }
+            most *= 2;
+        };
         let events = events.into_iter().map(|event| event.event).filter(|event| event.kind == goals::REMOVED);
-        let recent = events.filter(|event| now.duration_since(event.at).unsigned_abs() < goals::RECENT);
+        let recent = events.filter(|event| is_recent(event.at));
         Ok(recent.filter_map(|event| event.api).collect())
     }
 

@@ -12,6 +12,7 @@ use super::found::ROW_GONE;
 use super::model;
 use super::step::{Action, Next, Step, step};
 use crate::contract::Differences;
+use crate::tree::preview::Mark;
 use crate::tree::{ApiId, Auth, Digest, Revision};
 use crate::world::Observed;
 
@@ -24,6 +25,9 @@ pub struct Plan {
     pub version: u32,
     /// The APIs to which something would happen, or that cannot be brought where they should be.
     pub apis: Vec<ApiPlan>,
+    /// Of previews, the same. They are beside what the tree asks for: nothing that is counted counts them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub previews: Vec<ApiPlan>,
     /// How many APIs stay as they are.
     pub unchanged: usize,
     /// Of the whole plan. Two plans with the same fingerprint do the same.
@@ -35,6 +39,9 @@ pub struct Plan {
 pub struct ApiPlan {
     /// Which API.
     pub id: ApiId,
+    /// Of what it is a preview, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Mark>,
     /// In one word.
     pub verdict: Verdict,
     /// What serves now.
@@ -122,11 +129,24 @@ pub fn plan<'a>(apis: impl IntoIterator<Item = (&'a Desired, &'a Observed)>) -> 
                 }));
                 planned.push(api);
             }
-            None => unchanged += 1,
+            None => unchanged += usize::from(!desired.id.is_preview()),
         }
     }
+    let (previews, planned): (Vec<_>, Vec<_>) = planned.into_iter().partition(|api| api.preview.is_some());
     let fingerprint = fingerprint(&planned);
-    Plan { version: 1, apis: planned, unchanged, fingerprint }
+    Plan { version: 1, apis: planned, previews, unchanged, fingerprint }
+}
+
+impl Plan {
+    /// Those of the tree, and previews.
+    pub fn all(&self) -> impl Iterator<Item = &ApiPlan> {
+        self.apis.iter().chain(&self.previews)
+    }
+
+    /// The same, to be added to.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut ApiPlan> {
+        self.apis.iter_mut().chain(&mut self.previews)
+    }
 }
 
 /// What makes a plan this one: what changes and what is done. What is waited for, and in which words, is not in it.
@@ -180,6 +200,7 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
     let restart = is_served && starts;
     Some(ApiPlan {
         id: desired.id.clone(),
+        preview: Mark::of(&desired.id),
         verdict,
         from: served.filter(|served| !served.spec.suspend).map(|served| served.revision.clone()),
         to: match &desired.goal {

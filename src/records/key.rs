@@ -50,6 +50,8 @@ pub enum KeyScope {
     Apis(Vec<ApiId>),
     /// No API: whoever holds it may push.
     Push,
+    /// No API: whoever holds it may push pull requests to be previewed, and nothing else.
+    Previews,
     /// No API, and nothing that changes anything: whoever holds it may ask what a tree would change.
     Plan,
 }
@@ -61,10 +63,10 @@ impl Key {
         self.is_in_force(now) && self.scope.covers(api)
     }
 
-    /// Whether whoever holds it may push at that moment.
+    /// Whether whoever holds it may push something at that moment.
     #[must_use]
     pub fn pushes(&self, now: Timestamp) -> bool {
-        self.scope == KeyScope::Push && self.is_in_force(now)
+        matches!(self.scope, KeyScope::Push | KeyScope::Previews) && self.is_in_force(now)
     }
 
     /// Whether whoever holds it may ask what a tree would change, at that moment.
@@ -105,13 +107,17 @@ impl Key {
 }
 
 impl KeyScope {
-    /// Whether that API is in it.
+    /// Whether that API is in it, or what that is a preview of: whoever may call an API may see what it would become.
     #[must_use]
     pub fn covers(&self, api: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Apis(apis) => apis.iter().any(|id| id.as_str() == api),
-            Self::Push | Self::Plan => false,
+            Self::Apis(apis) => {
+                let of = api.contains("--pr-").then(|| ApiId::new(api).ok()?.preview()).flatten();
+                let of = of.as_ref().map(|(of, _)| of.as_str());
+                apis.iter().any(|id| id.as_str() == api || of == Some(id.as_str()))
+            }
+            Self::Push | Self::Previews | Self::Plan => false,
         }
     }
 }
@@ -194,6 +200,8 @@ mod tests {
         let mut key = NewKey::generate("ci", KeyScope::Apis(vec![id("a"), id("b")]), at(0)).key;
         assert!(key.opens("a", at(5)));
         assert!(!key.opens("c", at(5)));
+        assert!(key.opens("b--pr-7", at(5)), "a preview of what it opens");
+        assert!(!key.opens("c--pr-7", at(5)) && !key.opens("b--pr-x", at(5)));
         key.revoked = Some(at(10));
         assert!(key.opens("b", at(9)));
         assert!(!key.opens("b", at(10)));

@@ -74,7 +74,7 @@ pub fn breaks(plan: &Plan) -> Vec<Diagnostic> {
 #[must_use]
 pub fn text(plan: &Plan, show_steps: bool) -> String {
     let mut out = String::new();
-    for api in &plan.apis {
+    for api in plan.all() {
         api_text(&mut out, api, show_steps);
         out.push('\n');
     }
@@ -125,6 +125,9 @@ fn api_text(out: &mut String, api: &ApiPlan, show_steps: bool) {
     let mut line = |label: &str, text: &str| {
         let _ = writeln!(out, "    {}  {text}", paint(format!("{label:<8}"), FAINT));
     };
+    if let Some(preview) = &api.preview {
+        line("preview", &format!("of {}, for pull request {}", preview.of, preview.pull_request));
+    }
     if let Some(blocked) = &api.blocked {
         line("blocked", &paint(plain(blocked), BAD));
     }

@@ -12,6 +12,7 @@ use crate::reconcile::Desired;
 use crate::reconcile::status::{self, Health, Status, Sync};
 use crate::reconcile::step::toward;
 use crate::tell::Trouble;
+use crate::tree::preview::Mark;
 use crate::tree::{ApiId, Revision};
 use crate::world::{Answer, Failure, Observed};
 
@@ -40,6 +41,12 @@ pub struct StatusJson {
 pub struct ApiStatus {
     /// Which.
     pub id: ApiId,
+    /// Of what it is a preview, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preview: Option<Mark>,
+    /// Where callers reach it, where it is a preview.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// How it is.
     #[serde(flatten)]
     pub status: Status,
@@ -75,6 +82,8 @@ impl ApiStatus {
         let failure = failure.filter(|_| !status.message.is_empty()).cloned();
         Self {
             id: desired.id.clone(),
+            preview: Mark::of(&desired.id),
+            url: None,
             status,
             since: served.filter(|served| Some(&served.revision) == serving.as_ref()).map(|served| served.since),
             ready: observed.instances.iter().filter(is_serving).count(),
@@ -109,6 +118,10 @@ pub fn table(apis: &[ApiStatus], now: Timestamp) -> String {
         let ready = format!("{}/{}", api.ready, api.replicas);
         let name = paint(format!("{:<width$}", api.id), NAME);
         let _ = writeln!(out, "{name}  {sync}  {health}  {ready:<5}  {revision:<12}  {since}");
+        if let Some(preview) = &api.preview {
+            let at = api.url.as_ref().map_or_else(String::new, |url| format!("  {url}"));
+            let _ = writeln!(out, "{:width$}  {}{at}", "", paint(preview, FAINT));
+        }
         if !api.status.message.is_empty() {
             let _ = writeln!(out, "{:width$}  {}", "", plain(&api.status.message));
         }
@@ -139,6 +152,10 @@ pub fn sources(sources: &[SourceStatus], now: Timestamp) -> String {
         let _ = writeln!(out, "{name}  {}{placed}", plain(&source.text()));
         if let Some(note) = source.placed.as_ref().and_then(|placed| placed.note.as_ref()) {
             let _ = writeln!(out, "{:width$}  {}", "", paint(plain(note), WARN));
+        }
+        for refused in &source.refused {
+            let text = format!("pull request {} is not served: {}", refused.pull_request, plain(&refused.why));
+            let _ = writeln!(out, "{:width$}  {}", "", paint(text, WARN));
         }
         if let Some(trouble) = &source.trouble {
             let (kind, since) = (trouble.kind.as_str(), age(trouble.since, now));

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::callers::{self, KeyFile, PlansFile};
 use super::jwt::{self, AuthFile};
 use super::notifications::{self, NotifiedFile};
+use super::previews::{self, PreviewsFile};
 use super::pull::{self, SourceFile};
 use super::push::{self, PushFile};
 use super::records::{self, RecordsFile};
@@ -48,6 +49,9 @@ pub struct SettingsFile {
     pub pull: Option<At<Vec<SourceFile>>>,
     /// Who is told what happens. Holds from the next start; see notifications.md.
     pub notifications: Option<At<Vec<NotifiedFile>>>,
+    /// Has pull requests served beside what they would change. Without it, none is; `{}` takes these limits. See previews.md.
+    #[schemars(extend("x-optional" = true))]
+    pub previews: Option<PreviewsFile>,
     /// How callers show who they are, besides keys.
     pub auth: Option<AuthFile>,
     /// How many requests the keys of each plan may make, of all APIs together.
@@ -233,6 +237,9 @@ pub(super) fn lay_over(settings: &mut Settings, source: Source<'_>, findings: &m
     }
     if let Some(file) = &file.push {
         push::lay_over(&mut settler, file, settings);
+    }
+    if let Some(file) = &file.previews {
+        previews::lay_over(&mut settler, file, settings);
     }
     if let Some(files) = &file.pull {
         pull::lay_over(&mut settler, files, settings);

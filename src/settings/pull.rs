@@ -9,7 +9,9 @@ use super::Settings;
 use super::push::is_branch;
 use super::remote::{Protocol, check_url, is_loopback};
 use super::report::{self, ReportFile};
-use super::source::{Access, Follows, PullSource, SecretPlace, SignedBy, is_folder, is_name, is_pattern};
+use super::source::{
+    Access, Follows, PullSource, SecretPlace, SignedBy, SourcePreviews, is_folder, is_name, is_pattern,
+};
 use crate::tree::diagnostic::code;
 use crate::tree::settle::Settler;
 use crate::tree::yaml::At;
@@ -65,6 +67,18 @@ pub struct SourceFields {
     pub overwrite: Option<bool>,
     /// Where its forge is told what became of each commit. Without it, nobody is.
     pub report: Option<ReportFile>,
+    /// Has its pull requests served beside what they would change, while its webhook tells of them. Without it, none is.
+    #[schemars(extend("x-optional" = true))]
+    pub previews: Option<At<SourcePreviewsFile>>,
+}
+
+/// Which pull requests are served.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourcePreviewsFile {
+    /// Also those that come from other repositories: anybody may then have code run here, in containers without rights.
+    #[schemars(extend("default" = false))]
+    pub forks: Option<bool>,
 }
 
 /// An entry of `pull`.
@@ -172,6 +186,17 @@ fn source(settler: &mut Settler<'_, '_>, file: &SourceFile, settings: &Settings)
     let signed_by = fields.signed_by.as_ref().map(|at| signers(settler, at, settings));
     let report = fields.report.as_ref();
     let report = report.map(|file| report::settle(settler, file, (&name.value, Some(&url.value)), settings));
+    let previews = fields.previews.as_ref().map(|at| SourcePreviews { forks: at.value.forks.unwrap_or(false) });
+    if let Some(at) = &fields.previews {
+        if fields.webhook.is_none() {
+            let hint = "name a `webhook` too";
+            settler.error(code::MISSING_KEY, at, "nobody but its webhook tells of pull requests", hint);
+        }
+        if settings.previews.is_none() {
+            let hint = "add `previews: {}` beside `pull`; previews.md says what may stand in it";
+            settler.error(code::MISSING_KEY, at, "no previews are served here", hint);
+        }
+    }
     if !is_good || webhook == Some(None) || signed_by == Some(None) || report == Some(None) {
         return None;
     }
@@ -188,6 +213,7 @@ fn source(settler: &mut Settler<'_, '_>, file: &SourceFile, settings: &Settings)
         signed_by: signed_by.flatten(),
         overwrite: fields.overwrite.unwrap_or(false),
         report: report.flatten(),
+        previews,
     })
 }
 

@@ -33,6 +33,15 @@ pub struct PullSource {
     pub overwrite: bool,
     /// Where its forge is told what became of commits.
     pub report: Option<ReportSettings>,
+    /// Which of its pull requests are served; `None` serves none.
+    pub previews: Option<SourcePreviews>,
+}
+
+/// Which pull requests of a source are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourcePreviews {
+    /// Also those of other repositories, as anybody can make them.
+    pub forks: bool,
 }
 
 /// What of a source is followed.

@@ -17,6 +17,8 @@ macro_rules! codes {
 codes! {
     /// The name of a folder below `apis/` is no id.
     BAD_ID = "bad-id",
+    /// The name of a folder below `apis/` is one that only previews have.
+    RESERVED_ID = "reserved-id",
     /// Something below `apis/` that is no folder.
     STRAY_FILE = "stray-file",
     /// A symbolic link where a file or folder is expected.

@@ -12,6 +12,7 @@ pub mod id;
 pub mod lock;
 pub mod manifest;
 mod networks;
+pub mod preview;
 pub mod python;
 pub mod quantity;
 pub mod requirements;
@@ -33,7 +34,8 @@ use std::sync::Arc;
 pub use api::{Api, Broken, File, Files};
 pub use cors::{Cors, Origin};
 pub use diagnostic::{Diagnostic, Severity};
-pub use id::ApiId;
+pub use id::{ApiId, PullRequest};
+pub use preview::Preview;
 pub use quantity::{Cpu, Seconds, Size};
 pub use requirements::{Requirement, Requirements};
 pub use revision::{Digest, Revision};
@@ -52,6 +54,10 @@ pub struct Tree {
     pub folders: BTreeMap<ApiId, Folder>,
     /// Findings that belong to no API: a folder whose name is no id, a stray file, `skep.yaml` itself.
     pub findings: Vec<Diagnostic>,
+    /// Which of the folders are previews, which no commit of the tree itself has.
+    pub previews: BTreeMap<ApiId, Preview>,
+    /// Why the previews could not be read, where they could not; those that there are then stay.
+    pub without_previews: Option<String>,
 }
 
 /// One folder below `apis/`.

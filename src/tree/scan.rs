@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::diagnostic::{Diagnostic, code};
 use super::folder::{self, Listing, NoFolder, Rules, is_ignored};
 use super::id::{ApiId, IdError};
+use super::preview::reserved;
 use super::{Broken, Folder, Tree, hosts};
 use crate::settings::Settings;
 
@@ -31,6 +32,7 @@ pub struct Scanner {
     apis: PathBuf,
     rules: Rules,
     quiet: Duration,
+    is_of_previews: bool,
     threads: rayon::ThreadPool,
     cache: BTreeMap<ApiId, Listing>,
     tree: Arc<Tree>,
@@ -102,6 +104,7 @@ impl Scanner {
             apis: settings.apis.clone(),
             rules: Rules { defaults: settings.defaults.clone(), policy: settings.policy.clone() },
             quiet: Duration::ZERO,
+            is_of_previews: false,
             threads,
             cache: BTreeMap::new(),
             tree: Arc::default(),
@@ -114,6 +117,12 @@ impl Scanner {
     pub fn with_quiet(mut self, quiet: Duration) -> Self {
         self.quiet = quiet;
         self
+    }
+
+    /// Reads folders of previews, and no others.
+    #[must_use]
+    pub fn of_previews(self) -> Self {
+        Self { is_of_previews: true, ..self }
     }
 
     /// Goes on with other settings; what they decide is read anew by the next [`Scanner::read`].
@@ -260,6 +269,10 @@ impl Scanner {
                 return broken(Diagnostic::error(code::UNREADABLE, path, folder::refusal(errno), hint));
             }
         };
+        if id.is_preview() != self.is_of_previews {
+            // It is there: what serves under that name must not be taken for removed.
+            return broken(reserved(path));
+        }
         let outcome = self.settle(&directory, id, &path);
         match outcome {
             Ok(outcome) => Ok(outcome),

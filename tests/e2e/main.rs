@@ -41,6 +41,7 @@ mod manners;
 mod outages;
 mod own_apis;
 mod planning;
+mod previews;
 mod pull;
 mod pull_access;
 mod pull_now;

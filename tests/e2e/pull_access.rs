@@ -11,7 +11,7 @@ use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, look, source
 use crate::ssh::Ssh;
 use crate::world::World;
 
-fn signature(secret: &str, body: &str) -> String {
+pub fn signature(secret: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body.as_bytes());
     hex::encode(mac.finalize().into_bytes())

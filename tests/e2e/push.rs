@@ -9,10 +9,10 @@ use crate::http::Request;
 use crate::ssh::Ssh;
 use crate::world::{Ran, World};
 
-const ADMIN_KEY: &str = "an-admin-key-of-a-test";
+pub const ADMIN_KEY: &str = "an-admin-key-of-a-test";
 
 /// A world that takes pushes.
-fn begin(push: &str) -> World {
+pub fn begin(push: &str) -> World {
     let world = World::new();
     let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
     world.write("skep.yaml", &format!("{settings}push: {push}\n"));
@@ -21,12 +21,12 @@ fn begin(push: &str) -> World {
 }
 
 /// Somebody with a checkout, who pushes to a world by HTTP as `ada`.
-struct Dev {
-    folder: PathBuf,
+pub struct Dev {
+    pub folder: PathBuf,
 }
 
 impl Dev {
-    fn new(world: &World, name: &str) -> Self {
+    pub fn new(world: &World, name: &str) -> Self {
         let dev = Self { folder: world.aside().join(name) };
         std::fs::create_dir_all(dev.folder.join("apis")).unwrap();
         dev.git(&["init", "--quiet", "-b", "main"]).expect(0);
@@ -34,7 +34,7 @@ impl Dev {
         dev
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut git = Command::new("git");
         git.current_dir(&self.folder)
             .args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com", "-c", "protocol.file.allow=always"])
@@ -47,33 +47,33 @@ impl Dev {
         git
     }
 
-    fn git(&self, arguments: &[&str]) -> Ran {
+    pub fn git(&self, arguments: &[&str]) -> Ran {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.folder.join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn commit(&self, subject: &str) {
+    pub fn commit(&self, subject: &str) {
         self.git(&["add", "-A"]).expect(0);
         self.git(&["commit", "--quiet", "-m", subject]).expect(0);
     }
 
-    fn code(&self, id: &str, text: &str) {
+    pub fn code(&self, id: &str, text: &str) {
         self.write(&format!("apis/{id}/main.py"), &saying(text));
         self.commit(&format!("{id} says {text}"));
     }
 
-    fn push(&self, options: &[&str]) -> Ran {
+    pub fn push(&self, options: &[&str]) -> Ran {
         self.git(&[&["push", "--porcelain"], options, &["skep", "main"]].concat())
     }
 }
 
 #[track_caller]
-fn said(ran: &Ran, all: &[&str]) {
+pub fn said(ran: &Ran, all: &[&str]) {
     for text in all {
         assert!(ran.err.contains(text) || ran.out.contains(text), "{text:?} is not in {ran:#?}");
     }

@@ -119,6 +119,12 @@ async fn rows(records: &dyn Records) {
     records.put(&changed).await.unwrap();
     assert_eq!(records.get(&full.id).await.unwrap(), Some(changed));
 
+    // The longest id that there is: of a preview.
+    let longest = record(&format!("{}--pr-9999999", "a".repeat(ApiId::MAX_LEN)));
+    records.put(&longest).await.unwrap();
+    assert_eq!(records.get(&longest.id).await.unwrap().as_ref(), Some(&longest));
+    records.forget(&longest.id).await.unwrap();
+
     records.forget(&id("a")).await.unwrap();
     records.forget(&id("a")).await.unwrap();
     assert_eq!(records.get(&id("a")).await.unwrap(), None);

@@ -52,7 +52,7 @@ impl History {
         let faults = Arc::new(Faults::new(Arc::clone(&clock)));
         let tables = Arc::new(Mutex::new(Tables::default()));
         let engine = Arc::new(SimEngine::new(Arc::clone(&faults), Arc::clone(&clock), Arc::clone(&tables)));
-        let tree = Arc::new(Tree { folders: BTreeMap::new(), findings: Vec::new() });
+        let tree = Arc::new(Tree::default());
         let (daemons, late) = ([None, None], Vec::new());
         Self { clock, faults, engine, tables, tree, daemons, late, boots: 0, is_loud: false, turns: 0 }
     }

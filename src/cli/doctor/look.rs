@@ -17,12 +17,13 @@ use crate::engine::Images;
 use crate::engine::docker::Docker;
 use crate::engine::docker::examine::{BaseFacts, EngineFacts, NetworkFacts, Removed};
 use crate::installation::{Holder, Installation};
+use crate::previews::Reader;
 use crate::reconcile::desired::Target;
 use crate::records::postgres::{self, Place, Postgres};
 use crate::records::sqlite::Sqlite;
 use crate::records::{Records, RecordsError};
 use crate::settings::{Settings, SettingsError};
-use crate::tree::{Digest, Folder, Scanner};
+use crate::tree::{Digest, Folder, Scanner, TreeError};
 
 /// For what the host answers from memory or its disk.
 const QUICK: Duration = Duration::from_secs(5);
@@ -317,8 +318,14 @@ impl Looker {
         base: Option<Digest>,
     ) -> Option<(Vec<String>, Option<Vec<String>>)> {
         let settings = self.settings.clone();
-        let read = move || Scanner::new(&settings).and_then(|mut scanner| scanner.read());
-        let tree = self.host("the tree", READING, read).await.ok()?.tree;
+        let read = move || {
+            let tree = Scanner::new(&settings)?.read()?.tree;
+            Ok::<_, TreeError>(Reader::new(&settings)?.lay_over(&tree).tree)
+        };
+        let tree = self.host("the tree", READING, read).await.ok()?;
+        if tree.without_previews.is_some() {
+            return None;
+        }
         let owner = installation.owner();
         let mut apis: Vec<String> = tree.folders.keys().map(ToString::to_string).collect();
         let mut images: Vec<Images> = Vec::new();

@@ -9,12 +9,13 @@ use super::trouble::{Trouble, explain};
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_mirror.sql"),
     include_str!("migrations/0003_written.sql"),
     include_str!("migrations/0004_log.sql"),
     include_str!("migrations/0005_told.sql"),
+    include_str!("migrations/0006_previews.sql"),
 ];
 
 /// The schema that this binary knows.

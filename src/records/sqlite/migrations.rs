@@ -7,7 +7,7 @@ use super::trouble::Trouble;
 use crate::records::RecordsError;
 
 /// In order; the number of a migration is its place, from 1.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_begin.sql"),
     include_str!("migrations/0002_keep.sql"),
     include_str!("migrations/0003_keys.sql"),
@@ -15,6 +15,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_written.sql"),
     include_str!("migrations/0006_log.sql"),
     include_str!("migrations/0007_told.sql"),
+    include_str!("migrations/0008_previews.sql"),
 ];
 
 /// The schema that this binary knows.

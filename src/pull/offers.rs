@@ -1,0 +1,270 @@
+//! The offers of a source are its pull requests, as its webhook told of them: which are open, and what became of each.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::told::Told;
+use crate::settings::{Follows, PullSource};
+use crate::tree::{PullRequest, Seconds};
+
+/// How many are remembered that are over: so that no delivery of before opens one again.
+const OVER: usize = 500;
+
+/// How many may be open: anybody can open more.
+const OPEN: usize = 200;
+
+/// All pull requests of a source that are known of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offers {
+    /// By number.
+    #[serde(default)]
+    pub all: BTreeMap<u32, Offer>,
+}
+
+/// One pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Its number.
+    pub pull_request: PullRequest,
+    /// What the remote calls its last commit.
+    pub reference: String,
+    /// See [`Told::is_fork`].
+    pub is_fork: bool,
+    /// When it changed last, by the forge's clock.
+    pub told: Option<Timestamp>,
+    /// When it was last heard of, by ours.
+    pub heard: Timestamp,
+    /// Whether it is over here.
+    pub is_over: bool,
+    /// The last commit of it that was looked at.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Why that is not served.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Whether looking at it once more would change nothing about that.
+    #[serde(default)]
+    pub is_settled: bool,
+}
+
+/// A pull request that is not served, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Its number.
+    pub pull_request: PullRequest,
+    /// In words.
+    pub why: String,
+}
+
+impl Offers {
+    /// As a state folder remembers them.
+    #[must_use]
+    pub fn remembered(state: &Path, source: &str) -> Self {
+        let read = fs::read(path(state, source)).ok();
+        read.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Remembers them.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn remember(&self, state: &Path, source: &str) -> io::Result<()> {
+        let path = path(state, source);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let aside = path.with_extension("new");
+        fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(aside, path)
+    }
+
+    /// Takes in what was told of one.
+    ///
+    /// # Errors
+    /// Why it is not to be served, where it is open.
+    pub fn hear(&mut self, told: &Told, source: &PullSource, now: Timestamp) -> Result<(), String> {
+        let number = told.pull_request;
+        let key = key(number);
+        let before = self.all.get(&key);
+        if let Some(before) = before
+            && let (Some(at), Some(last)) = (told.at, before.told)
+            && (at < last || at == last && before.is_over)
+        {
+            return Err("something later was told of it".to_owned());
+        }
+        let refused = if told.is_open { refusal(told.is_fork, Some(&told.into), source) } else { None };
+        let is_open = told.is_open && refused.is_none();
+        let is_known_open = before.is_some_and(|before| !before.is_over);
+        if is_open && !is_known_open && self.open().count() >= OPEN {
+            return Err(format!("{OPEN} of this source are open already"));
+        }
+        let kept = before.filter(|_| is_open && is_known_open).cloned();
+        let offer = Offer {
+            pull_request: number,
+            reference: told.reference(),
+            is_fork: told.is_fork,
+            told: told.at,
+            heard: now,
+            is_over: !is_open,
+            commit: kept.as_ref().and_then(|kept| kept.commit.clone()),
+            trouble: kept.as_ref().and_then(|kept| kept.trouble.clone()),
+            is_settled: kept.is_some_and(|kept| kept.is_settled),
+        };
+        // Of one that was never open here nothing is to be remembered: a delivery of it again is refused again.
+        if is_open || before.is_some() || !told.is_open {
+            self.all.insert(key, offer);
+        }
+        self.forget();
+        refused.map_or(Ok(()), Err)
+    }
+
+    /// Those that are open.
+    pub fn open(&self) -> impl Iterator<Item = &Offer> {
+        self.all.values().filter(|offer| !offer.is_over)
+    }
+
+    /// Those that are not served.
+    #[must_use]
+    pub fn refused(&self) -> Vec<Refused> {
+        let why = |offer: &Offer| Some(Refused { pull_request: offer.pull_request, why: offer.trouble.clone()? });
+        self.open().filter_map(why).collect()
+    }
+
+    /// Changes what is known of one.
+    pub fn set(&mut self, number: PullRequest, change: impl FnOnce(&mut Offer)) {
+        if let Some(offer) = self.all.get_mut(&key(number)) {
+            change(offer);
+        }
+    }
+
+    fn forget(&mut self) {
+        let mut over: Vec<(Timestamp, u32)> =
+            self.all.iter().filter(|(_, offer)| offer.is_over).map(|(key, offer)| (offer.heard, *key)).collect();
+        over.sort_unstable();
+        for (_, key) in over.iter().take(over.len().saturating_sub(OVER)) {
+            self.all.remove(key);
+        }
+    }
+}
+
+impl Offer {
+    /// Why it is over now, whatever its commit is.
+    #[must_use]
+    pub fn over(&self, source: &PullSource, keep: Option<Seconds>, now: Timestamp) -> Option<String> {
+        let Some(keep) = keep else { return Some("skep.yaml has no `previews` any more".to_owned()) };
+        if now.duration_since(self.heard).as_secs_f64() > keep.0.as_secs_f64() {
+            return Some(format!("it was not heard of for {keep} (previews.keep)"));
+        }
+        refusal(self.is_fork, None, source)
+    }
+}
+
+/// Why pull requests of that kind are not served.
+fn refusal(is_fork: bool, into: Option<&str>, source: &PullSource) -> Option<String> {
+    let Some(previews) = &source.previews else { return Some("the source has no `previews`".to_owned()) };
+    if is_fork && !previews.forks {
+        return Some("it comes from another repository, and the source's `previews` has no `forks: true`".to_owned());
+    }
+    match (&source.follows, into) {
+        (Follows::Branch(branch), Some(into)) if branch != into => {
+            Some(format!("it is to be merged into {into:?}, and {branch} is followed"))
+        }
+        _ => None,
+    }
+}
+
+/// As it is in JSON, whose keys are text.
+fn key(number: PullRequest) -> u32 {
+    number.get()
+}
+
+fn path(state: &Path, source: &str) -> PathBuf {
+    state.join("pull").join(source).join("offers.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings;
+
+    fn source(previews: &str) -> PullSource {
+        let text = format!(
+            "previews: {{}}\npull: [{{ name: a, url: 'https://git.example/a', webhook: {{ env: A }}, previews: {previews} }}]"
+        );
+        Settings::settle(Path::new("/srv"), text.as_bytes(), |_| None).0.pull[0].clone()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn told(number: u64, is_open: bool, second: i64) -> Told {
+        Told {
+            pull_request: PullRequest::new(number).unwrap(),
+            is_merge_request: false,
+            is_open,
+            is_fork: false,
+            into: "main".to_owned(),
+            at: Some(at(second)),
+        }
+    }
+
+    fn open(offers: &Offers) -> Vec<u32> {
+        offers.open().map(|offer| offer.pull_request.get()).collect()
+    }
+
+    #[test]
+    fn what_was_told_before_opens_nothing_again() {
+        let (source, mut offers) = (source("{}"), Offers::default());
+        offers.hear(&told(1, true, 10), &source, at(0)).unwrap();
+        offers.hear(&told(2, true, 10), &source, at(0)).unwrap();
+        assert_eq!(open(&offers), [1, 2]);
+        offers.hear(&told(1, false, 20), &source, at(1)).unwrap();
+        for earlier in [10, 19, 20] {
+            offers.hear(&told(1, true, earlier), &source, at(2)).unwrap_err();
+        }
+        assert_eq!(open(&offers), [2]);
+        offers.hear(&told(1, true, 21), &source, at(3)).unwrap();
+        assert_eq!(open(&offers), [1, 2], "opened again");
+        let state = tempfile::tempdir().unwrap();
+        offers.remember(state.path(), "a").unwrap();
+        assert_eq!(Offers::remembered(state.path(), "a"), offers);
+        // One that closes before anybody has heard that it was open stays so.
+        offers.hear(&told(3, false, 30), &source, at(4)).unwrap();
+        offers.hear(&told(3, true, 29), &source, at(5)).unwrap_err();
+        assert_eq!(open(&offers), [1, 2]);
+    }
+
+    #[test]
+    fn only_what_the_settings_let_in_is_open_and_not_for_ever() {
+        let mut offers = Offers::default();
+        let fork = Told { is_fork: true, ..told(1, true, 1) };
+        assert!(offers.hear(&fork, &source("{}"), at(0)).unwrap_err().contains("forks: true"));
+        let other = Told { into: "next".to_owned(), ..told(2, true, 1) };
+        assert!(offers.hear(&other, &source("{ forks: true }"), at(0)).unwrap_err().contains("\"next\""));
+        assert!(offers.all.is_empty(), "strangers fill no memory");
+        offers.hear(&fork, &source("{ forks: true }"), at(0)).unwrap();
+        // One that turns elsewhere ends.
+        offers.hear(&told(3, true, 1), &source("{}"), at(0)).unwrap();
+        offers.hear(&Told { into: "next".to_owned(), ..told(3, true, 2) }, &source("{}"), at(0)).unwrap_err();
+        assert_eq!(open(&offers), [1]);
+        let offer = offers.open().next().unwrap().clone();
+        assert!(offer.over(&source("{}"), Some(Seconds::new(10)), at(5)).unwrap().contains("forks: true"));
+        assert_eq!(offer.over(&source("{ forks: true }"), Some(Seconds::new(10)), at(10)), None);
+        assert!(offer.over(&source("{ forks: true }"), Some(Seconds::new(10)), at(11)).is_some());
+        assert!(offer.over(&source("{ forks: true }"), None, at(5)).is_some());
+        for number in 0..2000 {
+            let _ = offers.hear(&told(10 + number, true, 1), &source("{}"), at(0));
+        }
+        assert_eq!(open(&offers).len(), OPEN);
+        for number in 0..2000 {
+            offers.hear(&told(10 + number, false, 2), &source("{}"), at(1)).unwrap();
+        }
+        assert_eq!(offers.all.len(), OVER + 1);
+    }
+}
