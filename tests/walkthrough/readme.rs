@@ -105,6 +105,7 @@ fn a_tree_of_ones_own_goes_as_the_readme_says() {
                 let planned = dev.terminal.run(&without_engine(&command)).good().in_colour();
                 planned.says(&["~ hello  update", "Plan: 1 to update; 0 unchanged."]);
             }
+            "skep check --boot" => drop(user.run(&command).good().says(&["hello boots in ", "1 API, no findings"])),
             "skep lock" => {
                 user.run(&command).good().says(&["hello: ", "fastapi "]);
                 assert!(place.root().join("apis/hello/requirements.lock").is_file());
@@ -141,7 +142,7 @@ fn a_tree_of_ones_own_goes_as_the_readme_says() {
         }
         played += 1;
     }
-    assert_eq!(played, 14, "a command that was played is in the README no more");
+    assert_eq!(played, 15, "a command that was played is in the README no more");
 
     // What an API needs, in its own file.
     write(&place.root().join("apis/hello/api.yaml"), block(README, "## Your own tree", "yaml"));
