@@ -83,6 +83,29 @@ impl Source {
         &self.state
     }
 
+    /// The branch or tag that the placed commit came by; empty where that is not known.
+    #[must_use]
+    pub fn reference_of(&self, commit: &str) -> String {
+        let placed = self.status().placed.filter(|placed| placed.commit.id == commit);
+        match (placed, &self.settings.follows) {
+            (Some(placed), _) => placed.reference,
+            (None, crate::settings::Follows::Branch(branch)) => branch.clone(),
+            (None, crate::settings::Follows::Tags(_)) => String::new(),
+        }
+    }
+
+    /// Takes in that a commit is placed which another daemon of this host has placed, as that one wrote it down.
+    pub(super) fn recall(&self, commit: &str) {
+        let is_it = |status: &SourceStatus| status.placed.as_ref().is_some_and(|placed| placed.commit.id == commit);
+        if is_it(&self.status()) {
+            return;
+        }
+        let kept = SourceStatus::remembered(&self.state, &self.settings);
+        if is_it(&kept) {
+            self.set(|status| status.placed = kept.placed);
+        }
+    }
+
     /// Where the secret of its webhooks is; without one, none is taken.
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {

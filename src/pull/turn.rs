@@ -68,6 +68,9 @@ impl Source {
         let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
         let is_same_folder = self.store.prefix(&self.settings.folder).await? == self.settings.folder;
         if is_same_folder && placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
+            if let Some(placed) = &placed {
+                self.recall(placed);
+            }
             return Ok(None);
         }
         let follows = self.fetch(ground, &remote, reference, placed.as_deref()).await?;

@@ -62,23 +62,21 @@ impl Place {
     /// # Errors
     /// Where git does not answer.
     pub async fn now(&self) -> Result<Option<(String, String)>, GitError> {
-        match &self.from {
-            From::Source(source) => Ok(source.status().placed.map(|placed| (placed.commit.id, placed.reference))),
-            From::Pushes(_) if !self.store.is_there() => Ok(None),
-            From::Pushes(branch) => Ok(self.store.resolve(PLACED).await?.map(|commit| (commit, branch.clone()))),
+        if !self.store.is_there() {
+            return Ok(None);
         }
+        let Some(commit) = self.store.resolve(PLACED).await? else { return Ok(None) };
+        let reference = match &self.from {
+            From::Source(source) => source.reference_of(&commit),
+            From::Pushes(branch) => branch.clone(),
+        };
+        Ok(Some((commit, reference)))
     }
 
     /// Whether commits come into it by tags.
     #[must_use]
     pub fn follows_tags(&self) -> bool {
         matches!(&self.from, From::Source(source) if source.follows_tags())
-    }
-
-    /// Whether asking which it is costs a process.
-    #[must_use]
-    pub fn is_pushed(&self) -> bool {
-        matches!(self.from, From::Pushes(_))
     }
 
     /// The commit that was not let in, and why.

@@ -25,8 +25,8 @@ use crate::tree::Digest;
 /// Between two turns.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// How often it is looked which commit was pushed, where no event says that one was.
-const PUSHED_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked which commit lies in the tree, where no event says that there is another one.
+const PLACED_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a letter may wait for somebody who cannot be told.
 const LETTER_FOR: Duration = Duration::from_secs(86_400);
@@ -152,7 +152,7 @@ impl Teller {
                 look(&tree).await;
                 *has_looked = true;
             }
-            let is_asked = has_heard || self.asked.is_none_or(|asked| asked.elapsed() >= PUSHED_EVERY);
+            let is_asked = has_heard || self.asked.is_none_or(|asked| asked.elapsed() >= PLACED_EVERY);
             if is_asked {
                 self.asked = Some(Instant::now());
             }

@@ -43,11 +43,12 @@ pub(super) async fn look(tree: &Ask) {
     let _ = tokio::time::timeout(LOOK_WITHIN, tree.look()).await;
 }
 
-/// Takes in which commits were placed, and which were not let in. `is_asked` says whether to look also where that costs a process.
+/// Takes in which commits were placed, and which were not let in. Which lies in the tree costs a process of
+/// git to know, and is looked for where `is_asked`.
 pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sight<'_>, is_asked: bool) {
     for place in places {
         let report = told.reports.entry(place.name.clone()).or_default();
-        if is_asked || !place.is_pushed() {
+        if is_asked {
             let now = match place.now().await {
                 Ok(now) => now,
                 Err(error) => {
