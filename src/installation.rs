@@ -228,6 +228,10 @@ impl Drop for Lock {
         if !self.is_passed_on && read_holder(&mut self.file).pid == std::process::id() {
             let _ = self.file.set_len(0);
         }
+        // Closing it would not be enough: a child that another thread is just starting has it open for a moment too.
+        if !self.is_passed_on {
+            let _ = flock(&self.file, FlockOperation::Unlock);
+        }
     }
 }
 
