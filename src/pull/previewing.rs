@@ -37,6 +37,12 @@ struct Serving {
 impl Source {
     /// Takes in what a webhook has told of a pull request.
     pub fn hear(&self, told: &Told, now: Timestamp) {
+        let url = self.settings.url.as_str();
+        if !told.is_of(url) {
+            // An organisation's webhook tells of all that it has, and their numbers are others.
+            tracing::debug!("pull request {} of {:?} is none of {url}", told.pull_request, told.repository);
+            return;
+        }
         let _one_at_a_time = lock(&self.offering);
         let mut offers = Offers::remembered(self.state(), self.name());
         let number = told.pull_request;
@@ -65,12 +71,8 @@ impl Source {
             // What was told meanwhile is not written over.
             let _one_at_a_time = lock(&self.offering);
             let mut now = Offers::remembered(self.state(), self.name());
-            for (number, offer) in after.all {
-                if offers.all.get(&number).map(|before| before.told) == now.all.get(&number).map(|told| told.told) {
-                    now.all.insert(number, offer);
-                } else {
-                    self.offered.notify_one();
-                }
+            if !now.take_in(&offers, after) {
+                self.offered.notify_one();
             }
             self.keep(&now);
         }
