@@ -354,6 +354,10 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
     }
     assert_eq!(told(&world, "hello", &key)["text"], "one");
     assert!(source(&world, "team")["trouble"].is_null());
+    // Nothing is open, and nothing of what strangers sent is kept.
+    look(&world);
+    let store = world.state().join("pull/team/previews");
+    world.until("the store of what was offered is gone", || !store.exists());
 }
 
 #[test]
@@ -367,12 +371,25 @@ fn what_is_wrong_with_a_pull_request_is_said_and_keeps_nothing_else_from_being_s
     // A stranger's, whose repository is gone.
     let stranger = pull_request(&forge, 1, "open", 1, 1).replace("{\"id\":1}", "null");
     world.send(&github(&stranger, HOOK)).expect(202);
+    // One that has an API which is somebody's own.
+    world.write("apis/mine/main.py", &telling("mine"));
+    forge.git(&["checkout", "--quiet", "--detach", "main"]).expect(0);
+    forge.write("apis/mine/main.py", &telling("theirs"));
+    forge.commit("Take it");
+    forge.git(&["push", "--quiet", "origin", "HEAD:refs/pull/4/head"]).expect(0);
+    forge.git(&["checkout", "--quiet", "--force", "main"]).expect(0);
+    world.send(&github(&pull_request(&forge, 4, "open", 1, 2), HOOK)).expect(202);
+    // One that is told of before its name is there.
+    world.send(&github(&pull_request(&forge, 5, "open", 1, 2), HOOK)).expect(202);
     let refused = |number: u32| -> String {
         let all = source(&world, "team")["refused"].as_array().cloned().unwrap_or_default();
         let found = all.iter().find(|refused| refused["pull_request"] == number);
         found.map(|refused| refused["why"].as_str().unwrap().to_owned()).unwrap_or_default()
     };
     world.until("it is said what is wrong", || refused(1).contains("a symbolic link, which is never followed"));
+    world.until("it is said whose it is not", || refused(4).contains("it has mine, which are there already"));
+    world.until("it is waited for", || refused(5).contains("refs/pull/5/head"));
+    world.send(&github(&pull_request(&forge, 5, "closed", 2, 2), HOOK)).expect(202);
     open_at(&forge, "refs/pull/2/head", "two");
     open_at(&forge, "refs/pull/3/head", "three");
     world.send(&github(&pull_request(&forge, 2, "open", 1, 2), HOOK)).expect(202);
