@@ -133,6 +133,7 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     said(&dev.git(&["push", &ci, "+HEAD:main"]).expect(1), &["this key is for previews"]);
     said(&dev.git(&["push", &ci, "+HEAD:main", "HEAD:refs/previews/9"]).expect(1), &["this key is for previews"]);
     dev.git(&["push", &ci, "main:refs/previews/9"]).expect(0);
+    assert_ne!(dev.git(&["ls-remote", &ci]).code, 0, "it fetches nothing");
     assert_eq!(world.send(&Request::get("/admin/deployments").key(&made)).status, 401);
 
     // It ends with its name.
