@@ -123,6 +123,11 @@ impl Offers {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Takes all of them for over, whatever was told of them.
+    pub fn end(&mut self) {
+        self.all.values_mut().for_each(|offer| offer.is_over = true);
+    }
+
     /// Takes in what became of them, by how they were `before`. Of one of which something was told meanwhile that counts, and the
     /// answer is `false`.
     pub fn take_in(&mut self, before: &Self, after: Self) -> bool {
@@ -270,7 +275,9 @@ mod tests {
         assert_eq!(open(&now), [2], "the first is closed");
         assert!(now.open().all(|offer| offer.is_settled), "and of the second all is as it became");
         let before = now.clone();
-        assert!(now.take_in(&before, now.clone()));
+        assert!(now.take_in(&before, before.clone()));
+        now.end();
+        assert!(open(&now).is_empty());
     }
 
     #[test]

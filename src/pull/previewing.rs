@@ -54,6 +54,16 @@ impl Source {
         self.keep(&offers);
     }
 
+    /// Takes all pull requests for over, until its webhook tells of one again.
+    pub fn end_offers(&self) {
+        let _one_at_a_time = lock(&self.offering);
+        let mut offers = Offers::remembered(self.state(), self.name());
+        if offers.open().next().is_some() {
+            offers.end();
+            self.keep(&offers);
+        }
+    }
+
     /// Looks at all pull requests that are open, and ends what is over. What is wrong with one is its own trouble.
     pub(super) async fn preview(&self, settings: &Settings, records: &dyn Records) {
         let offers = Offers::remembered(self.state(), self.name());
@@ -324,7 +334,8 @@ mod tests {
     #[test]
     fn a_store_of_what_is_offered_that_has_grown_goes_whole() {
         let state = tempfile::tempdir().unwrap();
-        let text = "previews: {}\npull: [{ name: a, url: 'https://git.example/t/a', webhook: { env: A }, previews: {} }]";
+        let text =
+            "previews: {}\npull: [{ name: a, url: 'https://git.example/t/a', webhook: { env: A }, previews: {} }]";
         let (settings, _) = Settings::settle(std::path::Path::new("/srv"), text.as_bytes(), |_| None);
         let source = Source::new(settings.pull[0].clone(), state.path());
         let folder = Store::of_previews(state.path(), "a").folder().to_owned();

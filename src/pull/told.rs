@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::tree::PullRequest;
 
-/// The most bytes of a delivery that are read; what is longer tells of no pull request, and is a hint all the same.
-pub const MOST: usize = 1 << 20;
+/// The most bytes that a delivery usually has: what people write of a pull request comes with it, and may be more.
+pub const USUAL: usize = 1 << 20;
 
 /// What a forge tells of a pull request, or of a merge request.
 #[derive(Debug, Clone, PartialEq, Eq)]

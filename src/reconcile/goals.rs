@@ -64,8 +64,7 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
     let stays = |id: &ApiId| {
         let (of, _) = id.preview().filter(|(of, _)| tree.folders.contains_key(id) && !tree.folders.contains_key(of))?;
         let held = held.as_ref().filter(|(ids, _)| ids.contains(&of)).map(|(_, why)| why.clone());
-        held.map(Basis::RemovalHeld)
-            .or_else(|| awaited(&of, records, &newcomers).map(Basis::RemovalWaits))
+        held.map(Basis::RemovalHeld).or_else(|| awaited(&of, records, &newcomers).map(Basis::RemovalWaits))
     };
     let goal = |id: &ApiId| match (&held, &tree.without_previews) {
         // Which previews there are is not known, and so none of them goes.

@@ -336,7 +336,10 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
     look(&world);
     assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
     // Each ends as its forge says; and an earlier delivery, sent once more, brings none back.
-    world.send(&github(&pull_request(&forge, 7, "closed", 5, 1), HOOK)).expect(202);
+    // However much people write of it.
+    let about = format!("{{\"about\":\"{}\",", "x".repeat(2 << 20));
+    let closed = pull_request(&forge, 7, "closed", 5, 1).replacen('{', &about, 1);
+    world.send(&github(&closed, HOOK)).expect(202);
     expect_gone(&world, "hello--pr-7");
     let reopened = pull_request(&forge, 7, "open", 4, 1);
     world.send(&github(&reopened, HOOK)).expect(202);
