@@ -78,7 +78,7 @@ impl Remote<'_> {
         if self.store.resolve(serving).await?.is_none() {
             let to = format!("+{followed}:{FOLLOWED}");
             let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
-            let last = |filter| [&fetch[..], &[DEPTHS[0], filter, REMOTE, &to]].concat();
+            let last = |filter: &'static str| [&fetch[..], &[DEPTHS[0], filter, REMOTE, &to]].concat();
             match self.fetched(&last("--filter=blob:none"), "").await {
                 Err(RemoteError::Away(_)) => self.fetched(&last("--no-filter"), "").await?,
                 other => other?,
