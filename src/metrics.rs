@@ -24,6 +24,9 @@ const SPANS: [f64; 10] = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0, 30
 /// What requests are counted under that were for no API, or for none that their caller may know of.
 const NONE: &str = "-";
 
+/// What previews are counted under, all together: they come and go, and what is counted of each would stay.
+const PREVIEWS: &str = "--pr-";
+
 /// What is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -100,7 +103,7 @@ impl Metrics {
 
     /// A request has been answered, or its caller has gone.
     pub fn answered(&self, api: Option<&str>, code: u16, took: Duration, bytes: u64) {
-        let api = api.unwrap_or(NONE);
+        let api = api.map_or(NONE, label);
         let mut buffer = [0; 3];
         self.requests.with_label_values(&[api, digits(code, &mut buffer)]).inc();
         self.latencies.with_label_values(&[api]).observe(took.as_secs_f64());
@@ -153,14 +156,14 @@ impl Metrics {
                 RouteState::Serving { upstreams, .. } => {
                     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
                     let in_flight = upstreams.iter().map(|upstream| upstream.in_flight()).sum();
-                    self.in_flight.with_label_values(&[id.as_str()]).set(count(in_flight));
-                    self.instances.with_label_values(&[id.as_str()]).set(count(upstreams.len() as u64));
+                    self.in_flight.with_label_values(&[label(id.as_str())]).add(count(in_flight));
+                    self.instances.with_label_values(&[label(id.as_str())]).add(count(upstreams.len() as u64));
                     0
                 }
                 RouteState::Suspended => 1,
                 RouteState::Unavailable { .. } => 2,
             };
-            states[place].1 += 1;
+            states[place].1 += i64::from(!id.is_preview());
         }
         for (state, count) in states {
             self.apis.with_label_values(&[state]).set(count);
@@ -217,6 +220,11 @@ fn digits(code: u16, buffer: &mut [u8; 3]) -> &str {
     std::str::from_utf8(buffer).unwrap_or("000")
 }
 
+/// What an API is counted under.
+fn label(api: &str) -> &str {
+    if crate::tree::id::is_preview(api) { PREVIEWS } else { api }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,12 +234,16 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.answered(Some("hello"), 200, Duration::from_millis(3), 12);
         metrics.answered(None, 404, Duration::from_millis(1), 0);
+        for preview in ["hello--pr-1", "hello--pr-2"] {
+            metrics.answered(Some(preview), 200, Duration::from_millis(3), 12);
+        }
         metrics.stepped("build", Duration::from_millis(120));
         metrics.look_at(&Routes::default());
         let text = metrics.text();
         for line in [
             "skep_http_requests_total{api=\"hello\",code=\"200\"} 1",
             "skep_http_requests_total{api=\"-\",code=\"404\"} 1",
+            "skep_http_requests_total{api=\"--pr-\",code=\"200\"} 2",
             "skep_http_request_duration_seconds_bucket{api=\"hello\",le=\"0.005\"} 1",
             "skep_http_response_bytes_total{api=\"hello\"} 12",
             "skep_step_duration_seconds_count{step=\"build\"} 1",

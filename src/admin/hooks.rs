@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -19,7 +20,7 @@ use crate::pull::{Pulls, Source};
 /// Where they come in, with the name of the source behind it.
 const PATH: &str = "/hooks/";
 
-/// The most bytes of one: what GitHub sends at the most. They are counted and signed, and not kept but for their beginnings.
+/// The most bytes of one: what GitHub sends at the most. They are counted and signed, and kept where they may tell of a pull request.
 const MOST: usize = 25 << 20;
 
 /// How long one may take to come in.
@@ -31,11 +32,15 @@ const TURNS_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// How many come in at once.
 const AT_ONCE: usize = 16;
 
+/// How many of those are in memory at once that are larger than most are.
+const LARGE_AT_ONCE: usize = 2;
+
 /// Takes webhooks, and tells how sources are.
 #[derive(Debug)]
 pub(super) struct Hooks {
     pulls: Arc<Pulls>,
     places: Semaphore,
+    large: Semaphore,
 }
 
 /// Whether a path is one of theirs.
@@ -45,7 +50,7 @@ pub(super) fn is_hook(path: &str) -> bool {
 
 impl Hooks {
     pub(super) fn new(pulls: Arc<Pulls>) -> Self {
-        Self { pulls, places: Semaphore::new(AT_ONCE) }
+        Self { pulls, places: Semaphore::new(AT_ONCE), large: Semaphore::new(LARGE_AT_ONCE) }
     }
 
     pub(super) fn pulls(&self) -> Arc<Pulls> {
@@ -66,7 +71,15 @@ impl Hooks {
         let _place = self.places.try_acquire().map_err(|_| busy())?;
         let Some(place) = source.webhook() else { return Err(Fault::NotFound) };
         let (parts, body) = request.into_parts();
-        // Of what tells of a pull request, enough to know which; all else is counted and signed, and not kept.
+        // What may tell of a pull request is kept whole; all else is counted and signed.
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let is_large = source.has_previews() && length.is_none_or(|length: usize| length > told::USUAL);
+        let _memory = if is_large {
+            let memory = tokio::time::timeout(WITHIN, self.large.acquire()).await;
+            Some(memory.map_err(|_| busy())?.map_err(|_| busy())?)
+        } else {
+            None
+        };
         let mut kept = Vec::new();
         let verdict = match webhook::secret(place) {
             Ok(secret) => {
@@ -74,8 +87,9 @@ impl Hooks {
                 let mut delivery = Delivery::begin(&parts.headers, &secret);
                 read(body, |bytes| {
                     delivery.update(bytes);
-                    let room = (told::MOST + 1).saturating_sub(kept.len());
-                    kept.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
+                    if source.has_previews() {
+                        kept.extend_from_slice(bytes);
+                    }
                 })
                 .await?;
                 delivery.end(source, Timestamp::now())
@@ -90,9 +104,7 @@ impl Hooks {
             }
         };
         if verdict == Verdict::New {
-            if kept.len() <= told::MOST
-                && let Some(told) = Told::read(&kept)
-            {
+            if let Some(told) = Told::read(&kept) {
                 source.hear(&told, Timestamp::now());
             }
             source.look();
@@ -147,7 +159,7 @@ pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>) -> Result<Va
     Ok(json!(asked))
 }
 
-/// Reads a body to its end, and keeps nothing of it.
+/// Reads a body to its end.
 async fn read(mut body: Incoming, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
     let broken = |why: &str| Fault::Bad(why.to_owned());
     let reading = async {

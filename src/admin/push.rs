@@ -10,13 +10,13 @@ use futures_util::StreamExt as _;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
 };
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::fault::Fault;
@@ -37,6 +37,9 @@ const LONGEST: Duration = Duration::from_secs(2 * 3600);
 /// How many pushes and fetches there are at once.
 const AT_ONCE: usize = 4;
 
+/// How many of those there are at once that come with keys for previews alone: they wait until those serve, and take no place of others.
+const PREVIEWS_AT_ONCE: usize = 2;
+
 /// How much of git's answer is in memory at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -52,6 +55,8 @@ pub struct Pushes {
     scheme: Option<&'static str>,
     /// Bounds how many pushes and fetches there are at once: each is some processes, and their memory.
     places: Arc<Semaphore>,
+    /// The same for keys that push previews alone.
+    previews: Arc<Semaphore>,
 }
 
 /// Who comes, as the `Authorization` header says: a name, and what shows that it is theirs.
@@ -65,10 +70,12 @@ pub(super) fn is_git(path: &str) -> bool {
     path == PATH || path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Whether a request is part of a push, and not of a fetch.
-pub(super) fn is_push(request: &Request<Incoming>) -> bool {
-    let uri = request.uri();
-    uri.path().ends_with("/git-receive-pack") || uri.query().is_some_and(|query| query.contains("git-receive-pack"))
+/// Whether a request is part of a push, and not of a fetch: as git asks, and in no other words, of which its `http-backend` knows more.
+pub(super) fn is_push(uri: &Uri) -> bool {
+    match uri.path() {
+        "/git/info/refs" => uri.query() == Some("service=git-receive-pack"),
+        path => path == "/git/git-receive-pack",
+    }
 }
 
 /// What git sends after it was refused once: a name and a password.
@@ -103,7 +110,16 @@ impl Pushes {
     /// Into a store that is there. `scheme` is how callers' addresses begin, where callers come to the same address.
     #[must_use]
     pub fn new(store: Store, scheme: Option<&'static str>) -> Arc<Self> {
-        Arc::new(Self { store, scheme, places: Arc::new(Semaphore::new(AT_ONCE)) })
+        let (places, previews) = (Semaphore::new(AT_ONCE), Semaphore::new(PREVIEWS_AT_ONCE));
+        Arc::new(Self { store, scheme, places: Arc::new(places), previews: Arc::new(previews) })
+    }
+
+    /// A place among those of whoever comes.
+    fn place(&self, pusher: &Pusher) -> Result<OwnedSemaphorePermit, Fault> {
+        let (places, most) =
+            if pusher.previews_only { (&self.previews, PREVIEWS_AT_ONCE) } else { (&self.places, AT_ONCE) };
+        let busy = |_| Fault::Unavailable(format!("{most} pushes or fetches are going on; try again"));
+        Arc::clone(places).try_acquire_owned().map_err(busy)
     }
 
     /// Has git answer. What it began goes on to its end, also where whoever asked has gone away.
@@ -114,8 +130,10 @@ impl Pushes {
         }
         let text =
             |header: HeaderName| parts.headers.get(header).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let busy = || Fault::Unavailable(format!("{AT_ONCE} pushes or fetches are going on; try again"));
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| busy())?;
+        if pusher.previews_only && !is_push(&parts.uri) {
+            return Err(Fault::Missing("this key is for previews alone, and fetches nothing".to_owned()));
+        }
+        let place = self.place(pusher)?;
         let host = parts.uri.authority().map_or_else(|| text(HOST), |authority| authority.as_str());
         let mut git = self.store.serve(["http-backend"]);
         git.env("GIT_PROJECT_ROOT", self.store.folder().parent().unwrap_or(self.store.folder()))
@@ -228,5 +246,40 @@ async fn end(git: &mut Child) {
     if let Some(pid) = git.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
         let _ = git.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_git_asks_for_a_push_is_one() {
+        let is_push = |uri: &str| is_push(&uri.parse().unwrap());
+        assert!(is_push("/git/info/refs?service=git-receive-pack") && is_push("/git/git-receive-pack"));
+        for other in [
+            "/git/info/refs",
+            "/git/info/refs?service=git-upload-pack",
+            "/git/info/refs?service=git-upload-pack&x=git-receive-pack",
+            "/git/info/refs?service=git-receive-pack&service=git-upload-pack",
+            "/git/git-upload-pack",
+            "/git/git-upload-pack?service=git-receive-pack",
+            "/git/x/git-receive-pack",
+        ] {
+            assert!(!is_push(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn pushes_of_previews_take_no_place_of_others() {
+        let pushes = Pushes::new(Store::of(std::path::Path::new("/nowhere")), None);
+        let all = Pusher::of_all("ada".to_owned());
+        let ci = Pusher { previews_only: true, ..Pusher::of_all("ci".to_owned()) };
+        let previews: Vec<_> = (0..PREVIEWS_AT_ONCE).map(|_| pushes.place(&ci).unwrap()).collect();
+        assert!(pushes.place(&ci).is_err());
+        let others: Vec<_> = (0..AT_ONCE).map(|_| pushes.place(&all).unwrap()).collect();
+        assert!(pushes.place(&all).is_err());
+        drop((previews, others));
+        assert!(pushes.place(&ci).is_ok() && pushes.place(&all).is_ok());
     }
 }

@@ -241,7 +241,7 @@ impl Surface {
             return Err(Fault::Missing("no push is taken here; `push` in skep.yaml says whether they are".to_owned()));
         };
         // What a daemon that stands by took in, the one that reconciles would never see.
-        if push::is_push(&request) {
+        if push::is_push(request.uri()) {
             self.leading_soon().await?;
         }
         pushes.answer(request, &pusher).await

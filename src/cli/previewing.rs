@@ -110,8 +110,10 @@ pub(super) async fn carry_out(
 
 /// Ends what no push ends: what is merged by now, and what nobody has heard of for long.
 pub(super) async fn end_what_is_over(context: &Context) {
-    let ended = match sweep::sweep(&context.settings, Timestamp::now()).await {
+    // Somebody who places a preview just now is nobody that a push of the branch waits for.
+    let ended = match sweep::sweep_at_once(&context.settings, Timestamp::now()).await {
         Ok(ended) => ended,
+        Err(error) if error.is_busy() => return,
         Err(error) => {
             // The daemon tries it again.
             anstream::eprintln!("{}", paint(format!("previews: {}", plain(&error.to_string())), WARN));

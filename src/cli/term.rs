@@ -8,6 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::Surface;
 use crate::installation::{Holder, Installation, Lock};
+use crate::previews::sweep::note_ended;
+use crate::previews::term;
 use crate::reconcile::follow::Follower;
 use crate::reconcile::leadership::{keep_following, keep_leading, stand_by};
 use crate::reconcile::{Controller, World};
@@ -231,7 +233,19 @@ impl Terms {
     /// Returns once the tree of this host may be gone by: one that is older than what another host has brought to serve may not.
     fn catch_up(&self, before: u64, epoch: u64) -> impl Future<Output = ()> + Send + 'static {
         let (pulls, controller) = (self.surface.pulls(), Arc::clone(&self.controller));
+        let (settings, records) = (Arc::clone(&self.settings), Arc::clone(&self.records));
         async move {
+            if term::is_behind(&settings, before) {
+                // Nobody has told this host which of its pull requests are over by now.
+                pulls.iter().flat_map(|pulls| pulls.sources()).for_each(|source| source.end_offers());
+                match term::give_up(&settings).await {
+                    Ok(ended) => note_ended(&*records, &ended).await,
+                    Err(error) => tracing::error!("previews of before the last term go on: {error}"),
+                }
+            }
+            if let Err(error) = term::sign(&settings, epoch) {
+                tracing::warn!("cannot write down that this host reconciles: {error}");
+            }
             let Some(pulls) = pulls else { return };
             pulls.forget_others().await;
             if pulls.is_behind(before) {

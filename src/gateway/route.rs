@@ -141,12 +141,13 @@ impl Routes {
         hosts.get(name).or_else(|| hosts.get(&name.to_ascii_lowercase())).cloned()
     }
 
-    /// The APIs that serve callers at that address who show no key, by id.
+    /// The APIs that serve callers at that address who show no key, by id; previews are nobody's to find.
     #[must_use]
     pub fn public(&self, address: IpAddr) -> Vec<ApiId> {
         let table = self.table();
         let public = table
             .values()
+            .filter(|route| !route.id.is_preview())
             .filter(|route| route.settings.auth == Auth::None && networks::let_in(&route.settings, address));
         let mut ids: Vec<ApiId> = public.map(|route| route.id.clone()).collect();
         ids.sort();

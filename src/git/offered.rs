@@ -68,6 +68,25 @@ impl Remote<'_> {
         Ok(None)
     }
 
+    /// Whether a commit is part of `serving`, which came by `followed`: as far as its last commits say, which are fetched where
+    /// they are not here.
+    ///
+    /// # Errors
+    /// Where the remote cannot be asked.
+    pub async fn is_part_of_followed(&self, commit: &str, followed: &str, serving: &str) -> Result<bool, RemoteError> {
+        self.store.prepare_to_fetch(&self.source.url, serving.len()).await?;
+        if self.store.resolve(serving).await?.is_none() {
+            let to = format!("+{followed}:{FOLLOWED}");
+            let fetch = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head"];
+            let last = |filter: &'static str| [&fetch[..], &[DEPTHS[0], filter, REMOTE, &to]].concat();
+            match self.fetched(&last("--filter=blob:none"), "").await {
+                Err(RemoteError::Away(_)) => self.fetched(&last("--no-filter"), "").await?,
+                other => other?,
+            }
+        }
+        Ok(self.store.repository().is_part_of(commit, serving).await?)
+    }
+
     async fn fetch_both(
         &self,
         depth: Option<&str>,

@@ -65,6 +65,27 @@ impl Store {
         Self { folder, repository }
     }
 
+    /// Removes all of it. To be called while nobody else uses it.
+    ///
+    /// # Errors
+    /// Where a file cannot be removed.
+    pub fn remove(&self) -> Result<(), GitError> {
+        // Out of its place in one moment: half a repository would stay one.
+        let gone = self.folder.with_extension("gone");
+        let remove = || {
+            // What an earlier try has left, too.
+            if gone.exists() {
+                fs::remove_dir_all(&gone)?;
+            }
+            if self.folder.exists() {
+                fs::rename(&self.folder, &gone)?;
+                fs::remove_dir_all(&gone)?;
+            }
+            Ok(())
+        };
+        remove().map_err(|source| GitError::Io { path: self.folder.clone(), source })
+    }
+
     /// Whether it is there.
     #[must_use]
     pub fn is_there(&self) -> bool {

@@ -4,6 +4,7 @@
 
 mod reader;
 pub mod sweep;
+pub mod term;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -31,12 +32,15 @@ const NOTE: &str = ".preview.json";
 const ASIDE: &str = "previews-";
 
 /// How long somebody waits for another one who changes them, and how often it is tried.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_millis(20));
+const PATIENCE: Duration = Duration::from_secs(120);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// The previews of one state folder.
 #[derive(Debug, Clone)]
 pub struct Previews {
     folder: PathBuf,
+    /// How long somebody waits for another one who changes them.
+    patience: Duration,
 }
 
 /// Whose pull request it is: its number is one of its source's.
@@ -118,11 +122,25 @@ pub enum PreviewError {
     },
 }
 
+impl PreviewError {
+    /// Whether somebody else was changing previews all the while.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
+    }
+}
+
 impl Previews {
     /// Those of an installation; there may be none.
     #[must_use]
     pub fn of(settings: &Settings) -> Self {
-        Self { folder: settings.state.join("previews") }
+        Self { folder: settings.state.join("previews"), patience: PATIENCE }
+    }
+
+    /// The same, for somebody who waits for nobody: see [`PreviewError::is_busy`].
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        Self { patience: Duration::ZERO, ..self }
     }
 
     /// Where their folders are.
@@ -265,12 +283,12 @@ impl Previews {
         let failed = |errno: Errno| PreviewError::Io { path: path.clone(), source: errno.into() };
         let file = open(&path, OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o600));
         let file = file.map_err(failed)?;
-        let until = tokio::time::Instant::now() + PATIENCE.0;
+        let until = tokio::time::Instant::now() + self.patience;
         loop {
             match flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(file),
                 Err(Errno::WOULDBLOCK) if tokio::time::Instant::now() < until => {
-                    tokio::time::sleep(PATIENCE.1).await;
+                    tokio::time::sleep(AGAIN).await;
                 }
                 Err(errno) => return Err(failed(errno)),
             }

@@ -8,7 +8,7 @@ use super::Previews;
 use crate::report::with_causes;
 use crate::settings::{PreviewSettings, Settings};
 use crate::tree::preview::previewed;
-use crate::tree::{ApiId, Folder, Preview, Scanner, Tree, TreeError};
+use crate::tree::{ApiId, Broken, Diagnostic, Folder, Preview, Scanner, Tree, TreeError, diagnostic::code};
 
 /// Reads previews, and lays them over trees.
 #[derive(Debug)]
@@ -112,14 +112,67 @@ fn overlaid(
     for (id, preview) in noted {
         let Some(folder) = read.folders.get(&id).filter(|_| !tree.folders.contains_key(&id)) else { continue };
         let folder = match folder {
-            Folder::Sound(api) => {
-                let production = tree.sound(&preview.of).map(|api| &api.spec);
-                Folder::Sound(Arc::new(previewed(api, production, &preview, settings)))
-            }
+            Folder::Sound(api) => match tree.folders.get(&preview.of) {
+                // How strict it is to be, nobody can say now. What serves stays as strict as it is.
+                Some(Folder::Broken(_)) => Folder::Broken(Arc::new(of_broken(&id, &preview.of))),
+                Some(Folder::Sound(production)) => {
+                    Folder::Sound(Arc::new(previewed(api, Some(&production.spec), &preview, settings)))
+                }
+                None => Folder::Sound(Arc::new(previewed(api, None, &preview, settings))),
+            },
             broken @ Folder::Broken(_) => broken.clone(),
         };
         folders.insert(id.clone(), folder);
         previews.insert(id, preview);
     }
     (folders, previews)
+}
+
+/// A preview of an API whose folder is broken.
+fn of_broken(id: &ApiId, of: &ApiId) -> Broken {
+    let message = format!("the folder of {of}, which it is a preview of, is broken, so who may call it is not known");
+    let hint = format!("mend {of} first; what is previewed already goes on as it is");
+    Broken { id: id.clone(), findings: vec![Diagnostic::error(code::PREVIEW_OF_BROKEN, id.as_str(), message, hint)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Api, PullRequest, Requirements, Spec};
+
+    #[test]
+    fn a_preview_of_what_is_broken_is_broken_as_well() {
+        let (of, number) = (ApiId::new("a").unwrap(), PullRequest::new(7).unwrap());
+        let id = of.previewed(number).unwrap();
+        let sound = |id: &ApiId| {
+            Folder::Sound(Arc::new(Api {
+                id: id.clone(),
+                spec: Spec::built_in(id.as_str()),
+                requirements: Requirements::base(),
+                files: BTreeMap::new(),
+                secrets: None,
+                folder: "/nowhere".into(),
+                findings: Vec::new(),
+            }))
+        };
+        let preview = Preview {
+            of: of.clone(),
+            pull_request: number,
+            commit: "c".repeat(40),
+            source: None,
+            updated: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let tree = |folder: Option<(ApiId, Folder)>| Tree { folders: folder.into_iter().collect(), ..Tree::default() };
+        let read = tree(Some((id.clone(), sound(&id))));
+        let laid = |production: Option<Folder>| {
+            let tree = tree(production.map(|folder| (of.clone(), folder)));
+            let noted = vec![(id.clone(), preview.clone())];
+            overlaid(&tree, &read, noted, &PreviewSettings::default()).0.remove(&id).unwrap()
+        };
+        assert!(matches!(laid(Some(sound(&of))), Folder::Sound(_)));
+        assert!(matches!(laid(None), Folder::Sound(_)));
+        let broken = Broken { id: of.clone(), findings: Vec::new() };
+        let folder = laid(Some(Folder::Broken(Arc::new(broken))));
+        assert!(matches!(&folder, Folder::Broken(_)) && folder.findings()[0].is_error());
+    }
 }

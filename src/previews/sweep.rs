@@ -24,7 +24,18 @@ pub struct Ended {
 /// # Errors
 /// Where the previews cannot be read, or git does not answer.
 pub async fn sweep(settings: &Settings, now: Timestamp) -> Result<Vec<Ended>, PreviewError> {
-    let previews = Previews::of(settings);
+    sweep_in(&Previews::of(settings), settings, now).await
+}
+
+/// As [`sweep`], and waits for nobody who changes them meanwhile.
+///
+/// # Errors
+/// As [`sweep`], and where somebody does.
+pub async fn sweep_at_once(settings: &Settings, now: Timestamp) -> Result<Vec<Ended>, PreviewError> {
+    sweep_in(&Previews::of(settings).at_once(), settings, now).await
+}
+
+async fn sweep_in(previews: &Previews, settings: &Settings, now: Timestamp) -> Result<Vec<Ended>, PreviewError> {
     let there = previews.list()?;
     let mut whose: Vec<Whose> = there.iter().map(|(_, preview)| Whose::of(preview)).collect();
     whose.sort();
@@ -38,7 +49,23 @@ pub async fn sweep(settings: &Settings, now: Timestamp) -> Result<Vec<Ended>, Pr
         }
     }
     if settings.push.is_some() && Store::of(&settings.state).is_there() {
-        forget(&Store::of(&settings.state), &previews).await?;
+        forget(&Store::of(&settings.state), previews).await?;
+    }
+    Ok(ended)
+}
+
+/// Ends all of them, for that reason.
+///
+/// # Errors
+/// Where they cannot be read or moved.
+pub async fn end_all(previews: &Previews, why: &str) -> Result<Vec<Ended>, PreviewError> {
+    let mut all: Vec<Whose> = previews.list()?.iter().map(|(_, preview)| Whose::of(preview)).collect();
+    all.sort();
+    all.dedup();
+    let mut ended = Vec::new();
+    for whose in all {
+        let ids = previews.end(&whose).await?.into_iter().collect();
+        ended.push(Ended { whose, ids, why: why.to_owned() });
     }
     Ok(ended)
 }

@@ -92,7 +92,24 @@ async fn previews_come_whole_say_of_what_they_are_and_end_when_nobody_speaks_of_
     let ended = sweep::sweep(&settings, later).await.unwrap();
     assert!(ended[0].why.contains("previews.keep") && ended[0].ids == ["b--pr-1".parse().unwrap()], "{ended:?}");
     assert!(there().is_empty());
+    // Whoever cannot wait for another one does not.
+    place(&one, &["a"]).await.unwrap();
+    let busy = previews.lock().await.unwrap();
+    assert!(sweep::sweep_at_once(&settings, later).await.unwrap_err().is_busy());
+    drop(busy);
+    assert_eq!(sweep::sweep_at_once(&settings, later).await.unwrap().len(), 1);
     // Of a source that is followed no more, and without the setting.
+    // Another host has reconciled, or this one again; and where records are a file there is no other.
+    place(&one, &["a", "b"]).await.unwrap();
+    let mut shared = settings.clone();
+    assert!(!term::is_behind(&shared, 4));
+    shared.records.url = Some(crate::settings::DatabaseUrl("postgres://h/d".to_owned()));
+    assert!(!term::is_behind(&shared, 0) && term::is_behind(&shared, 4));
+    let ended = term::give_up(&shared).await.unwrap();
+    assert!(ended[0].ids.len() == 2 && there().is_empty(), "{ended:?}");
+    term::sign(&shared, 5).unwrap();
+    assert!(!term::is_behind(&shared, 5) && term::is_behind(&shared, 6));
+    fs::remove_file(state.path().join("previews.term")).unwrap();
     place(&theirs, &["a"]).await.unwrap();
     assert!(sweep::sweep(&settings, now).await.unwrap()[0].why.contains("served no more"));
     place(&one, &["a"]).await.unwrap();

@@ -123,6 +123,26 @@ impl Offers {
         refused.map_or(Ok(()), Err)
     }
 
+    /// Takes all of them for over, whatever was told of them.
+    pub fn end(&mut self) {
+        self.all.values_mut().for_each(|offer| offer.is_over = true);
+    }
+
+    /// Takes in what became of them, by how they were `before`. Of one of which something was told meanwhile that counts, and the
+    /// answer is `false`.
+    pub fn take_in(&mut self, before: &Self, after: Self) -> bool {
+        let mut is_all = true;
+        for (number, offer) in after.all {
+            // Whole: forges tell the time by the second, in which one may be pushed to and closed.
+            if before.all.get(&number) == self.all.get(&number) {
+                self.all.insert(number, offer);
+            } else {
+                is_all = false;
+            }
+        }
+        is_all
+    }
+
     /// Those that are open.
     pub fn open(&self) -> impl Iterator<Item = &Offer> {
         self.all.values().filter(|offer| !offer.is_over)
@@ -207,6 +227,7 @@ mod tests {
         Told {
             pull_request: PullRequest::new(number).unwrap(),
             is_merge_request: false,
+            repository: "team/a".to_owned(),
             is_open,
             is_fork: false,
             into: "main".to_owned(),
@@ -238,6 +259,25 @@ mod tests {
         offers.hear(&told(3, false, 30), &source, at(4)).unwrap();
         offers.hear(&told(3, true, 29), &source, at(5)).unwrap_err();
         assert_eq!(open(&offers), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_told_while_one_is_looked_at_counts_also_in_the_same_second() {
+        let (source, mut now) = (source("{}"), Offers::default());
+        now.hear(&told(1, true, 10), &source, at(0)).unwrap();
+        now.hear(&told(2, true, 10), &source, at(0)).unwrap();
+        let (before, mut after) = (now.clone(), now.clone());
+        for number in [1, 2] {
+            after.set(PullRequest::new(number).unwrap(), |offer| offer.is_settled = true);
+        }
+        now.hear(&told(1, false, 10), &source, at(0)).unwrap();
+        assert!(!now.take_in(&before, after.clone()), "it is to be looked at once more");
+        assert_eq!(open(&now), [2], "the first is closed");
+        assert!(now.open().all(|offer| offer.is_settled), "and of the second all is as it became");
+        let before = now.clone();
+        assert!(now.take_in(&before, before.clone()));
+        now.end();
+        assert!(open(&now).is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Previewing by pull: the pull requests that a source's webhook told of are fetched, and served where they may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ use super::offers::{Offer, Offers};
 use super::source::{Source, lock};
 use super::status::TroubleKind;
 use super::told::Told;
-use super::turn::Stop;
+use super::turn::{MOST_KEPT, Stop, some};
 use crate::git::remote::{Reference, Remote};
 use crate::git::signature::signer;
 use crate::git::store::{PLACED, Store};
@@ -16,6 +16,7 @@ use crate::previews::sweep::note;
 use crate::previews::{Offer as Offered, Placed, PreviewError, Previews, Whose};
 use crate::records::Records;
 use crate::settings::{Follows, PreviewSettings, Settings};
+use crate::tree::ApiId;
 use crate::tree::folder::is_ignored;
 
 /// What came of one pull request.
@@ -37,6 +38,12 @@ struct Serving {
 impl Source {
     /// Takes in what a webhook has told of a pull request.
     pub fn hear(&self, told: &Told, now: Timestamp) {
+        let url = self.settings.url.as_str();
+        if !told.is_of(url) {
+            // An organisation's webhook tells of all that it has, and their numbers are others.
+            tracing::debug!("pull request {} of {:?} is none of {url}", told.pull_request, told.repository);
+            return;
+        }
         let _one_at_a_time = lock(&self.offering);
         let mut offers = Offers::remembered(self.state(), self.name());
         let number = told.pull_request;
@@ -47,6 +54,16 @@ impl Source {
         self.keep(&offers);
     }
 
+    /// Takes all pull requests for over, until its webhook tells of one again.
+    pub fn end_offers(&self) {
+        let _one_at_a_time = lock(&self.offering);
+        let mut offers = Offers::remembered(self.state(), self.name());
+        if offers.open().next().is_some() {
+            offers.end();
+            self.keep(&offers);
+        }
+    }
+
     /// Looks at all pull requests that are open, and ends what is over. What is wrong with one is its own trouble.
     pub(super) async fn preview(&self, settings: &Settings, records: &dyn Records) {
         let offers = Offers::remembered(self.state(), self.name());
@@ -54,6 +71,7 @@ impl Source {
             tracing::warn!("previews of source {}: {}", self.name(), stop.what);
         }
         if offers.open().next().is_none() {
+            self.keep_offered_small(0);
             return;
         }
         let mut after = offers.clone();
@@ -65,12 +83,8 @@ impl Source {
             // What was told meanwhile is not written over.
             let _one_at_a_time = lock(&self.offering);
             let mut now = Offers::remembered(self.state(), self.name());
-            for (number, offer) in after.all {
-                if offers.all.get(&number).map(|before| before.told) == now.all.get(&number).map(|told| told.told) {
-                    now.all.insert(number, offer);
-                } else {
-                    self.offered.notify_one();
-                }
+            if !now.take_in(&offers, after) {
+                self.offered.notify_one();
             }
             self.keep(&now);
         }
@@ -108,6 +122,17 @@ impl Source {
         Ok(())
     }
 
+    /// Removes the store of what is offered where it holds more bytes than `most`: git takes nothing out of one that was fetched in
+    /// part, all of it can be fetched again, and what is previewed lies elsewhere.
+    fn keep_offered_small(&self, most: u64) {
+        let store = Store::of_previews(self.state(), self.name());
+        if (most == 0 || store.is_large(most))
+            && let Err(error) = store.remove()
+        {
+            tracing::warn!("the pull requests of source {}: {}", self.name(), crate::report::with_causes(&error));
+        }
+    }
+
     /// Ends those that are over whatever the remote has, and whether or not it can be asked.
     async fn end_over(&self, settings: &Settings, offers: &mut Offers, records: &dyn Records) -> Result<(), Stop> {
         let keep = settings.previews.as_ref().map(|previews| previews.keep);
@@ -127,6 +152,7 @@ impl Source {
         let (Some(serving), Some(limits)) = (self.serving().await?, &settings.previews) else { return Ok(()) };
         let (store, previews) = (Store::of_previews(self.state(), self.name()), Previews::of(settings));
         let remote = Remote::of(&self.settings, &store)?;
+        self.keep_offered_small(self.settings.max_size.0.saturating_mul(MOST_KEPT));
         remote.clean();
         let open: Vec<Offer> = offers.open().cloned().collect();
         let names: Vec<String> = open.iter().map(|offer| offer.reference.clone()).collect();
@@ -139,7 +165,13 @@ impl Source {
                 Some(head) => {
                     self.preview_one((&remote, &store), settings, limits, offer, &whose, head, &serving).await
                 }
-                None => Ok(Outcome::Over("the remote has it no more".to_owned())),
+                None if offer.commit.is_some() => Ok(Outcome::Over("the remote has it no more".to_owned())),
+                // Some forges tell of it before its name is there.
+                None => Err(Stop {
+                    kind: TroubleKind::Missing,
+                    what: format!("the remote has no {name} yet"),
+                    commit: None,
+                }),
             };
             match outcome {
                 Ok(Outcome::Same) => {}
@@ -175,6 +207,19 @@ impl Source {
         Ok(())
     }
 
+    /// That a pull request changes no API of another source, of a push, or of somebody's own hands.
+    async fn be_alone_with(&self, settings: &Settings, changed: &BTreeSet<ApiId>, serving: &str) -> Result<(), Stop> {
+        let prefix = self.store.prefix(&self.settings.folder).await?;
+        let mine = self.folders(serving, &prefix).await?;
+        let is_taken = |id: &&ApiId| !mine.contains_key(id.as_str()) && settings.apis.join(id.as_str()).exists();
+        let taken: Vec<String> = changed.iter().filter(is_taken).map(ToString::to_string).collect();
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let what = format!("it has {}, which are there already and not of source {}", some(&taken), self.name());
+        Err(Stop { kind: TroubleKind::Conflict, what, commit: None })
+    }
+
     /// What lies in the tree of this source; `None` before anything does.
     async fn serving(&self) -> Result<Option<Serving>, Stop> {
         let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
@@ -187,6 +232,22 @@ impl Source {
             },
         };
         Ok(Some(Serving { commit, reference }))
+    }
+
+    /// Whether a commit is part of what serves.
+    async fn is_merged(&self, remote: &Remote<'_>, commit: &str, serving: &Serving) -> Result<bool, Stop> {
+        if self.store.repository().is_part_of(commit, &serving.commit).await? {
+            return Ok(true);
+        }
+        // The store of the source itself may have of it no more than its last commit.
+        match remote.is_part_of_followed(commit, &serving.reference, &serving.commit).await {
+            Ok(is_merged) => Ok(is_merged),
+            Err(error) => {
+                // It is asked again with the next look; what is served goes on.
+                tracing::debug!("previews of source {}: {}", self.name(), crate::report::with_causes(&error));
+                Ok(false)
+            }
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one pull request, and all that it is looked at with")]
@@ -203,8 +264,7 @@ impl Source {
         let previews = Previews::of(settings);
         let repository = store.repository();
         if offer.is_settled && offer.commit.as_ref() == Some(&head.object) {
-            // What came with the commit that serves lies in the store of the source itself.
-            let is_merged = self.store.repository().is_part_of(&head.object, &serving.commit).await?;
+            let is_merged = self.is_merged(remote, &head.object, serving).await?;
             return Ok(if is_merged { Outcome::Over("it is merged".to_owned()) } else { Outcome::Same });
         }
         let others = previews.list()?.into_iter().filter(|(_, preview)| Whose::of(preview) != *whose).count();
@@ -227,6 +287,7 @@ impl Source {
         }
         let prefix = &self.settings.folder;
         let changed = repository.changed(&base, &head.object, prefix).await?;
+        self.be_alone_with(settings, &changed, &serving.commit).await?;
         let folders = repository.folders(&head.object, prefix).await?;
         let trees = folders.iter().filter(|(name, _)| !is_ignored(name) && changed.contains(name.as_str()));
         remote.fetch_files(head, &trees.map(|(_, tree)| tree).collect()).await?;
@@ -263,5 +324,29 @@ impl From<PreviewError> for Stop {
             PreviewError::Git(_) | PreviewError::Io { .. } => TroubleKind::Failed,
         };
         Self { kind, what: crate::report::with_causes(&error), commit: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_what_is_offered_that_has_grown_goes_whole() {
+        let state = tempfile::tempdir().unwrap();
+        let text =
+            "previews: {}\npull: [{ name: a, url: 'https://git.example/t/a', webhook: { env: A }, previews: {} }]";
+        let (settings, _) = Settings::settle(std::path::Path::new("/srv"), text.as_bytes(), |_| None);
+        let source = Source::new(settings.pull[0].clone(), state.path());
+        let folder = Store::of_previews(state.path(), "a").folder().to_owned();
+        std::fs::create_dir_all(folder.join("objects/pack")).unwrap();
+        std::fs::write(folder.join("objects/pack/x.pack"), [0; 4096]).unwrap();
+        source.keep_offered_small(1 << 20);
+        assert!(folder.exists());
+        source.keep_offered_small(1024);
+        assert!(!folder.exists());
+        source.keep_offered_small(0);
+        let left = std::fs::read_dir(folder.parent().unwrap()).unwrap().count();
+        assert_eq!(left, 0, "nothing lies about");
     }
 }

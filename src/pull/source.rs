@@ -112,6 +112,12 @@ impl Source {
         self.settings.webhook.as_ref()
     }
 
+    /// Whether its pull requests are served.
+    #[must_use]
+    pub fn has_previews(&self) -> bool {
+        self.settings.previews.is_some()
+    }
+
     /// Notes that the secret of its webhooks cannot be used; answers whether that is news.
     pub fn is_first_fault(&self) -> bool {
         !self.has_told.swap(true, Ordering::Relaxed)

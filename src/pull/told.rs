@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use crate::tree::PullRequest;
 
-/// The most bytes of a delivery that are read; what is longer tells of no pull request, and is a hint all the same.
-pub const MOST: usize = 1 << 20;
+/// The most bytes that a delivery usually has: what people write of a pull request comes with it, and may be more.
+pub const USUAL: usize = 1 << 20;
 
 /// What a forge tells of a pull request, or of a merge request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Told {
     pub pull_request: PullRequest,
     /// Whether it is one of GitLab's, whose names are others.
     pub is_merge_request: bool,
+    /// The repository that it is to be merged into, as the forge names it: `team/apis`. Empty where it does not.
+    pub repository: String,
     /// Whether it is open.
     pub is_open: bool,
     /// Whether it comes from another repository, or may.
@@ -46,12 +48,15 @@ impl Told {
         let about = value.get("pull_request").filter(|about| about.is_object())?;
         let (head, base) = (&about["head"], &about["base"]);
         let repository = |side: &Value| side["repo"]["id"].as_u64();
+        // Gitea lets whoever may read push to `refs/for/main`, and names the repository itself as where such a one comes from.
+        let is_of_branch = head["ref"].as_str().is_some_and(|name| !name.is_empty() && !name.starts_with("refs/"));
         Some(Self {
             pull_request: PullRequest::new(value["number"].as_u64().or_else(|| about["number"].as_u64())?)?,
             is_merge_request: false,
+            repository: base["repo"]["full_name"].as_str().unwrap_or_default().to_owned(),
             is_open: about["state"].as_str()? == "open",
             // One whose repository is gone, or that does not say, may be anybody's.
-            is_fork: repository(head).is_none() || repository(head) != repository(base),
+            is_fork: !is_of_branch || repository(head).is_none() || repository(head) != repository(base),
             into: base["ref"].as_str()?.to_owned(),
             at: moment(&about["updated_at"]),
         })
@@ -61,15 +66,27 @@ impl Told {
     fn of_gitlab(value: &Value) -> Option<Self> {
         let about = &value["object_attributes"];
         let project = |side: &str| about[side].as_u64();
+        let named = |place: &Value| place["path_with_namespace"].as_str().map(ToOwned::to_owned);
         Some(Self {
             pull_request: PullRequest::new(about["iid"].as_u64()?)?,
             is_merge_request: true,
+            repository: named(&about["target"]).or_else(|| named(&value["project"])).unwrap_or_default(),
             is_open: about["state"].as_str()? == "opened",
             is_fork: project("source_project_id").is_none()
                 || project("source_project_id") != project("target_project_id"),
             into: about["target_branch"].as_str()?.to_owned(),
             at: moment(&about["updated_at"]),
         })
+    }
+
+    /// Whether it is one of the repository at that address: the same secret may sign what is told of others.
+    #[must_use]
+    pub fn is_of(&self, url: &str) -> bool {
+        let url = url.trim_end_matches('/');
+        let url = url.strip_suffix(".git").unwrap_or(url).to_lowercase();
+        let before = url.strip_suffix(&self.repository.to_lowercase());
+        // A name alone, without whose it is, many have.
+        self.repository.contains('/') && before.is_some_and(|before| before.ends_with(['/', ':']))
     }
 
     /// What the remote calls its last commit.
@@ -124,7 +141,7 @@ mod tests {
     fn each_forge_tells_of_its_pull_requests() {
         let hub = json!({ "action": "synchronize", "number": 7, "pull_request": { "number": 7, "state": "open",
             "updated_at": "2026-11-27T10:00:00Z", "head": { "ref": "x", "repo": { "id": 1 } },
-            "base": { "ref": "main", "repo": { "id": 1 } } } });
+            "base": { "ref": "main", "repo": { "id": 1, "full_name": "Team/apis" } } } });
         let told = Told::read(hub.to_string().as_bytes()).unwrap();
         assert_eq!((told.pull_request, told.is_open, told.is_fork), (PullRequest::new(7).unwrap(), true, false));
         assert_eq!((told.into.as_str(), told.at), ("main", Some("2026-11-27T10:00:00Z".parse().unwrap())));
@@ -136,13 +153,44 @@ mod tests {
             fork["pull_request"]["head"]["repo"] = head;
             assert_eq!(Told::read(fork.to_string().as_bytes()).unwrap().is_fork, is_fork);
         }
-        let lab = json!({ "object_kind": "merge_request", "object_attributes": { "iid": 3, "state": "merged",
+        // Gitea's, of whoever pushed to `refs/for/main`; and one that does not say.
+        for head in [json!("refs/pull/7/head"), json!(""), json!(null)] {
+            let mut fork = hub.clone();
+            fork["pull_request"]["head"]["ref"] = head;
+            assert!(Told::read(fork.to_string().as_bytes()).unwrap().is_fork, "{fork}");
+        }
+        let lab = json!({ "object_kind": "merge_request", "project": { "path_with_namespace": "team/sub/apis" },
+            "object_attributes": { "iid": 3, "state": "merged",
             "source_project_id": 5, "target_project_id": 5, "target_branch": "main",
             "updated_at": "2026-11-27 10:00:00 UTC" } });
         let told = Told::read(lab.to_string().as_bytes()).unwrap();
         assert_eq!((told.is_open, told.is_fork, told.is_merge_request), (false, false, true));
         assert_eq!(told.at, Some("2026-11-27T10:00:00Z".parse().unwrap()));
         assert_eq!(told.reference(), "refs/merge-requests/3/head");
+        assert_eq!(told.repository, "team/sub/apis");
+        let mut target = lab.clone();
+        target["object_attributes"]["target"] = json!({ "path_with_namespace": "team/other" });
+        assert_eq!(Told::read(target.to_string().as_bytes()).unwrap().repository, "team/other");
+    }
+
+    #[test]
+    fn what_is_told_of_another_repository_is_not_of_this_one() {
+        let told = |repository: &str| {
+            let body = json!({ "number": 7, "pull_request": { "state": "open", "head": {},
+                "base": { "ref": "main", "repo": { "full_name": repository } } } });
+            Told::read(body.to_string().as_bytes()).unwrap()
+        };
+        for url in [
+            "https://git.example/team/apis",
+            "https://git.example/below/Team/APIs.git/",
+            "git@git.example:team/apis.git",
+            "ssh://git@git.example:2222/team/apis.git",
+        ] {
+            assert!(told("Team/apis").is_of(url), "{url}");
+            for other in ["", "apis", "team/api", "eam/apis", "team/apis.git", "other/apis", "team/apis/x"] {
+                assert!(!told(other).is_of(url), "{other} of {url}");
+            }
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::tree::scan::Scanner;
 const TOLD: usize = 5;
 
 /// How many times as much as may come at once a store may hold before it is renewed.
-const MOST_KEPT: u64 = 4;
+pub(super) const MOST_KEPT: u64 = 4;
 
 /// What all turns have in common.
 pub(super) struct Ground<'a> {
@@ -206,7 +206,7 @@ impl Source {
     }
 
     /// The API folders of a commit of it, below a folder of that.
-    async fn folders(&self, commit: &str, prefix: &str) -> Result<Folders, GitError> {
+    pub(super) async fn folders(&self, commit: &str, prefix: &str) -> Result<Folders, GitError> {
         let mut folders = self.store.repository().folders(commit, prefix).await?;
         folders.retain(|name, _| !is_ignored(name));
         Ok(folders)

@@ -86,6 +86,13 @@ impl Controller {
                 None => return keep(Basis::Undecided(NOT_LOOKED)),
             }
         }
+        if folder.is_some()
+            && let Some((of, _)) = id.preview()
+            && !tree.folders.contains_key(&of)
+            && let Some(why) = lock(&self.gone).get(&of).filter(|why| **why != Basis::Tree)
+        {
+            return keep(why.clone());
+        }
         let ground = Ground { base: &base.digest, owner: &self.world.owner, at: self.world.clock.now() };
         Desired::of(id, folder, record, &ground)
     }

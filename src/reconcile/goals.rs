@@ -60,11 +60,20 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
     let newcomers = newcomers(tree, records);
     let ids: BTreeSet<&ApiId> = known.into_iter().chain(tree.folders.keys()).collect();
     let ground = Ground { base, owner, at };
+    // Who may call what a preview is of, and so the preview, is known by its folder alone; until it goes, both stay as they are.
+    let stays = |id: &ApiId| {
+        let (of, _) = id.preview().filter(|(of, _)| tree.folders.contains_key(id) && !tree.folders.contains_key(of))?;
+        let held = held.as_ref().filter(|(ids, _)| ids.contains(&of)).map(|(_, why)| why.clone());
+        held.map(Basis::RemovalHeld).or_else(|| awaited(&of, records, &newcomers).map(Basis::RemovalWaits))
+    };
     let goal = |id: &ApiId| match (&held, &tree.without_previews) {
         // Which previews there are is not known, and so none of them goes.
         (_, Some(why)) if id.is_preview() => keep(id, Basis::Unreadable(why.clone())),
         (Some((ids, why)), _) if ids.contains(id) => keep(id, Basis::RemovalHeld(why.clone())),
         _ => {
+            if let Some(basis) = stays(id) {
+                return keep(id, basis);
+            }
             let desired = Desired::of(id, tree.folders.get(id), record(id), &ground);
             match (&desired.goal, awaited(id, records, &newcomers)) {
                 (Goal::Remove, Some(why)) => keep(id, Basis::RemovalWaits(why)),
@@ -208,6 +217,39 @@ mod tests {
         assert_eq!(removed(0..14, &with_previews(0..20), &none, 0), 46, "30 % of 20");
         assert_eq!(removed(0..13, &with_previews(0..20), &none, 0), 40, "and not of 60");
         assert_eq!(removed(0..13, &with_previews(0..14), &none, 6), 40, "7 of 20");
+    }
+
+    #[test]
+    fn a_preview_of_what_is_held_stays_as_it_is() {
+        let of = ids(0..1).pop_first().unwrap();
+        let preview = of.previewed(crate::tree::PullRequest::new(7).unwrap()).unwrap();
+        let sound = Folder::Sound(Arc::new(Api {
+            id: preview.clone(),
+            spec: crate::tree::Spec::built_in("x"),
+            requirements: crate::tree::Requirements::base(),
+            files: BTreeMap::new(),
+            secrets: None,
+            folder: "/nowhere".into(),
+            findings: Vec::new(),
+        }));
+        let tree = Tree { folders: [(preview.clone(), sound)].into(), ..Tree::default() };
+        let is_held = |running: &BTreeSet<ApiId>| {
+            let grounds = Grounds {
+                tree: Ok(&tree),
+                records: &BTreeMap::new(),
+                running,
+                confirmed: &BTreeSet::new(),
+                recent: &BTreeSet::new(),
+                base: &Digest::of(b"base"),
+                owner: "0123456789ab",
+                policy: &Settings::built_in(std::path::Path::new("/")).policy,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            matches!(goals(&grounds)[&preview].basis, Basis::RemovalHeld(_))
+        };
+        assert!(is_held(&ids(0..20)), "too many go, so none does");
+        assert!(!is_held(&ids(0..1)), "what it is of goes");
+        assert!(!is_held(&BTreeSet::new()), "it is of nothing that is there yet");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct PreviewsFile {
     /// The most requests that each answers at once.
     #[schemars(range(min = 1, max = 10_000), extend("default" = 10))]
     pub max_in_flight: Option<At<u32>>,
-    /// What they may reach from inside their containers: nothing, unless this says `internet` and the API does too.
+    /// What they may reach from inside their containers: nothing, or with `internet` what APIs may that do not say `none` themselves.
     #[schemars(extend("default" = "none"))]
     pub egress: Option<Egress>,
 }

@@ -19,6 +19,8 @@ codes! {
     BAD_ID = "bad-id",
     /// The name of a folder below `apis/` is one that only previews have.
     RESERVED_ID = "reserved-id",
+    /// A preview of an API whose folder is broken.
+    PREVIEW_OF_BROKEN = "preview-of-broken",
     /// Something below `apis/` that is no folder.
     STRAY_FILE = "stray-file",
     /// A symbolic link where a file or folder is expected.

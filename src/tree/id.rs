@@ -91,7 +91,7 @@ impl ApiId {
     /// Whether it is the id of a preview.
     #[must_use]
     pub fn is_preview(&self) -> bool {
-        split(&self.0).is_some()
+        is_preview(&self.0)
     }
 }
 
@@ -127,6 +127,12 @@ impl<'de> Deserialize<'de> for PullRequest {
         let number = u64::deserialize(deserializer)?;
         Self::new(number).ok_or_else(|| serde::de::Error::custom("this is no number of a pull request"))
     }
+}
+
+/// Whether a name is the id of a preview.
+#[must_use]
+pub fn is_preview(name: &str) -> bool {
+    split(name).is_some()
 }
 
 /// What the id of a preview is of, and its number.

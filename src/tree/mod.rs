@@ -90,8 +90,9 @@ impl Tree {
         }
     }
 
-    /// All findings, those of the tree first, then folder by folder in order of id.
+    /// All findings, those of the tree first, then folder by folder in order of id. Those of previews are not the tree's.
     pub fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.findings.iter().chain(self.folders.values().flat_map(Folder::findings))
+        let own = self.folders.iter().filter(|(id, _)| !self.previews.contains_key(*id));
+        self.findings.iter().chain(own.flat_map(|(_, folder)| folder.findings()))
     }
 }

@@ -110,7 +110,7 @@ fn way_in(route: &mut RouteSettings, production: Option<&RouteSettings>) {
     route.hosts.clear();
     route.cors = production.and_then(|production| production.cors.clone());
     let needed = production.map_or(Auth::Key, |production| production.auth);
-    if needed != Auth::None && (production.is_some() || route.auth == Auth::None) {
+    if needed != Auth::None {
         route.auth = needed;
     }
     if let Some(production) = production {
@@ -201,7 +201,7 @@ mod tests {
         };
         for (asked, production, given) in [
             (Auth::None, None, Auth::Key),
-            (Auth::Jwt, None, Auth::Jwt),
+            (Auth::Jwt, None, Auth::Key),
             (Auth::None, Some(Auth::Key), Auth::Key),
             (Auth::None, Some(Auth::Jwt), Auth::Jwt),
             (Auth::Key, Some(Auth::Jwt), Auth::Jwt),

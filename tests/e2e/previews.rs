@@ -133,6 +133,7 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     said(&dev.git(&["push", &ci, "+HEAD:main"]).expect(1), &["this key is for previews"]);
     said(&dev.git(&["push", &ci, "+HEAD:main", "HEAD:refs/previews/9"]).expect(1), &["this key is for previews"]);
     dev.git(&["push", &ci, "main:refs/previews/9"]).expect(0);
+    assert_ne!(dev.git(&["ls-remote", &ci]).code, 0, "it fetches nothing");
     assert_eq!(world.send(&Request::get("/admin/deployments").key(&made)).status, 401);
 
     // It ends with its name.
@@ -243,16 +244,23 @@ fn open_at(forge: &Forge, name: &str, text: &str) -> String {
     head
 }
 
+/// What a forge calls its repository: the end of its address.
+fn full_name(forge: &Forge) -> String {
+    let url = forge.url().replace(".git", "");
+    url.rsplitn(3, '/').take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("/")
+}
+
 /// What GitHub sends, and with other headers Gitea and Forgejo do.
-fn pull_request(number: u32, state: &str, second: u32, head_repository: u32) -> String {
+fn pull_request(forge: &Forge, number: u32, state: &str, second: u32, head_repository: u32) -> String {
     serde_json::json!({ "action": "synchronize", "number": number, "pull_request": { "number": number, "state": state,
         "updated_at": format!("2026-11-27T10:00:{second:02}Z"), "head": { "ref": "x", "repo": { "id": head_repository } },
-        "base": { "ref": "main", "repo": { "id": 1 } } } })
+        "base": { "ref": "main", "repo": { "id": 1, "full_name": full_name(forge) } } } })
     .to_string()
 }
 
-fn merge_request(number: u32, state: &str, second: u32) -> String {
-    serde_json::json!({ "object_kind": "merge_request", "object_attributes": { "iid": number, "state": state,
+fn merge_request(forge: &Forge, number: u32, state: &str, second: u32) -> String {
+    serde_json::json!({ "object_kind": "merge_request", "project": { "path_with_namespace": full_name(forge) },
+        "object_attributes": { "iid": number, "state": state,
         "source_project_id": 5, "target_project_id": 5, "target_branch": "main",
         "updated_at": format!("2026-11-27 10:00:{second:02} UTC") } })
     .to_string()
@@ -266,14 +274,22 @@ fn github(body: &str, secret: &str) -> Request {
 fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_closes() {
     let (world, forge, key) = world_of(|world| Forge::new(world, "team"), "{}", "previews: {}");
     let head = open_at(&forge, "refs/pull/7/head", "offered");
-    // Forged, of another repository, or for another branch: nothing is served, and nobody is told why.
-    let opened = pull_request(7, "open", 1, 1);
+    // Forged, of a fork, of another repository, or for another branch: nothing is served, and nobody is told why.
+    let opened = pull_request(&forge, 7, "open", 1, 1);
     world.send(&github(&opened, "another-secret-of-16")).expect(401);
     world.send(&Request::post("/hooks/team", &*opened).key(crate::pull::ADMIN_KEY)).expect(401);
     open_at(&forge, "refs/pull/6/head", "a stranger's");
-    world.send(&github(&pull_request(6, "open", 1, 2), HOOK)).expect(202);
-    let elsewhere = pull_request(5, "open", 1, 1).replace("\"main\"", "\"next\"");
+    world.send(&github(&pull_request(&forge, 6, "open", 1, 2), HOOK)).expect(202);
+    open_at(&forge, "refs/pull/5/head", "for another branch");
+    let elsewhere = pull_request(&forge, 5, "open", 1, 1).replace("\"main\"", "\"next\"");
     world.send(&github(&elsewhere, HOOK)).expect(202);
+    // As Gitea tells of what whoever may read has pushed to `refs/for/main`.
+    open_at(&forge, "refs/pull/4/head", "a reader's");
+    let agit = pull_request(&forge, 4, "open", 1, 1).replace("\"ref\":\"x\"", "\"ref\":\"refs/pull/4/head\"");
+    world.send(&github(&agit, HOOK)).expect(202);
+    open_at(&forge, "refs/pull/3/head", "the number of another's");
+    let others = pull_request(&forge, 3, "open", 1, 1).replace(&full_name(&forge), "team/other");
+    world.send(&github(&others, HOOK)).expect(202);
 
     // GitHub.
     world.send(&github(&opened, HOOK)).expect(202);
@@ -281,7 +297,7 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
     assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered");
     let mark = serde_json::json!({ "of": "hello", "pull_request": 7, "commit": head, "source": "team" });
     assert_eq!(world.status("hello--pr-7")["preview"], mark);
-    for none in ["hello--pr-6", "hello--pr-5", "other--pr-7"] {
+    for none in ["hello--pr-6", "hello--pr-5", "hello--pr-4", "hello--pr-3", "other--pr-7"] {
         assert!(world.status(none).is_null(), "{none}");
     }
     assert_eq!(told(&world, "hello", &key)["text"], "one");
@@ -299,14 +315,14 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
 
     // Gitea, with a fork's whose number is another; GitLab.
     open_at(&forge, "refs/pull/8/head", "of gitea");
-    let gitea = pull_request(8, "open", 1, 1);
+    let gitea = pull_request(&forge, 8, "open", 1, 1);
     let signed = Request::post("/hooks/team", &*gitea).header("x-gitea-event", "pull_request");
     world.send(&signed.header("x-gitea-signature", signature(HOOK, &gitea))).expect(202);
     open_at(&forge, "refs/merge-requests/9/head", "of gitlab");
     let lab = |body: String, id: &str| {
         Request::post("/hooks/team", body).header("x-gitlab-token", HOOK).header("x-gitlab-event-uuid", id)
     };
-    world.send(&lab(merge_request(9, "opened", 1), "1")).expect(202);
+    world.send(&lab(merge_request(&forge, 9, "opened", 1), "1")).expect(202);
     for (id, text) in [("hello--pr-8", "of gitea"), ("hello--pr-9", "of gitlab")] {
         world.until(&format!("{id} serves"), || {
             world.send(&Request::get(format!("/run/{id}/")).key(&key)).status == 200
@@ -314,12 +330,20 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
         assert_eq!(told(&world, id, &key)["text"], text);
     }
 
+    // What is told of the same number elsewhere ends nothing here.
+    let others = pull_request(&forge, 7, "closed", 5, 1).replace(&full_name(&forge), "team/other");
+    world.send(&github(&others, HOOK)).expect(202);
+    look(&world);
+    assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
     // Each ends as its forge says; and an earlier delivery, sent once more, brings none back.
-    world.send(&github(&pull_request(7, "closed", 5, 1), HOOK)).expect(202);
+    // However much people write of it.
+    let about = format!("{{\"about\":\"{}\",", "x".repeat(2 << 20));
+    let closed = pull_request(&forge, 7, "closed", 5, 1).replacen('{', &about, 1);
+    world.send(&github(&closed, HOOK)).expect(202);
     expect_gone(&world, "hello--pr-7");
-    let reopened = pull_request(7, "open", 4, 1);
+    let reopened = pull_request(&forge, 7, "open", 4, 1);
     world.send(&github(&reopened, HOOK)).expect(202);
-    world.send(&lab(merge_request(9, "merged", 5), "2")).expect(202);
+    world.send(&lab(merge_request(&forge, 9, "merged", 5), "2")).expect(202);
     expect_gone(&world, "hello--pr-9");
     // The name vanishes, and nobody tells of it.
     forge.git(&["push", "--quiet", "origin", ":refs/pull/8/head"]).expect(0);
@@ -334,6 +358,10 @@ fn a_pull_request_that_a_signed_webhook_tells_of_is_fetched_and_served_until_it_
     }
     assert_eq!(told(&world, "hello", &key)["text"], "one");
     assert!(source(&world, "team")["trouble"].is_null());
+    // Nothing is open, and nothing of what strangers sent is kept.
+    look(&world);
+    let store = world.state().join("pull/team/previews");
+    world.until("the store of what was offered is gone", || !store.exists());
 }
 
 #[test]
@@ -345,19 +373,32 @@ fn what_is_wrong_with_a_pull_request_is_said_and_keeps_nothing_else_from_being_s
     forge.git(&["push", "--quiet", "origin", "HEAD:refs/pull/1/head"]).expect(0);
     forge.git(&["checkout", "--quiet", "--force", "main"]).expect(0);
     // A stranger's, whose repository is gone.
-    let stranger = pull_request(1, "open", 1, 1).replace("{\"id\":1}", "null");
+    let stranger = pull_request(&forge, 1, "open", 1, 1).replace("{\"id\":1}", "null");
     world.send(&github(&stranger, HOOK)).expect(202);
+    // One that has an API which is somebody's own.
+    world.write("apis/mine/main.py", &telling("mine"));
+    forge.git(&["checkout", "--quiet", "--detach", "main"]).expect(0);
+    forge.write("apis/mine/main.py", &telling("theirs"));
+    forge.commit("Take it");
+    forge.git(&["push", "--quiet", "origin", "HEAD:refs/pull/4/head"]).expect(0);
+    forge.git(&["checkout", "--quiet", "--force", "main"]).expect(0);
+    world.send(&github(&pull_request(&forge, 4, "open", 1, 2), HOOK)).expect(202);
+    // One that is told of before its name is there.
+    world.send(&github(&pull_request(&forge, 5, "open", 1, 2), HOOK)).expect(202);
     let refused = |number: u32| -> String {
         let all = source(&world, "team")["refused"].as_array().cloned().unwrap_or_default();
         let found = all.iter().find(|refused| refused["pull_request"] == number);
         found.map(|refused| refused["why"].as_str().unwrap().to_owned()).unwrap_or_default()
     };
     world.until("it is said what is wrong", || refused(1).contains("a symbolic link, which is never followed"));
+    world.until("it is said whose it is not", || refused(4).contains("it has mine, which are there already"));
+    world.until("it is waited for", || refused(5).contains("refs/pull/5/head"));
+    world.send(&github(&pull_request(&forge, 5, "closed", 2, 2), HOOK)).expect(202);
     open_at(&forge, "refs/pull/2/head", "two");
     open_at(&forge, "refs/pull/3/head", "three");
-    world.send(&github(&pull_request(2, "open", 1, 2), HOOK)).expect(202);
+    world.send(&github(&pull_request(&forge, 2, "open", 1, 2), HOOK)).expect(202);
     world.until("the preview serves", || world.send(&Request::get("/run/hello--pr-2/").key(&key)).status == 200);
-    world.send(&github(&pull_request(3, "open", 1, 2), HOOK)).expect(202);
+    world.send(&github(&pull_request(&forge, 3, "open", 1, 2), HOOK)).expect(202);
     world.until("there is no more room", || refused(3).contains("previews.max"));
     assert!(
         world.run(&["status"]).expect(0).out.contains("pull request 3 is not served: 1 APIs are previewed already")
