@@ -152,7 +152,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             let (mut socket, _) = listener.accept().await.unwrap();
-            let _ = socket.read(&mut [0; 1024]).await;
+            assert!(socket.read(&mut [0; 1024]).await.unwrap() > 0);
+            // Whoever has read enough hangs up.
             let _ = socket.write_all(answer.as_bytes()).await;
             std::future::pending::<()>().await;
         });

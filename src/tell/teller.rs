@@ -189,7 +189,8 @@ impl Teller {
         told.reports.retain(|name, _| places.iter().any(|place| place.name == *name));
         told.letters.retain(|letter| notified.iter().any(|to| to.name == letter.to));
         told.troubles.retain(|whom, _| {
-            places.iter().any(|place| is_of(place, whom)) || notified.iter().any(|to| addressee(to) == *whom)
+            places.iter().any(|place| is_of(&place.name, place.report.environment.is_some(), whom))
+                || notified.iter().any(|to| addressee(to) == *whom)
         });
         let now = Timestamp::now();
         let is_young = |letter: &Letter| age(letter.at, now) < LETTER_FOR;
@@ -247,7 +248,7 @@ impl Teller {
             Ok(Parcel { what: What::Begin { commit, .. }, .. }) => Some((whom, commit)),
             _ => None,
         });
-        if begun.map(|(whom, commit)| send_begin(told, whom, commit)).fold(false, |any, is_new| any | is_new) {
+        if begun.filter(|(whom, commit)| send_begin(told, whom, commit)).count() > 0 {
             // Before it is sent: whoever goes on asks first whether it was taken.
             self.records.put_told(&told.text()).await?;
         }
@@ -347,17 +348,28 @@ fn deployment_of(commit: &str) -> String {
     format!("{DEPLOYMENTS} {commit}")
 }
 
-/// Whether somebody who cannot be told is the forge of that place, of commits or of deployments.
-fn is_of(place: &Place, whom: &str) -> bool {
-    let rest = whom.strip_prefix(&place.name);
-    rest.is_some_and(|rest| {
-        rest.is_empty() || (place.report.environment.is_some() && rest == format!(" ({DEPLOYMENTS})"))
-    })
+/// Whether that is the forge of that name, told of commits or, where it is, of deployments.
+fn is_of(name: &str, has_deployments: bool, whom: &str) -> bool {
+    whom.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || (has_deployments && rest == format!(" ({DEPLOYMENTS})")))
 }
 
 /// Says once that somebody cannot be told before somebody mends that.
 fn say(told: &mut Told, whom: &str, why: &str) {
     if told.fail(whom, why, Timestamp::now()) {
         tracing::warn!("{whom} is not told: {why}; deploying goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_of_one_forge_and_not_of_each_whose_name_begins_so() {
+        let (team, other) = ("forge of source team", "forge of source team-two");
+        assert!(is_of(team, false, team) && !is_of(team, true, other));
+        let deployments = format!("{team} ({DEPLOYMENTS})");
+        assert!(is_of(team, true, &deployments) && !is_of(team, false, &deployments));
     }
 }

@@ -137,3 +137,8 @@ fn what_is_not_known_is_neither_failed_nor_well() {
     assert_eq!(news, known);
     assert_eq!(told(&mut news, 60, &failing("r1")), [], "it is the same failure");
 }
+
+#[test]
+fn what_a_clock_says_is_still_to_come_is_not_old() {
+    assert_eq!((age(at(50), at(0)), age(at(0), at(50))), (Duration::ZERO, Duration::from_secs(50)));
+}
