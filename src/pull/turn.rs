@@ -55,6 +55,17 @@ pub(super) struct Stop {
     pub commit: Option<String>,
 }
 
+impl Stop {
+    /// As one of that commit, where it is of none yet.
+    fn of(self, commit: &str, reference: &Reference) -> Self {
+        if self.commit.is_some() {
+            return self;
+        }
+        let what = format!("{} of {}: {}", short(commit), short_name(&reference.name), self.what);
+        Self { what, commit: Some(commit.to_owned()), ..self }
+    }
+}
+
 impl Source {
     /// Takes a turn. What it finds wrong changes nothing in the tree.
     pub(super) async fn turn(&self, ground: &Ground<'_>) -> Result<Option<News>, Stop> {
@@ -78,11 +89,8 @@ impl Source {
         let commit = commit.ok_or_else(|| stop(TroubleKind::Broken, format!("{} is no commit", reference.name)))?;
         let about = self.store.repository().commit(&commit).await?;
         let about = about.ok_or_else(|| stop(TroubleKind::Broken, format!("{commit} is no commit")))?;
-        self.judge(ground, &remote, reference, about, follows).await.map(Some).map_err(|stop| Stop {
-            what: format!("{} of {}: {}", short(&commit), short_name(&reference.name), stop.what),
-            commit: Some(commit.clone()),
-            ..stop
-        })
+        let judged = self.judge(ground, &remote, reference, about, follows).await;
+        judged.map(Some).map_err(|stop| stop.of(&commit, reference))
     }
 
     /// Fetches what is not here yet.
@@ -128,9 +136,11 @@ impl Source {
         }
     }
 
-    /// Remembers what is no use fetching once more.
+    /// Remembers what is no use fetching once more, with the commit that it is: each time that it is said, it is the same.
     fn refuse(&self, reference: &Reference, why: Stop) -> Stop {
+        let mut why = why;
         if why.kind == TroubleKind::Broken {
+            why = why.of(reference.peeled.as_ref().unwrap_or(&reference.object), reference);
             *lock(&self.refused) = Some((reference.object.clone(), why.clone()));
         }
         why

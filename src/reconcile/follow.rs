@@ -38,12 +38,10 @@ pub struct Follower {
 pub struct Ask(mpsc::Sender<tokio::sync::oneshot::Sender<()>>);
 
 impl Ask {
-    /// Returns when the whole tree has been looked at; at once where nobody follows it any more.
-    pub async fn look(&self) {
+    /// Returns when the whole tree has been looked at; at once, and with `false`, where nobody follows it any more.
+    pub async fn look(&self) -> bool {
         let (done, wait) = tokio::sync::oneshot::channel();
-        if self.0.send(done).await.is_ok() {
-            let _ = wait.await;
-        }
+        self.0.send(done).await.is_ok() && wait.await.is_ok()
     }
 }
 

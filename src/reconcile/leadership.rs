@@ -7,10 +7,9 @@
 //! successor sends nobody to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::records::{Lease, Records, RecordsError};
@@ -27,14 +26,13 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Whether this process reconciles.
 #[derive(Debug)]
 pub struct Role {
-    leads: AtomicBool,
-    lost: Notify,
+    leads: watch::Sender<bool>,
 }
 
 impl Default for Role {
     /// Reconciles: a process that is alone with its records.
     fn default() -> Self {
-        Self { leads: AtomicBool::new(true), lost: Notify::new() }
+        Self { leads: watch::Sender::new(true) }
     }
 }
 
@@ -42,26 +40,23 @@ impl Role {
     /// Whether this process reconciles.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.leads.load(Ordering::SeqCst)
+        *self.leads.borrow()
     }
 
     /// Begins to reconcile.
     pub fn lead(&self) {
-        self.leads.store(true, Ordering::SeqCst);
+        self.leads.send_replace(true);
     }
 
     /// Only serves from now on.
     pub fn follow(&self) {
-        self.leads.store(false, Ordering::SeqCst);
-        // One permit is kept for whoever is about to ask.
-        self.lost.notify_one();
+        self.leads.send_replace(false);
     }
 
-    /// Returns once [`Role::follow`] was called.
+    /// Returns once this process does not reconcile, to each who waits for that.
     pub async fn lost(&self) {
-        while self.leads() {
-            self.lost.notified().await;
-        }
+        // The sender lives as long as this.
+        let _ = self.leads.subscribe().wait_for(|leads| !leads).await;
     }
 }
 

@@ -17,6 +17,9 @@ const NAMED: usize = 4;
 /// The most characters of a description: GitHub's limit, and the lowest.
 pub const DESCRIPTION: usize = 140;
 
+/// The most characters of why a commit was not let in.
+const REFUSED: usize = 500;
+
 /// What became of one API that a commit changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
@@ -83,6 +86,9 @@ pub struct Tracked {
     pub told: Option<Word>,
     /// Its deployment, where there is one.
     pub deployment: Option<Deployment>,
+    /// It was sent that one begins, and nobody knows whether it was taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_sent: bool,
 }
 
 /// What is told of one repository.
@@ -134,6 +140,16 @@ impl Tracked {
         self.refused.is_none() && !self.names.is_empty()
     }
 
+    /// Whether all is told that there is to tell of it. One that was not let in may be let in yet.
+    #[must_use]
+    pub fn is_done(&self, word: &Word, has_deployments: bool) -> bool {
+        let is_deployment_told = !has_deployments
+            || !self.has_deployment()
+            || self.deployment.as_ref().is_some_and(|deployment| deployment.told == Some(word.state));
+        let is_final = self.is_over() && word.state != State::Pending && self.refused.is_none();
+        is_final && self.told.as_ref() == Some(word) && is_deployment_told
+    }
+
     /// Whether nothing more can come of it.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -170,17 +186,19 @@ impl Report {
             superseded: None,
             refused: None,
             told: before.as_ref().and_then(|before| before.told.clone()),
+            has_sent: before.as_ref().is_some_and(|before| before.has_sent),
             deployment: before.and_then(|before| before.deployment),
         });
         self.seen = Some(id.to_owned());
     }
 
-    /// Takes in that a commit was not let in, and why; one of which that is known already stays as it is.
-    pub fn refuse(&mut self, id: &str, why: &str, at: Timestamp) {
+    /// Takes in that a commit was not let in, and why; one of which that is known already stays as it is. Answers whether it
+    /// was not.
+    pub fn refuse(&mut self, id: &str, why: &str, at: Timestamp) -> bool {
         if self.seen.as_deref() == Some(id)
             || self.commits.iter().any(|known| known.id == id && known.refused.is_some())
         {
-            return;
+            return false;
         }
         let told = self.take(id).and_then(|before| before.told);
         self.push(Tracked {
@@ -190,10 +208,12 @@ impl Report {
             waiting: BTreeSet::new(),
             names: String::new(),
             superseded: None,
-            refused: Some(why.to_owned()),
+            refused: Some(line(why, REFUSED)),
             told,
             deployment: None,
+            has_sent: false,
         });
+        true
     }
 
     fn take(&mut self, id: &str) -> Option<Tracked> {

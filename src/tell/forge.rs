@@ -72,6 +72,16 @@ pub fn begins_with_state(forge: ForgeKind) -> bool {
     forge == ForgeKind::Gitlab
 }
 
+/// What finds the deployment of a commit that was begun, where a forge can be asked for that; its answer is a list.
+///
+/// One that got the word that it begins, and whose answer was lost, makes another one where it is said again.
+#[must_use]
+pub fn find(report: &ReportSettings, environment: &str, commit: &Tracked) -> Option<Call> {
+    let (sha, environment) = (&commit.id, encoded(environment));
+    let path = format!("repos/{}/deployments?sha={sha}&environment={environment}&per_page=1", report.repository);
+    (report.forge == ForgeKind::Github).then_some(Call { method: Method::GET, path, body: Value::Null })
+}
+
 /// What says how a deployment is.
 #[must_use]
 pub fn deployment(report: &ReportSettings, environment: &str, id: u64, word: &Word) -> Call {
@@ -94,7 +104,7 @@ impl Call {
     /// # Errors
     /// Where the token is none that a header can hold.
     pub fn request(&self, report: &ReportSettings, token: &str) -> Result<Request<Bytes>, http::Error> {
-        let body = Bytes::from(self.body.to_string());
+        let body = if self.body.is_null() { Bytes::new() } else { Bytes::from(self.body.to_string()) };
         let mut request =
             Request::builder().method(&self.method).uri(format!("{}/{}", report.api, self.path)).body(body)?;
         let secret = |text: String| -> Result<HeaderValue, http::Error> {
@@ -123,6 +133,13 @@ impl Call {
 /// The path of a project, as one part of another path.
 fn project(report: &ReportSettings) -> String {
     report.repository.replace('/', "%2F")
+}
+
+/// A text as a value of a query.
+fn encoded(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let byte = |byte: u8| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(byte).collect()
 }
 
 fn status_word(forge: ForgeKind, state: State) -> &'static str {
@@ -221,6 +238,9 @@ mod tests {
         let (report, commit, word) = told(ForgeKind::Github, State::Pending);
         let call = begin(&report, "production", false, &commit, &word);
         assert_eq!((call.path.as_str(), &call.body["required_contexts"]), ("repos/team/apis/deployments", &json!([])));
+        let call = find(&report, "on site/ä", &commit).unwrap();
+        assert_eq!(call.path, "repos/team/apis/deployments?sha=abc&environment=on%20site%2F%C3%A4&per_page=1");
+        assert!(call.request(&report, "s3cret").unwrap().body().is_empty());
         let call = deployment(&report, "production", 7, &word);
         assert_eq!(call.path, "repos/team/apis/deployments/7/statuses");
         assert_eq!(

@@ -16,8 +16,11 @@ use super::news::Item;
 use crate::pull::webhook::{mac, standard_key};
 use crate::settings::{Format, NewsKind, Notified};
 
-/// How many items one message of JSON holds at most.
-const MOST: usize = 500;
+/// The most bytes of a message: there are those who take no more, and Standard Webhooks advises no more.
+const MOST: usize = 20 * 1024;
+
+/// What of them is there for all but the items.
+const FRAME: usize = 512;
 
 /// How many items of a kind one message of Slack's names at most.
 const NAMED: usize = 20;
@@ -25,8 +28,9 @@ const NAMED: usize = 20;
 /// The most characters of one of them there.
 const WORDS: usize = 300;
 
-/// The most characters of all of them there, of the 3,000 that a section may have.
-const SECTION: usize = 2900;
+/// The most characters of all of them there, of the 3,000 that a section may have, and the most bytes: of [`MOST`], for each of
+/// four sections.
+const SECTION: (usize, usize) = (2900, 4900);
 
 /// One message to one of those who want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,11 +66,20 @@ pub fn write(items: &[Item], to: &Notified, installation: &str, now: Timestamp) 
 }
 
 fn webhook(kind: NewsKind, items: &[&Item], installation: &str, now: Timestamp) -> Value {
-    let shown = items.get(..MOST.min(items.len())).unwrap_or_default();
+    let mut left = MOST - FRAME;
+    let shown: Vec<Value> = items
+        .iter()
+        .map_while(|item| {
+            let item = json!(item);
+            left = left.checked_sub(item.to_string().len() + 1)?;
+            Some(item)
+        })
+        .collect();
+    let more = items.len() - shown.len();
     json!({
         "type": kind.as_str(),
         "timestamp": now,
-        "data": { "installation": installation, "items": shown, "more": items.len().saturating_sub(MOST) },
+        "data": { "installation": installation, "items": shown, "more": more },
     })
 }
 
@@ -83,7 +96,8 @@ fn slack(kinds: &[(NewsKind, Vec<&Item>)]) -> Value {
             let (mut text, mut named) = (format!("*{}*", title(*kind)), 0);
             for item in items.iter().take(NAMED) {
                 let line = format!("\n• {}", said(item));
-                if text.chars().count() + line.chars().count() > SECTION {
+                let is_long = text.chars().count() + line.chars().count() > SECTION.0;
+                if is_long || json_len(&text) + json_len(&line) > SECTION.1 {
                     break;
                 }
                 text.push_str(&line);
@@ -97,6 +111,11 @@ fn slack(kinds: &[(NewsKind, Vec<&Item>)]) -> Value {
         })
         .collect();
     json!({ "text": escaped(&text), "blocks": blocks })
+}
+
+/// How many bytes a text has in JSON.
+fn json_len(text: &str) -> usize {
+    json!(text).to_string().len()
 }
 
 fn title(kind: NewsKind) -> &'static str {
@@ -192,10 +211,22 @@ mod tests {
             json!([{ "kind": "failed", "api": "b", "what": "y", "at": "1970-01-01T00:00:00Z" }])
         );
         let deployed: Value = serde_json::from_str(&letters[1].body).unwrap();
-        assert_eq!(
-            (deployed["data"]["items"].as_array().unwrap().len(), &deployed["data"]["more"]),
-            (500, &json!(200))
-        );
+        // As many of them as twenty KiB hold; the rest is counted.
+        let named = deployed["data"]["items"].as_array().unwrap().len();
+        assert!(named > 200 && named < 500, "{named}");
+        assert_eq!(deployed["data"]["more"], json!(700 - named));
+        assert!(letters[1].body.len() <= MOST && letters[1].body.len() > MOST - 1024, "{}", letters[1].body.len());
+    }
+
+    #[test]
+    fn a_message_is_of_few_bytes_whatever_letters_people_write_with() {
+        let wide = "\u{1d11e}".repeat(500);
+        let items: Vec<Item> = NewsKind::ALL.iter().flat_map(|kind| vec![item(*kind, "a", &wide); 300]).collect();
+        for format in [Format::Webhook, Format::Slack] {
+            for letter in write(&items, &to(format), "0123", Timestamp::UNIX_EPOCH) {
+                assert!(letter.body.len() <= MOST && letter.body.contains("more"), "{}", letter.body.len());
+            }
+        }
     }
 
     #[test]

@@ -37,8 +37,8 @@ const NEWS_FOR: Duration = Duration::from_secs(86_400);
 /// The most characters of what is said of one.
 const WORDS: usize = 500;
 
-/// How many items wait at most.
-const MOST: usize = 10_000;
+/// How many bytes of words of items wait at most.
+const MOST: usize = 512 * 1024;
 
 /// What is known of what happens, and waits to be told.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -112,6 +112,15 @@ pub struct View {
     pub since: Timestamp,
     /// The commit that it came by.
     pub commit: Option<Commit>,
+}
+
+impl Item {
+    /// How many bytes it takes, about.
+    fn size(&self) -> usize {
+        let commit = self.commit.as_ref();
+        let words = commit.map_or(0, |commit| commit.subject.len() + commit.author.len() + commit.email.len());
+        200 + self.what.len() + words
+    }
 }
 
 impl Case {
@@ -191,10 +200,16 @@ impl News {
         self.cases.iter().filter(|(_, case)| !case.is_over()).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Takes in how those are.
-    pub fn judge(&mut self, now: Timestamp, view: impl Fn(&str) -> View) {
+    /// Whether anything is to be told that is known from the rows of APIs alone.
+    #[must_use]
+    pub fn needs_rows(&self) -> bool {
+        !self.removals.is_empty() || self.cases.values().any(|case| !case.is_over())
+    }
+
+    /// Takes in how those are. Of one of which that is not known now, nothing is said.
+    pub fn judge(&mut self, now: Timestamp, view: impl Fn(&str) -> Option<View>) {
         for key in self.open() {
-            let view = view(&key);
+            let Some(view) = view(&key) else { continue };
             let Some(case) = self.cases.get_mut(&key) else { continue };
             let mut told = None;
             case.well = case.well.or(Some(now)).filter(|_| view.is_well);
@@ -226,6 +241,7 @@ impl News {
             }
             if let Some((kind, what)) = told {
                 let View { name, revision, commit, .. } = view;
+                let commit = commit.map(short);
                 let api = ApiId::new(&key).ok();
                 let what = if api.is_some() || key == INSTALLATION { what } else { format!("{key}: {what}") };
                 self.push(Item { kind, api, name, revision, what: line(&what, WORDS), commit, at: now });
@@ -234,12 +250,14 @@ impl News {
         self.cases.retain(|_, case| !case.is_over() || case.is_recent(now) || case.is_fresh(now));
     }
 
-    /// Takes in which removals are held, and why.
-    pub fn hold_removals(&mut self, held: &BTreeMap<ApiId, String>, now: Timestamp) {
+    /// Takes in which removals are held, and why. One that was told is not told again before it is over: `is_due` says of an
+    /// API that it has no folder, and is not gone yet.
+    pub fn hold_removals(&mut self, held: &BTreeMap<ApiId, String>, is_due: impl Fn(&ApiId) -> bool, now: Timestamp) {
         for (id, why) in held.iter().filter(|(id, _)| !self.removals.contains(*id)).collect::<Vec<_>>() {
             self.add(NewsKind::Held, id, why, now);
         }
-        self.removals = held.keys().cloned().collect();
+        self.removals.retain(is_due);
+        self.removals.extend(held.keys().cloned());
     }
 
     /// What is to be told now. What is deployed waits until nothing is under way, so that one commit is one message.
@@ -263,135 +281,22 @@ impl News {
     }
 
     fn push(&mut self, item: Item) {
-        if self.items.len() < MOST {
+        if self.items.iter().map(Item::size).sum::<usize>() + item.size() <= MOST {
             self.items.push(item);
         }
     }
 }
 
-fn age(then: Timestamp, now: Timestamp) -> Duration {
+/// A commit in words that do not go on and on.
+fn short(commit: Commit) -> Commit {
+    let cut = |text: &str| line(text, WORDS);
+    Commit { author: cut(&commit.author), email: cut(&commit.email), subject: cut(&commit.subject), ..commit }
+}
+
+/// How long ago that was; not at all where a clock says that it is still to come.
+pub(super) fn age(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::records::NewEvent;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_000_000 + second).unwrap()
-    }
-
-    fn event(second: i64, api: &str, kind: &str, message: &str) -> Event {
-        let (api, kind, message) = (ApiId::new(api).ok(), kind.to_owned(), message.to_owned());
-        Event { number: 1, event: NewEvent { at: at(second), api, revision: None, kind, message } }
-    }
-
-    fn well(since: i64) -> View {
-        let commit = None;
-        View { name: None, is_well: true, is_gone: false, failed: None, revision: None, since: at(since), commit }
-    }
-
-    fn failing(revision: &str) -> View {
-        View { is_well: false, failed: Some((revision.to_owned(), "it ended".to_owned())), ..well(0) }
-    }
-
-    /// What is told at that second, quiet as it is, with an API as `view` says.
-    fn told(news: &mut News, second: i64, view: &View) -> Vec<(NewsKind, String)> {
-        news.judge(at(second), |_| view.clone());
-        news.take(at(second + 3), false).into_iter().map(|item| (item.kind, item.what)).collect()
-    }
-
-    #[test]
-    fn what_comes_to_serve_anew_is_deployed_and_what_is_routed_again_is_not() {
-        let mut news = News::default();
-        // It is written down as what serves, and then routed.
-        news.hear(&event(3, "a", "serving", "first"), at(3));
-        assert_eq!(told(&mut news, 4, &well(2)), [(NewsKind::Deployed, "serves".to_owned())]);
-        news.hear(&event(10, "a", "serving", "routed again"), at(10));
-        assert_eq!(told(&mut news, 11, &well(2)), []);
-        assert!(news.open().is_empty());
-        // Two instances of a new revision join one after the other.
-        news.hear(&event(20, "a", "serving", "1 of 2"), at(20));
-        assert_eq!(told(&mut news, 20, &View { is_well: false, ..well(2) }), []);
-        news.hear(&event(22, "a", "serving", "2 of 2"), at(22));
-        assert_eq!(told(&mut news, 23, &well(19)).len(), 1);
-        // Long after that it is old, and nothing of it needs to be remembered.
-        assert_eq!(told(&mut news, 5000, &well(19)), []);
-        assert!(news.cases.is_empty());
-        news.hear(&event(5001, "a", "serving", "routed again"), at(5001));
-        assert_eq!(told(&mut news, 5002, &well(19)), []);
-    }
-
-    #[test]
-    fn a_revision_fails_once_however_often_it_is_tried() {
-        let mut news = News::default();
-        for second in [1, 10, 30, 70] {
-            news.hear(&event(second, "a", "failed", "it ended"), at(second));
-            let expected = if second == 1 { vec![(NewsKind::Failed, "it ended".to_owned())] } else { vec![] };
-            assert_eq!(told(&mut news, second, &failing("r1")), expected, "{second}");
-        }
-        news.hear(&event(90, "a", "failed", "it ended"), at(90));
-        assert_eq!(told(&mut news, 90, &failing("r2")).len(), 1, "another revision is another failure");
-        news.hear(&event(95, "a", "serving", "mended"), at(95));
-        assert_eq!(told(&mut news, 96, &well(94)), [(NewsKind::Deployed, "serves".to_owned())]);
-    }
-
-    #[test]
-    fn what_went_wrong_is_healed_once_it_stays_so_and_one_that_flaps_is_told_of_ever_less() {
-        let mut news = News::default();
-        news.hear(&event(0, "a", "found", "an instance is gone"), at(0));
-        assert_eq!(told(&mut news, 1, &View { is_well: false, ..well(-100) }), [], "it is not there yet");
-        assert_eq!(told(&mut news, 5, &well(-100)), [], "it may go again");
-        assert_eq!(told(&mut news, 14, &well(-100)), []);
-        let healed = told(&mut news, 15, &well(-100));
-        assert_eq!(healed, [(NewsKind::Healed, "an instance is gone; it is as it should be again".to_owned())]);
-        // Each second of an hour, and well in between.
-        let mut count = 0;
-        for second in 16..3616 {
-            if second % 15 == 0 {
-                news.hear(&event(second, "a", "failed", "it ended"), at(second));
-            }
-            count += told(&mut news, second, &well(-100)).len();
-        }
-        assert!(count <= 2, "{count} messages of one API that goes wrong every quarter of a minute");
-    }
-
-    #[test]
-    fn a_commit_that_changes_much_is_one_message_and_a_failure_waits_for_nothing() {
-        let mut news = News::default();
-        for number in 0..200 {
-            news.hear(&event(number / 10, &format!("a{number}"), "serving", "first"), at(number / 10));
-        }
-        news.judge(at(20), |_| well(20));
-        assert_eq!(news.take(at(30), true).len(), 0, "the rest of it is on its way");
-        news.hear(&event(30, "b", "held", "held by Ada"), at(30));
-        let urgent: Vec<NewsKind> = news.take(at(33), true).iter().map(|item| item.kind).collect();
-        assert_eq!(urgent, [NewsKind::Held]);
-        assert_eq!(news.take(at(33), false).len(), 200);
-    }
-
-    #[test]
-    fn sources_removals_and_the_installation_are_told_of_too() {
-        let mut news = News::default();
-        news.hear(&event(0, "-", "pull-trouble", "team: broken: a: b"), at(0));
-        assert_eq!(news.open(), ["source team"]);
-        let told_of = told(&mut news, 0, &failing("broken"));
-        assert_eq!(told_of, [(NewsKind::Failed, "source team: it ended".to_owned())]);
-        assert_eq!(told(&mut news, 20, &well(0)), []);
-        assert_eq!(told(&mut news, 30, &well(0))[0].0, NewsKind::Healed);
-        news.hear(&event(30, "-", "found", "the firewall's rules"), at(30));
-        assert_eq!(told(&mut news, 31, &well(0)), []);
-        assert!(told(&mut news, 45, &well(0))[0].1.starts_with("the firewall's rules; "));
-        let held = BTreeMap::from([(ApiId::new("a").unwrap(), "too many".to_owned())]);
-        news.hold_removals(&held, at(50));
-        news.hold_removals(&held, at(51));
-        assert_eq!(told(&mut news, 52, &well(0)), [(NewsKind::Held, "too many".to_owned())]);
-        let gone = View { is_gone: true, is_well: false, ..well(0) };
-        news.hear(&event(60, "a", "found", "x"), at(60));
-        assert_eq!(told(&mut news, 100, &gone), []);
-        assert!(news.open().is_empty());
-        news.hear(&event(-90_000, "a", "held", "long ago"), at(100));
-        assert_eq!(told(&mut news, 100, &well(0)), []);
-    }
-}
+mod tests;

@@ -17,8 +17,10 @@ enum Wanted {
     Nothing,
     /// This revision, with those settings.
     Revision(Revision, Digest),
-    /// Its folder is broken, or the tree cannot be read.
-    Unclear,
+    /// Its folder is broken.
+    Broken,
+    /// The tree cannot be read.
+    Unknown,
 }
 
 /// How an API stands to a commit that changes it, once the tree has been looked at that the commit is in.
@@ -32,14 +34,6 @@ pub fn standing(controller: &Controller, id: &ApiId, record: Option<&Record>) ->
 pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> View {
     let turns = controller.turns(id);
     let wanted = wanted(controller, id);
-    let is_at_work = matches!(turns, Turns::AtWork | Turns::Rest(Rest::Troubled(_)));
-    let failed = match judge(&turns, &wanted, record) {
-        Standing::Failed(why) if !is_at_work => {
-            let failure = failure(&wanted, record);
-            Some((failure.map_or_else(String::new, |failure| failure.revision.to_string()), why))
-        }
-        _ => None,
-    };
     let is_well = status(&turns, record).is_some_and(|status| {
         status.sync == Sync::Synced && matches!(status.health, Health::Healthy | Health::Stopped)
     });
@@ -48,19 +42,32 @@ pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> Vie
         name: record.map(|record| record.status.name.clone()).filter(|name| name != id.as_str()),
         is_well,
         is_gone: record.is_none() && wanted == Wanted::Nothing,
-        failed,
+        failed: failed(&turns, &wanted, record),
         revision: served.map(|served| served.revision.to_string()),
         since: served.map_or(Timestamp::MIN, |served| served.since),
         commit: served.and_then(|served| served.origin.as_ref()?.commit.clone()),
     }
 }
 
+/// By what its failure is known from others, and why it has failed, where it has and nobody is at work on that.
+fn failed(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Option<(String, String)> {
+    if matches!(turns, Turns::AtWork | Turns::Rest(Rest::Troubled(_))) || *wanted == Wanted::Unknown {
+        return None;
+    }
+    let Standing::Failed(why) = judge(turns, wanted, record) else { return None };
+    let key = match failure(wanted, record) {
+        Some(failure) => failure.revision.to_string(),
+        None => Digest::of(why.as_bytes()).to_string(),
+    };
+    Some((key, why))
+}
+
 fn wanted(controller: &Controller, id: &ApiId) -> Wanted {
-    let (Ok(tree), Some(base)) = (controller.tree(), controller.base()) else { return Wanted::Unclear };
+    let (Ok(tree), Some(base)) = (controller.tree(), controller.base()) else { return Wanted::Unknown };
     match tree.folders.get(id) {
         None => Wanted::Nothing,
         Some(Folder::Sound(api)) => Wanted::Revision(api.revision(&base.digest), api.spec.digest()),
-        Some(Folder::Broken(_)) => Wanted::Unclear,
+        Some(Folder::Broken(_)) => Wanted::Broken,
     }
 }
 
@@ -79,10 +86,23 @@ fn failure<'a>(wanted: &Wanted, record: Option<&'a Record>) -> Option<&'a Failur
     record?.failure(revision).filter(|failure| failure.settings == *settings)
 }
 
+/// Whether the records say that just that is in force which the tree wants.
+fn is_in_force(wanted: &Wanted, record: Option<&Record>) -> bool {
+    match wanted {
+        Wanted::Nothing => record.is_none(),
+        Wanted::Revision(revision, settings) => record
+            .and_then(|record| record.served.as_ref())
+            .is_some_and(|served| served.revision == *revision && served.spec.digest() == *settings),
+        Wanted::Broken | Wanted::Unknown => false,
+    }
+}
+
 fn judge(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Standing {
     let failure = failure(wanted, record);
     match status(turns, record).map(|status| (status.sync, &status.message)) {
-        Some((Sync::Synced, _)) => Standing::Done,
+        // Of whatever it is synced: a daemon that does not reconcile any more, or has not read the commit yet, says so too.
+        Some((Sync::Synced, _)) if is_in_force(wanted, record) => Standing::Done,
+        Some((Sync::Synced, _)) => Standing::UnderWay,
         Some((Sync::Held, message)) => Standing::Held(message.clone()),
         Some((Sync::Blocked, message)) => {
             Standing::Failed(failure.map_or_else(|| message.clone(), |failure| failure.message.clone()))
@@ -102,12 +122,32 @@ fn judge(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Standing {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::world::FailureKind;
+    use crate::tree::{Requirements, Spec};
+    use crate::world::{FailureKind, Served};
 
     fn row(sync: Sync, message: &str) -> Record {
         let status = Status { name: "a".into(), sync, health: Health::Healthy, message: message.into() };
         Record::new(ApiId::new("a").unwrap(), status, Timestamp::UNIX_EPOCH)
+    }
+
+    /// What a folder of that revision wants, and a row in which it serves.
+    fn serving(revision: &str) -> (Wanted, Record) {
+        let (revision, spec) = (Revision::from_label(revision), Spec::built_in("a"));
+        let wanted = Wanted::Revision(revision.clone(), spec.digest());
+        let served = Served {
+            revision,
+            base: Digest::of(b"base"),
+            spec,
+            requirements: Requirements(Vec::new()),
+            files: BTreeMap::new(),
+            secrets: None,
+            since: Timestamp::UNIX_EPOCH,
+            origin: None,
+        };
+        (wanted, Record { served: Some(served), ..row(Sync::Synced, "") })
     }
 
     fn failing(record: Record, revision: &Revision) -> Record {
@@ -125,12 +165,47 @@ mod tests {
 
     #[test]
     fn an_api_that_needed_no_turn_is_as_its_row_says() {
-        let revision = Revision::from_label("111111111111");
-        let wanted = Wanted::Revision(revision, Digest::of(b"s"));
-        assert_eq!(judge(&Turns::None, &wanted, Some(&row(Sync::Synced, ""))), Standing::Done);
+        let (wanted, record) = serving("111111111111");
+        assert_eq!(judge(&Turns::None, &wanted, Some(&record)), Standing::Done);
         assert_eq!(judge(&Turns::None, &Wanted::Nothing, None), Standing::Done);
         assert_eq!(judge(&Turns::None, &wanted, None), Standing::UnderWay);
         assert_eq!(judge(&Turns::AtWork, &Wanted::Nothing, None), Standing::UnderWay);
+    }
+
+    #[test]
+    fn only_what_the_tree_wants_is_done_once_it_is_in_force_and_not_whatever_is_synced() {
+        // As one says that reconciles no more, or has not seen the commit yet.
+        let (wanted, record) = serving("111111111111");
+        let (other, _) = serving("222222222222");
+        let synced = Turns::Rest(Rest::Quiet(record.status.clone()));
+        assert_eq!(judge(&synced, &wanted, Some(&record)), Standing::Done);
+        assert_eq!(judge(&synced, &other, Some(&record)), Standing::UnderWay);
+        assert_eq!(judge(&Turns::None, &other, Some(&record)), Standing::UnderWay);
+        assert_eq!(judge(&synced, &Wanted::Nothing, Some(&record)), Standing::UnderWay, "its row is still there");
+        assert_eq!(judge(&synced, &Wanted::Nothing, None), Standing::Done);
+        let Wanted::Revision(revision, _) = wanted else { unreachable!() };
+        let slower = Wanted::Revision(revision, Digest::of(b"other settings"));
+        assert_eq!(judge(&synced, &slower, Some(&record)), Standing::UnderWay);
+        assert_eq!(judge(&synced, &Wanted::Unknown, Some(&record)), Standing::UnderWay);
+    }
+
+    #[test]
+    fn a_failure_is_known_by_its_revision_a_broken_folder_by_its_words_and_nothing_without_a_tree() {
+        let (wanted, record) = serving("111111111111");
+        let blocked = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "main.py:1:1: invalid").status));
+        let key = |wanted: &Wanted, turns: &Turns| failed(turns, wanted, Some(&record)).map(|(key, _)| key);
+        assert_eq!(key(&Wanted::Unknown, &blocked), None);
+        let broken = key(&Wanted::Broken, &blocked).unwrap();
+        let other = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "main.py:2:1: invalid").status));
+        assert!(!broken.is_empty() && Some(broken) != key(&Wanted::Broken, &other));
+        let Wanted::Revision(revision, settings) = wanted else { unreachable!() };
+        let given_up = Record {
+            failures: vec![Failure { settings, ..failing(record.clone(), &revision).failures.remove(0) }],
+            ..record.clone()
+        };
+        let wanted = Wanted::Revision(revision.clone(), settings);
+        let given_up = failed(&blocked, &wanted, Some(&given_up));
+        assert_eq!(given_up, Some((revision.to_string(), "it ended with 1".into())));
     }
 
     #[test]
@@ -148,6 +223,6 @@ mod tests {
         assert_eq!(judge(&held, &wanted(&other), Some(&record)), Standing::Held("held by Ada".into()));
         let blocked = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "given up").status));
         assert_eq!(judge(&blocked, &wanted(&revision), Some(&record)), failed);
-        assert_eq!(judge(&blocked, &Wanted::Unclear, Some(&record)), Standing::Failed("given up".into()));
+        assert_eq!(judge(&blocked, &Wanted::Broken, Some(&record)), Standing::Failed("given up".into()));
     }
 }

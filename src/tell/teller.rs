@@ -8,16 +8,18 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Answer, send};
+use super::answer::{Answer, Unwanted, send};
 use super::commit::{State, Word};
 use super::letter::Letter;
+use super::news::age;
 use super::pace::Pace;
 use super::parcel::{Parcel, What, addressee, digest, next, note, to_forge, to_people};
 use super::placed::Place;
 use super::state::Told;
-use super::turn::{Sight, find_commits, find_news, find_words, look};
+use super::turn::{Sight, find_commits, find_news, find_words, hear, look, rows};
 use crate::admin::Surface;
 use crate::metrics::Metrics;
+use crate::reconcile::Controller;
 use crate::records::{Records, RecordsError};
 use crate::settings::Settings;
 use crate::tree::Digest;
@@ -71,7 +73,8 @@ struct Sent {
     whom: String,
     secrets: Digest,
     what: What,
-    answer: Answer,
+    /// Nothing where this daemon did not reconcile any more before there was any.
+    answer: Option<Answer>,
 }
 
 impl Teller {
@@ -130,8 +133,12 @@ impl Teller {
     }
 
     async fn turn(&mut self, book: &mut Option<Book>, places: &[Place]) -> Result<(), RecordsError> {
-        let Some((controller, tree)) = self.surface.at_work() else {
+        let Some((controller, tree)) = self.surface.at_work().filter(|(controller, _)| controller.world().role.leads())
+        else {
             *book = None;
+            // What this one says last may be older than what the next one says first.
+            self.sent.abort_all();
+            self.busy.clear();
             return Ok(());
         };
         let (records, pulls) = (Arc::clone(&self.records), self.surface.pulls());
@@ -143,29 +150,37 @@ impl Teller {
         }
         let Some(Book { told, written, has_looked }) = book else { return Ok(()) };
         self.forget_others(told, places);
-        let now = (self.installation.as_str(), self.begun);
-        let has_heard = Box::pin(find_news(told, &self.settings.notifications, &sight, now)).await?;
+        if controller.tree().is_err() {
+            // What comes to rest by the next one is not so at once.
+            *has_looked = false;
+        }
+        // Before that, how an API is says nothing: neither of a commit, nor of what happens.
+        let is_clear = controller.tree().is_ok() && (*has_looked || look(&sight).await);
+        *has_looked = is_clear;
+        let has_heard = Box::pin(hear(&mut told.news, &sight, self.begun)).await?;
+        let mut known = rows(told, &sight).await?;
         let mut words = BTreeMap::new();
-        // Before the tree can be gone by, how an API is says nothing of a commit.
-        if !places.is_empty() && controller.tree().is_ok() {
-            if !*has_looked {
-                look(&tree).await;
-                *has_looked = true;
-            }
+        if is_clear && !places.is_empty() {
+            // What is in force already is that, before a later commit takes its place.
+            words = find_words(told, places, &sight, &known);
             let is_asked = has_heard || self.asked.is_none_or(|asked| asked.elapsed() >= PLACED_EVERY);
             if is_asked {
                 self.asked = Some(Instant::now());
             }
-            Box::pin(find_commits(told, places, &sight, is_asked)).await;
-            words = find_words(told, places, &sight).await?;
+            if Box::pin(find_commits(told, places, &sight, is_asked)).await {
+                known = rows(told, &sight).await?;
+                words = find_words(told, places, &sight, &known);
+            }
         }
+        let known = is_clear.then_some(&known);
+        find_news(told, &self.settings.notifications, &sight, known, &self.installation);
         let text = told.text();
         if text != *written {
             // Before anything of it is sent: else it might be sent twice.
             records.put_told(&text).await?;
             *written = text;
         }
-        self.send_what_waits(told, places, &words).await
+        self.send_what_waits(told, places, &words, &controller).await
     }
 
     /// Forgets what is of nobody that the settings name any more.
@@ -174,10 +189,11 @@ impl Teller {
         told.reports.retain(|name, _| places.iter().any(|place| place.name == *name));
         told.letters.retain(|letter| notified.iter().any(|to| to.name == letter.to));
         told.troubles.retain(|whom, _| {
-            places.iter().any(|place| whom.starts_with(&place.name)) || notified.iter().any(|to| addressee(to) == *whom)
+            places.iter().any(|place| is_of(&place.name, place.report.environment.is_some(), whom))
+                || notified.iter().any(|to| addressee(to) == *whom)
         });
         let now = Timestamp::now();
-        let is_young = |letter: &Letter| now.duration_since(letter.at).unsigned_abs() < LETTER_FOR;
+        let is_young = |letter: &Letter| age(letter.at, now) < LETTER_FOR;
         let old = told.letters.iter().filter(|letter| !is_young(letter)).count();
         if old > 0 {
             tracing::warn!(
@@ -192,6 +208,7 @@ impl Teller {
         told: &mut Told,
         places: &[Place],
         words: &BTreeMap<String, Vec<(String, Word)>>,
+        controller: &Arc<Controller>,
     ) -> Result<(), RecordsError> {
         self.unwanted.retain(|_, (_, until)| Instant::now() < *until);
         let mut parcels = Vec::new();
@@ -203,8 +220,11 @@ impl Teller {
                 unwanted.is_none_or(|(state, _)| *state != word.state)
             };
             let wanted = words.iter().filter(|(id, word)| is_wanted(id, word));
-            let takes_deployments = !self.unwanted.contains_key(&(place.name.clone(), DEPLOYMENTS.to_owned()));
-            let wanted = wanted.into_iter().find_map(|(id, word)| next(place, known(id)?, word, takes_deployments));
+            let takes = |what: String| !self.unwanted.contains_key(&(place.name.clone(), what));
+            let takes_any = takes(DEPLOYMENTS.to_owned());
+            let wanted = wanted
+                .into_iter()
+                .find_map(|(id, word)| next(place, known(id)?, word, takes_any && takes(deployment_of(id))));
             if let Some((what, call)) = wanted.filter(|_| !self.busy.contains(&place.name)) {
                 parcels.push((place.name.clone(), to_forge(place, what, &call)));
             }
@@ -224,18 +244,31 @@ impl Teller {
         }
         // One that was asleep while another daemon took over tells nothing.
         self.records.check_fence().await?;
+        let begun = parcels.iter().filter_map(|(whom, parcel)| match parcel {
+            Ok(Parcel { what: What::Begin { commit, .. }, .. }) => Some((whom, commit)),
+            _ => None,
+        });
+        if begun.filter(|(whom, commit)| send_begin(told, whom, commit)).count() > 0 {
+            // Before it is sent: whoever goes on asks first whether it was taken.
+            self.records.put_told(&told.text()).await?;
+        }
         for (whom, parcel) in parcels {
             let secrets = digest(&parcel);
             match parcel {
-                Ok(Parcel { what, request, secrets: hidden }) => {
+                Ok(Parcel { what, request, hidden }) => {
                     self.busy.insert(whom.clone());
+                    let controller = Arc::clone(controller);
                     self.sent.spawn(async move {
-                        let answer = send(request, &hidden).await;
+                        // At once where another one may reconcile: it may have the next word already.
+                        let answer = tokio::select! {
+                            answer = send(request, &hidden) => Some(answer),
+                            () = controller.world().role.lost() => None,
+                        };
                         Sent { whom, secrets, what, answer }
                     });
                 }
                 Err(why) => {
-                    say(told, &whom, why);
+                    say(told, &whom, &why);
                     self.paces.entry(whom).or_default().refused(secrets, Instant::now());
                 }
             }
@@ -246,8 +279,9 @@ impl Teller {
     /// Takes in what came of what was sent.
     fn take(&mut self, told: &mut Told, sent: Sent) {
         let Sent { whom, secrets, what, answer } = sent;
+        let Some(answer) = answer else { return };
         // A forge that takes no deployments of ours may well take statuses.
-        let is_deployment = matches!(what, What::Begin { .. } | What::Deployment { .. });
+        let is_deployment = matches!(what, What::Begin { .. } | What::Find { .. } | What::Deployment { .. });
         let subject = if is_deployment { format!("{whom} ({DEPLOYMENTS})") } else { whom.clone() };
         self.metrics.told(
             if matches!(what, What::Letter { .. }) { "notification" } else { "report" },
@@ -269,33 +303,73 @@ impl Teller {
                 let count = self.paces.entry(whom.clone()).or_default().again(after, Instant::now());
                 if count < TOLD_AFTER {
                     tracing::debug!("{whom} is not told: {why}; it is tried again");
-                } else if told.fail(&whom, why.clone(), Timestamp::now()) && count == TOLD_AFTER {
+                } else if told.fail(&whom, &why, Timestamp::now()) && count == TOLD_AFTER {
                     tracing::warn!("{whom} is not told: {why}; it is tried again, for some time");
                 }
             }
-            Answer::Refused { is_key, why } => {
+            Answer::Refused { of, why } => {
                 let until = Instant::now() + UNWANTED_FOR;
                 match what {
                     // It is about this commit, and the next one may well be wanted.
-                    What::Status { commit, word } if !is_key => {
+                    What::Status { commit, word } if of != Unwanted::Key => {
                         self.unwanted.insert((whom.clone(), commit), (word.state, until));
                     }
-                    What::Begin { .. } | What::Deployment { .. } => {
-                        self.unwanted.insert((whom.clone(), DEPLOYMENTS.to_owned()), (State::Pending, until));
+                    What::Begin { commit, .. } | What::Find { commit } | What::Deployment { commit, .. } => {
+                        let what = if of == Unwanted::Key { DEPLOYMENTS.to_owned() } else { deployment_of(&commit) };
+                        self.unwanted.insert((whom.clone(), what), (State::Pending, until));
+                    }
+                    // It is about this message, and whoever takes none of its form may well take the next.
+                    What::Letter { ref id } if of == Unwanted::Words => {
+                        tracing::warn!("{whom} does not want a message, which is thrown away: {why}");
+                        self.paces.remove(&whom);
+                        told.troubles.remove(&subject);
+                        told.letters.retain(|letter| letter.id != *id);
+                        return;
                     }
                     What::Status { .. } | What::Letter { .. } => {
                         self.paces.entry(whom).or_default().refused(secrets, Instant::now());
                     }
                 }
-                say(told, &subject, why);
+                say(told, &subject, &why);
             }
         }
     }
 }
 
+/// Notes that it is sent that a deployment begins; answers whether that was not known.
+fn send_begin(told: &mut Told, whom: &str, commit: &str) -> bool {
+    let report = told.reports.get_mut(whom);
+    let known = report.and_then(|report| report.commits.iter_mut().find(|known| known.id == commit));
+    known.is_some_and(|known| !std::mem::replace(&mut known.has_sent, true))
+}
+
+/// What is unwanted where a forge does not take that of one commit.
+fn deployment_of(commit: &str) -> String {
+    format!("{DEPLOYMENTS} {commit}")
+}
+
+/// Whether that is the forge of that name, told of commits or, where it is, of deployments.
+fn is_of(name: &str, has_deployments: bool, whom: &str) -> bool {
+    whom.strip_prefix(name)
+        .is_some_and(|rest| rest.is_empty() || (has_deployments && rest == format!(" ({DEPLOYMENTS})")))
+}
+
 /// Says once that somebody cannot be told before somebody mends that.
-fn say(told: &mut Told, whom: &str, why: String) {
-    if told.fail(whom, why.clone(), Timestamp::now()) {
+fn say(told: &mut Told, whom: &str, why: &str) {
+    if told.fail(whom, why, Timestamp::now()) {
         tracing::warn!("{whom} is not told: {why}; deploying goes on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_of_one_forge_and_not_of_each_whose_name_begins_so() {
+        let (team, other) = ("forge of source team", "forge of source team-two");
+        assert!(is_of(team, false, team) && !is_of(team, true, other));
+        let deployments = format!("{team} ({DEPLOYMENTS})");
+        assert!(is_of(team, true, &deployments) && !is_of(team, false, &deployments));
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::commit::{Standing, State, Word};
+use super::commit::{Standing, Word};
 use super::letter::write;
-use super::news::{INSTALLATION, SOURCE, View};
+use super::news::{INSTALLATION, News, SOURCE, View, age};
 use super::placed::Place;
 use super::standing::{standing, view};
 use super::state::Told;
@@ -16,10 +16,9 @@ use crate::pull::Pulls;
 use crate::pull::status::TroubleKind;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
-use crate::records::{Records, RecordsError};
+use crate::records::{Records, RecordsError, Row};
 use crate::settings::Notified;
 use crate::tree::ApiId;
-use crate::world::Record;
 
 /// How many events are read at once.
 const AT_ONCE: usize = 1000;
@@ -38,14 +37,16 @@ pub(super) struct Sight<'a> {
     pub pulls: Option<&'a Pulls>,
 }
 
-/// Has the whole tree looked at.
-pub(super) async fn look(tree: &Ask) {
-    let _ = tokio::time::timeout(LOOK_WITHIN, tree.look()).await;
+/// Has the whole tree looked at; answers whether that is done, and how all is now can be gone by.
+pub(super) async fn look(sight: &Sight<'_>) -> bool {
+    let has_looked = tokio::time::timeout(LOOK_WITHIN, sight.tree.look()).await;
+    has_looked == Ok(true) && sight.controller.tree().is_ok() && sight.controller.world().role.leads()
 }
 
 /// Takes in which commits were placed, and which were not let in. Which lies in the tree costs a process of
-/// git to know, and is looked for where `is_asked`.
-pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sight<'_>, is_asked: bool) {
+/// git to know, and is looked for where `is_asked`. Answers whether there is another one.
+pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sight<'_>, is_asked: bool) -> bool {
+    let mut has_found = false;
     for place in places {
         let report = told.reports.entry(place.name.clone()).or_default();
         if is_asked {
@@ -58,60 +59,59 @@ pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sigh
             };
             if let Some((commit, reference)) = now.filter(|(commit, _)| report.seen.as_ref() != Some(commit)) {
                 match place.difference(report.seen.as_deref(), &commit).await {
-                    Ok((changed, gone)) => {
-                        // From then on, how its APIs are is how they are with it.
-                        look(sight.tree).await;
+                    // From then on, how its APIs are is how they are with it.
+                    Ok((changed, gone)) if look(sight).await => {
+                        has_found = true;
                         report.place((&commit, &reference), &changed, &gone, Timestamp::now());
                     }
+                    Ok(_) => tracing::debug!("{commit} waits for a look at the tree"),
                     Err(error) => tracing::debug!("what {commit} changes is not known: {error}"),
                 }
             }
         }
         if let Some((commit, why)) = place.refused() {
-            report.refuse(&commit, &why, Timestamp::now());
+            has_found |= report.refuse(&commit, &why, Timestamp::now());
         }
     }
+    has_found
+}
+
+/// The rows of all APIs, where there is something to judge by them.
+pub(super) async fn rows(told: &Told, sight: &Sight<'_>) -> Result<BTreeMap<ApiId, Row>, RecordsError> {
+    let mut commits = told.reports.values().flat_map(|report| &report.commits);
+    let are_needed = told.news.needs_rows() || commits.any(|commit| !commit.is_over());
+    if are_needed { sight.records.each().await } else { Ok(BTreeMap::new()) }
 }
 
 /// What there is to tell of each commit now, the newest first. Those of which there is nothing more to tell are forgotten.
-pub(super) async fn find_words(
+pub(super) fn find_words(
     told: &mut Told,
     places: &[Place],
     sight: &Sight<'_>,
-) -> Result<BTreeMap<String, Vec<(String, Word)>>, RecordsError> {
-    let is_waiting = |place: &Place| {
-        told.reports.get(&place.name).is_some_and(|report| report.commits.iter().any(|commit| !commit.is_over()))
-    };
-    let rows = if places.iter().any(is_waiting) { sight.records.each().await? } else { BTreeMap::new() };
+    rows: &BTreeMap<ApiId, Row>,
+) -> BTreeMap<String, Vec<(String, Word)>> {
     let of = |id: &ApiId| match rows.get(id) {
         Some(Ok(record)) => standing(sight.controller, id, Some(record)),
         Some(Err(_)) => Standing::UnderWay,
         None => standing(sight.controller, id, None),
     };
+    let now = Timestamp::now();
     let mut words = BTreeMap::new();
     for place in places {
         let Some(report) = told.reports.get_mut(&place.name) else { continue };
-        let now = Timestamp::now();
         let has_deployments = place.report.environment.is_some();
         let mut all = Vec::new();
         report.commits.retain_mut(|commit| {
             let word = commit.word(of);
-            let is_told = commit.told.as_ref() == Some(&word);
-            let is_deployment_told = !has_deployments
-                || !commit.has_deployment()
-                || commit.deployment.as_ref().is_some_and(|deployment| deployment.told == Some(word.state));
-            let is_final = commit.is_over() && word.state != State::Pending;
-            let is_old = now.duration_since(commit.at).unsigned_abs() > FORGOTTEN_AFTER;
-            if is_old && !is_told {
+            let is_old = age(commit.at, now) > FORGOTTEN_AFTER;
+            if is_old && commit.told.as_ref() != Some(&word) {
                 tracing::warn!(
                     "{} was not told what became of {}: nobody has taken it in a week",
                     place.name,
                     commit.id
                 );
             }
-            // One that was not let in may be let in yet.
-            let is_done = is_final && is_told && is_deployment_told && commit.refused.is_none();
-            let is_kept = !is_old && !is_done;
+            let is_kept = !is_old && !commit.is_done(&word, has_deployments);
             if is_kept {
                 all.push((commit.id.clone(), word));
             }
@@ -120,17 +120,11 @@ pub(super) async fn find_words(
         all.reverse();
         words.insert(place.name.clone(), all);
     }
-    Ok(words)
+    words
 }
 
-/// Takes in what has happened since, and writes to those who want to know. Answers whether anything has.
-pub(super) async fn find_news(
-    told: &mut Told,
-    notified: &[Notified],
-    sight: &Sight<'_>,
-    (installation, begun): (&str, Timestamp),
-) -> Result<bool, RecordsError> {
-    let news = &mut told.news;
+/// Takes in what has happened since. Answers whether anything has.
+pub(super) async fn hear(news: &mut News, sight: &Sight<'_>, begun: Timestamp) -> Result<bool, RecordsError> {
     if news.heard.is_none() {
         // What happened before anybody listened is no news.
         let last = sight.records.last_events(None, AT_ONCE).await?;
@@ -146,25 +140,35 @@ pub(super) async fn find_news(
             news.hear(event, Timestamp::now());
         }
         if events.len() < AT_ONCE {
-            break;
+            return Ok(has_heard);
         }
     }
+}
+
+/// Judges what was heard of, and writes to those who want to know. Without `rows`, nothing can be said of any API.
+pub(super) fn find_news(
+    told: &mut Told,
+    notified: &[Notified],
+    sight: &Sight<'_>,
+    rows: Option<&BTreeMap<ApiId, Row>>,
+    installation: &str,
+) {
+    let (news, now) = (&mut told.news, Timestamp::now());
     if notified.is_empty() {
-        news.forget();
-        return Ok(has_heard);
+        return news.forget();
     }
-    let mut records: BTreeMap<ApiId, Record> = BTreeMap::new();
-    for id in news.open().iter().filter_map(|key| ApiId::new(key).ok()) {
-        if let Some(record) = sight.records.get(&id).await? {
-            records.insert(id, record);
-        }
-    }
-    let now = Timestamp::now();
     news.judge(now, |key| match ApiId::new(key) {
-        Ok(id) => view(sight.controller, &id, records.get(&id)),
-        Err(_) => view_of_source(key, sight.pulls),
+        Ok(id) => match rows?.get(&id) {
+            Some(Ok(record)) => Some(view(sight.controller, &id, Some(record))),
+            Some(Err(_)) => None,
+            None => Some(view(sight.controller, &id, None)),
+        },
+        Err(_) => Some(view_of_source(key, sight.pulls)),
     });
-    news.hold_removals(&sight.controller.held_removals(), now);
+    if let (Some(rows), Ok(tree)) = (rows, sight.controller.tree()) {
+        let is_due = |id: &ApiId| rows.contains_key(id) && !tree.folders.contains_key(id);
+        news.hold_removals(&sight.controller.held_removals(), is_due, now);
+    }
     let items = news.take(now, sight.controller.is_busy());
     if !items.is_empty() {
         let letters = notified.iter().flat_map(|to| write(&items, to, installation, now)).collect();
@@ -173,7 +177,6 @@ pub(super) async fn find_news(
             tracing::warn!("{lost} messages to those who want to know what happens were thrown away: too many wait");
         }
     }
-    Ok(has_heard)
 }
 
 /// How a source is, or the installation as a whole.

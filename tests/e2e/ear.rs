@@ -51,6 +51,8 @@ struct State {
     /// What is answered to the next ones, in place of what would be: the head, without its first word.
     next: Vec<String>,
     is_down: bool,
+    /// The next one to a path that ends so is taken, and its answer is lost on the way.
+    lost: Option<String>,
 }
 
 impl Ear {
@@ -79,6 +81,11 @@ impl Ear {
     /// Takes nothing, or does again.
     pub fn set_down(&self, is_down: bool) {
         self.state.lock().unwrap().is_down = is_down;
+    }
+
+    /// Takes the next one to a path that ends so, and hangs up before it is answered.
+    pub fn lose_next(&self, path: &str) {
+        self.state.lock().unwrap().lost = Some(path.to_owned());
     }
 
     /// What was heard and taken.
@@ -152,11 +159,18 @@ impl Ear {
             });
             (format!("{} Word", checked.0), checked.1)
         } else {
-            (state.next.remove(0), json!({ "message": "not now" }))
+            // As some servers do: whoever repeats that has to see to what it gives away.
+            let shown: Vec<&str> = ["authorization", "private-token"].iter().map(|name| heard.header(name)).collect();
+            let message = format!("Cannot {} {} for {}", heard.method, heard.path, shown.concat());
+            (state.next.remove(0), json!({ "message": message }))
         };
         heard.code = head[..3].parse().unwrap();
+        let is_lost = state.lost.take_if(|lost| heard.path.ends_with(lost.as_str())).is_some();
         state.heard.push(heard);
         drop(state);
+        if is_lost {
+            return;
+        }
         let answer = answer.to_string();
         let length = answer.len();
         let head = format!("HTTP/1.1 {head}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
@@ -202,8 +216,13 @@ pub fn github(heard: &Heard) -> Result<(u16, Value), String> {
     is(heard.header("accept") == "application/vnd.github+json", "another media type")?;
     is(heard.header("x-github-api-version") == "2022-11-28", "another version")?;
     is(!heard.header("user-agent").is_empty(), "GitHub refuses whoever does not say what it is")?;
-    is(heard.method == "POST", "another method")?;
     let path = heard.path.strip_prefix("/repos/team/apis/").ok_or("another repository")?;
+    if heard.method == "GET" {
+        let sha = path.strip_prefix("deployments?sha=").and_then(|rest| rest.split('&').next());
+        is(sha.is_some_and(is_commit) && path.contains("&environment=production"), "it asks for something else")?;
+        return Ok((200, json!([{ "id": 77, "sha": sha, "environment": "production" }])));
+    }
+    is(heard.method == "POST", "another method")?;
     let body = &heard.body;
     match path.split('/').collect::<Vec<_>>().as_slice() {
         ["statuses", commit] if is_commit(commit) => {

@@ -350,6 +350,7 @@ fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
         look(&world);
         expect_trouble(&world, "bad", "broken", text);
         assert_eq!(world.get("b", "/").text(), "one");
+        look(&world);
         back();
     };
     std::os::unix::fs::symlink("/etc/passwd", bad.folder.join("apis/b/secrets.txt")).unwrap();
@@ -370,7 +371,17 @@ fn nothing_of_a_hostile_remote_is_followed_or_run_and_another_is_served() {
     bad.git(&["commit", "--quiet", "-m", "Options for a submodule"]).expect(0);
     bad.push();
     look(&world);
-    expect_trouble(&world, "bad", "broken", "fsck");
+    let said = expect_trouble(&world, "bad", "broken", "fsck");
+    let hostile = bad.ask(&["rev-parse", "HEAD"]);
+    assert!(said.starts_with(&hostile[..10]) && source(&world, "bad")["trouble"]["commit"] == hostile, "{said}");
+    look(&world);
+    look(&world);
+    assert_eq!(expect_trouble(&world, "bad", "broken", "fsck"), said, "it is the same however often it is asked for");
+    for text in ["it sends more than 1MiB", "fsck"] {
+        let events = events(&world);
+        let count = events.lines().filter(|line| line.contains("pull-trouble") && line.contains(text)).count();
+        assert_eq!(count, 1, "{text} is told more than once:\n{events}");
+    }
     back();
     // Filters, hooks and attributes are files like others; and the next good commit is taken.
     bad.write(".gitattributes", "* filter=evil\n");

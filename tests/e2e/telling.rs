@@ -56,11 +56,20 @@ fn a_forge_hears_of_each_commit_what_became_of_it_whatever_happens_on_the_way() 
     forge.code("hello", "one");
     let first = head(&forge);
     // It is busy at first, and then wants to be left alone for a moment.
+    ear.lose_next("/deployments");
     ear.answer_next(&["500 Oh", "429 Slow\r\nRetry-After: 1", "502 Oh"]);
     follow(&world, &[format!("name: team, url: '{url}', every: 5s, report: {{ {report} }}")]);
     world.expect_answer("hello", "/", "one");
     ear.expect_state(&world, &first, "success", "deployed hello");
     assert!(ear.heard().iter().filter(|heard| heard.code >= 429).count() >= 3);
+
+    // The answer to the word that its deployment begins was lost on the way: it began once all the same.
+    world.until("the first deployment is told", || {
+        deployments(&ear, &first).last().is_some_and(|last| last == "success")
+    });
+    let begun = |heard: &&Heard| heard.path.ends_with("/deployments") && heard.body["ref"] == first.as_str();
+    assert_eq!(ear.taken().iter().filter(begun).count(), 1);
+    assert_eq!(ear.heard().iter().filter(|heard| heard.method == "GET").count(), 1);
 
     // Pending while it is on its way, then in force, and each of it once.
     let second = publish(&world, &forge, "apis/hello/main.py", &slow("two"), "Two");
@@ -256,12 +265,21 @@ fn people_hear_what_is_deployed_failed_healed_and_held_in_few_words() {
     reported.expect_state(&world, &first, "success", "deployed alpha, beta, gamma");
     assert_eq!(reported.taken()[0].body["context"], "skep");
 
+    // Slack is in trouble for a while, and says so in words that give away its address.
+    slacked.answer_next(&["500 Oh", "500 Oh", "500 Oh"]);
+    // The bot does not want one message, and gets the next.
+    hooked.answer_next(&["422 No"]);
+    world.run(&["hold", "alpha", "--why", "not wanted"]).expect(0);
+    world.until("the bot has refused a message", || hooked.heard().iter().any(|heard| heard.code == 422));
+    world.run(&["release", "alpha"]).expect(0);
+
     // A failure is told once, in words that call nobody, though it is tried time and again.
     forge.write("apis/beta/main.py", "raise RuntimeError('<!channel> & all')\napp = None\n");
     let second = push("Break it");
     world.until("the failure is told", || told(&hooked, "failed").len() == 1);
     let failed = &told(&hooked, "failed")[0];
     assert_eq!(apis(failed), ["beta"]);
+    world.until("it is said that Slack is not told", || world.log().contains("notification ops is not told"));
     world.until("Slack is told of it", || slacked.taken().len() == 2);
     assert_eq!(slacked.taken()[1].body["text"], "beta failed");
     reported.expect_state(&world, &second, "failure", "beta: ");
