@@ -123,12 +123,20 @@ fn two_trees_are_tried_where_neither_has_a_document_as_the_workflow_to_copy_does
     git.args(["clone", "-q"]).arg(world.root()).arg(&clone);
     assert!(git.output().unwrap().status.success());
     std::fs::write(clone.join("apis/hello/main.py"), format!("{FASTAPI}\n# more\n")).unwrap();
-    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    std::fs::create_dir_all(clone.join("apis/closed")).unwrap();
+    std::fs::write(clone.join("apis/closed/main.py"), saying("closed")).unwrap();
+    std::fs::write(clone.join("apis/closed/api.yaml"), "egress: none\n").unwrap();
+    // Whoever runs this is root already, and may have no sudo.
+    let (sudo, programs) =
+        (world.aside().join("sudo"), std::path::Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap());
+    std::fs::create_dir(&sudo).unwrap();
+    std::fs::write(sudo.join("sudo"), "#!/bin/sh\n[ \"$1\" = -E ] && shift && exec \"$@\"\n").unwrap();
+    std::fs::set_permissions(sudo.join("sudo"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}:{}", sudo.display(), programs.display(), std::env::var("PATH").unwrap());
     let mut shell = std::process::Command::new("sh");
     shell.args(["-ec", commands[0]]).current_dir(&clone).env("PATH", path).env("BASE", "main").env_remove("SKEP_ROOT");
     let ran = Ran::of(shell.output().unwrap()).expect(0);
-    assert!(ran.out.contains("2 APIs, no findings"), "{ran:?}");
+    assert!(ran.out.contains("3 APIs, no findings"), "{ran:?}");
 }
 
 #[test]
