@@ -25,8 +25,15 @@ use crate::world::{Instance, Observed};
 /// How long all diffs together may take, and how many bytes they may have: nobody reads more.
 const DIFFS: (Duration, usize) = (Duration::from_secs(20), 32 << 20);
 
-/// How long one app may take to say what it promises, and all of them together.
+/// How long one app may take to say what it promises, and how long after the first any is asked.
 const PATIENCE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(5));
+
+/// What callers are told of where there was no time to ask.
+const NOT_ASKED: &str = "what it promises them now could not be asked in time, so nothing is said of what breaks them";
+
+/// What they are told of where the folder has a document that is none.
+const UNREADABLE: &str =
+    "its openapi.json cannot be read, so nothing is said of what breaks them; `skep check` says why";
 
 /// How many apps are asked at once.
 const AT_ONCE: usize = 8;
@@ -110,26 +117,45 @@ async fn add_contracts(
     apis: &BTreeMap<ApiId, (Desired, Observed)>,
     (plan, booted): (&mut Plan, &BTreeMap<ApiId, Contract>),
 ) {
+    let until = tokio::time::Instant::now() + PATIENCE.1;
     let mut asked = Vec::new();
     for (place, plan) in plan.apis.iter().enumerate().filter(|(_, api)| api.is_replaced()) {
         let after = tree.sound(&plan.id).and_then(|folder| After::of(folder, booted.get(&plan.id)));
         let before = apis.get(&plan.id).and_then(|(_, observed)| Before::of(observed));
         if let (Some(after), Some(before)) = (after, before) {
             let (plan, records) = (plan.clone(), Arc::clone(&world.records));
-            asked.push(async move { Some((place, promised(plan, after, before.read(records).await?).await?)) });
+            asked.push(async move {
+                let before = before.read(records, until).await;
+                Some((place, promised(plan, after, before).await?))
+            });
         }
     }
-    let told = stream::iter(asked).buffer_unordered(AT_ONCE).take_until(tokio::time::sleep(PATIENCE.1));
+    // Comparing is bounded by what it does, and is waited for: nobody begins another plan beside it meanwhile.
+    let told = stream::iter(asked).buffer_unordered(AT_ONCE);
     for (place, promised) in told.filter_map(std::future::ready).collect::<Vec<_>>().await {
         plan.apis[place] = promised;
     }
 }
 
 /// The plan of one API, with what it changes of what was promised.
-async fn promised(mut plan: ApiPlan, after: After, before: Vec<u8>) -> Option<ApiPlan> {
+async fn promised(mut plan: ApiPlan, after: After, before: Document) -> Option<ApiPlan> {
+    let before = match before {
+        Document::Bytes(before) => before,
+        Document::None => return None,
+        Document::NotAsked => {
+            plan.callers.push(NOT_ASKED.to_owned());
+            return Some(plan);
+        }
+    };
     let compared = tokio::task::spawn_blocking(move || {
         let after = match after {
-            After::Written(folder) => Contract::of(&folder)?,
+            After::Written(folder) => match Contract::of(&folder) {
+                Some(contract) => contract,
+                None => {
+                    plan.callers.push(UNREADABLE.to_owned());
+                    return Some(plan);
+                }
+            },
             After::Said(contract) => *contract,
         };
         plan.promise(&Contract::read(&before).ok()?, &after);
@@ -146,10 +172,9 @@ enum After {
 
 impl After {
     fn of(folder: &Arc<Api>, booted: Option<&Contract>) -> Option<Self> {
-        if folder.files.contains_key(contract::FILE) {
-            return Some(Self::Written(Arc::clone(folder)));
-        }
-        booted.map(|contract| Self::Said(Box::new(contract.clone())))
+        // It was tried where the folder has none that can be read.
+        let said = booted.map(|contract| Self::Said(Box::new(contract.clone())));
+        said.or_else(|| folder.files.contains_key(contract::FILE).then(|| Self::Written(Arc::clone(folder))))
     }
 }
 
@@ -173,12 +198,24 @@ impl Before {
         address.map(Self::Answers)
     }
 
-    async fn read(self, records: Arc<dyn Records>) -> Option<Vec<u8>> {
-        match self {
-            Self::Kept(digest) => records.blob(&digest).await.ok()?.map(|bytes| bytes.to_vec()),
-            Self::Answers(address) => document_of(address).await,
-        }
+    async fn read(self, records: Arc<dyn Records>, until: tokio::time::Instant) -> Document {
+        let bytes = match self {
+            Self::Kept(digest) => records.blob(&digest).await.ok().flatten().map(|bytes| bytes.to_vec()),
+            Self::Answers(address) => match tokio::time::timeout_at(until, document_of(address)).await {
+                Ok(document) => document,
+                Err(_) => return Document::NotAsked,
+            },
+        };
+        bytes.map_or(Document::None, Document::Bytes)
     }
+}
+
+/// What came of looking for a document.
+enum Document {
+    Bytes(Vec<u8>),
+    None,
+    /// There was no time for it.
+    NotAsked,
 }
 
 /// What an app says of itself, where FastAPI has it.

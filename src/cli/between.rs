@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use super::boot::contracts;
-use crate::contract::Contract;
+use crate::contract::{Contract, looked_at};
 use crate::git::difference::Place;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
@@ -104,7 +104,14 @@ impl Between {
         let mut plan = between(&old.tree, &new.tree, &ids, unchanged);
         add_diffs(&mut plan, &old.tree, &new.tree);
         let before = old.tree;
-        let mut between = Self { plan, head: new.tree, settings: new.findings, base, before, _scratch: scratch };
+        let mut between = Self {
+            plan,
+            head: Arc::new(looked_at(&new.tree)),
+            settings: new.findings,
+            base,
+            before,
+            _scratch: scratch,
+        };
         between.add_contracts(&BTreeMap::new(), &BTreeMap::new());
         Ok(between)
     }

@@ -22,6 +22,7 @@ use crate::git::scratch::Scratch;
 use crate::installation::Installation;
 use crate::reconcile::Rest;
 use crate::reconcile::leadership::keep_leading;
+use crate::records::sqlite::Sqlite;
 use crate::report;
 use crate::report::diagnostics::Boot;
 use crate::report::style::plain;
@@ -109,7 +110,9 @@ pub(super) async fn boot(settings: &Settings, tree: &Tree, ids: &BTreeSet<ApiId>
     let installation = Installation::open(&settings)?;
     let engine = Docker::to_boot(&settings, installation.owner())?;
     let context = Context { settings, installation };
-    engine.sweep_boots().await?;
+    if let Err(error) = engine.sweep_boots().await {
+        anstream::eprintln!("warning: what an earlier run has left cannot be removed: {}", plain(&error.to_string()));
+    }
     let (stop, workers) = (stop_on_signal(), CancellationToken::new());
     let done = tokio::select! {
         done = try_all(&context, &engine, &wanted, &workers, &mut tried) => done,
@@ -145,9 +148,11 @@ async fn try_all(
     engine.begin_boot().await?;
     let progress = Progress::new(|line| anstream::eprintln!("base image: {line}"));
     let base = engine.base(&progress).await?;
-    let records = context.records().await?;
-    let parts = context.assemble(engine.clone(), records, Arc::default(), Some(base), workers.clone());
-    for some in wanted.chunks(AT_ONCE) {
+    for (turn, some) in wanted.chunks(AT_ONCE).enumerate() {
+        // Each turn has records of its own: to those of before, its tree would lack what they say serves.
+        let records = Arc::new(Sqlite::open(&context.settings.state.join(format!("records-{turn}.db")))?);
+        let stop = workers.child_token();
+        let parts = context.assemble(engine.clone(), records, Arc::default(), Some(base.clone()), stop.clone());
         let folders = some.iter().map(|api| (api.id.clone(), Folder::Sound(Arc::clone(api)))).collect();
         let ids: BTreeSet<ApiId> = some.iter().map(|api| api.id.clone()).collect();
         parts.controller.set_tree(Ok(Arc::new(Tree { folders, ..Tree::default() })));
@@ -155,8 +160,9 @@ async fn try_all(
         for api in some {
             judge(&parts, api, rests.get(&api.id), tried).await?;
         }
-        // Their room is for the next ones.
-        parts.controller.set_tree(Err("between two tries".to_owned()));
+        // Their room is for the next ones, and nobody is to make them anew.
+        stop.cancel();
+        parts.controller.ended().await;
         for instance in engine.instances(None).await? {
             parts.prober.forget(&instance.container);
             engine.remove(&instance.container, std::time::Duration::ZERO).await?;

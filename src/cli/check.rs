@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::between::Between;
 use super::boot::{Tried, boot};
+use crate::contract::looked_at;
 use crate::report::diagnostics::Findings;
 use crate::settings::{self, Settings};
 use crate::tree::{ApiId, Scanner, Tree};
@@ -77,7 +78,7 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
         None => scanner.read()?,
     };
     let prefix = root.strip_prefix(".").unwrap_or(&root).display().to_string();
-    let (mut tree, mut boots) = (Tree::clone(&look.tree), Vec::new());
+    let (mut tree, mut boots) = (looked_at(&look.tree), Vec::new());
     if let Some(named) = &arguments.boot {
         let tried = try_out(&root, &tree, named, arguments.base.as_deref())?;
         (tree, boots) = (tried.added_to(&tree), tried.boots);

@@ -18,6 +18,7 @@ use crate::report;
 use crate::report::diagnostics::Findings;
 use crate::report::plan::{PlanJson, Summary, breaks};
 use crate::settings::Settings;
+use crate::tree::ApiId;
 
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
@@ -135,12 +136,24 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
         anstream::eprintln!("Written to {}; carry it out with: skep apply {0}", file.display());
     }
-    Ok(code(args, true, plan.breaks_callers(), !plan.apis.is_empty()))
+    Ok(code(args, true, fails(args, plan.breaks_callers(), plan.unsure()), !plan.apis.is_empty()))
+}
+
+/// Whether a plan fails by what it promises. What could not be compared whole may break anybody.
+fn fails<'a>(args: &Args, breaks: bool, unsure: impl Iterator<Item = &'a ApiId>) -> bool {
+    let unsure: Vec<&ApiId> = if args.promises.fail_on_breaking { unsure.collect() } else { Vec::new() };
+    for id in &unsure {
+        anstream::eprintln!(
+            "error: the OpenAPI documents of {id} could not be compared whole, so that it may break callers; compare them \
+             by hand, or go on without --fail-on-breaking"
+        );
+    }
+    args.promises.fail_on_breaking && (breaks || !unsure.is_empty())
 }
 
 /// The exit code of a plan.
-fn code(args: &Args, is_sound: bool, breaks: bool, changes: bool) -> ExitCode {
-    match (is_sound && !(args.promises.fail_on_breaking && breaks), args.detailed_exitcode && changes) {
+fn code(args: &Args, is_sound: bool, fails: bool, changes: bool) -> ExitCode {
+    match (is_sound && !fails, args.detailed_exitcode && changes) {
         (false, _) => ExitCode::FAILURE,
         (true, true) => ExitCode::from(2),
         (true, false) => ExitCode::SUCCESS,
@@ -166,7 +179,7 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
     }
     print(args, &json, Some(&between.base))?;
     let (is_sound, plan) = (findings.summary().errors == 0, &between.plan);
-    Ok(code(args, is_sound, plan.breaks_callers(), !plan.apis.is_empty()))
+    Ok(code(args, is_sound, fails(args, plan.breaks_callers(), plan.unsure()), !plan.apis.is_empty()))
 }
 
 /// Asks a daemon elsewhere, and prints what it says.
@@ -191,7 +204,9 @@ async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
         Format::Github => anstream::print!("{}", said("github")),
         Format::Sarif => anstream::print!("{}", said("sarif")),
     }
-    Ok(code(args, answer["errors"] == 0, breaks, !apis.is_empty()))
+    let unsure = apis.iter().filter(|api| api["contract"]["cut"] == true).filter_map(|api| api["id"].as_str());
+    let unsure = unsure.filter_map(|id| id.parse::<ApiId>().ok()).collect::<Vec<_>>();
+    Ok(code(args, answer["errors"] == 0, fails(args, breaks, unsure.iter()), !apis.is_empty()))
 }
 
 fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Result<()> {

@@ -7,15 +7,16 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+use super::bound::{Tighter, tighter};
 use super::difference::{What, short};
-use super::schema::{BOUNDS, Kind, Schema, Shape, Shapes, resolve};
+use super::schema::{Kind, Schema, Shape, Shapes, resolve, text};
 use super::{Fuel, Place, TOLD};
 
 /// How deep schemas lie in one another before the rest counts as fitting.
 const DEPTH: usize = 32;
 
-/// Bounds that are none where they are nought.
-const COUNTS: [&str; 3] = ["minLength", "minItems", "minProperties"];
+/// Formats that refuse no text (OpenAPI 3.1, section 4.7.19; pydantic's for paths).
+const HINTS: [&str; 4] = ["password", "binary", "byte", "path"];
 
 /// Who says what is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,15 @@ pub(super) enum Side {
     Request,
     /// The app as well: what it answers.
     Response,
+}
+
+/// How something is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    pub(super) side: Side,
+    /// It is sent as text, as parameters and forms are: there is no null in it, each scalar is a text, and one is as good as a
+    /// list of one.
+    pub(super) is_text: bool,
 }
 
 /// One thing that does not fit, and where: fields from the outermost to the innermost.
@@ -44,7 +54,7 @@ enum Why {
     /// Values that the one has and the other has not.
     Values(Vec<String>),
     /// A bound of the other is tighter.
-    Bound { name: &'static str, from: String, to: String },
+    Bound(Tighter),
     /// The other takes no fields that it does not name.
     Closed,
 }
@@ -53,17 +63,17 @@ enum Why {
 pub(super) fn differences(
     (old, new): (&Value, &Value),
     (before, after): (&Schema<'_>, &Schema<'_>),
-    side: Side,
+    way: Way,
     fuel: &mut Fuel,
 ) -> Vec<(String, What, bool)> {
-    let is_request = side == Side::Request;
+    let is_request = way.side == Side::Request;
     let mut found: Vec<(String, What, bool)> = Vec::new();
     for breaking in [true, false] {
         // Of what is sent, what breaks is what fits from old to new no more; of answers it is the other way round.
         let forwards = is_request == breaking;
         let ((from, to), (one, other)) =
             if forwards { ((old, new), (before, after)) } else { ((new, old), (after, before)) };
-        let mut fit = Fit { from, to, side, fuel: &mut *fuel, path: HashSet::new() };
+        let mut fit = Fit { from, to, way, fuel: &mut *fuel, path: HashSet::new() };
         for Misfit { field, why } in fit.all(one, other, 0) {
             let (field, what) = (dotted(&field), why.what(forwards));
             let is_known = |(at, known, _): &(String, What, bool)| *at == field && same_matter(known, &what);
@@ -97,7 +107,7 @@ fn dotted(fields: &[String]) -> String {
 struct Fit<'a, 'f> {
     from: &'a Value,
     to: &'a Value,
-    side: Side,
+    way: Way,
     fuel: &'f mut Fuel,
     /// Pairs that are being compared: met again, they fit if all else does.
     path: HashSet<(Vec<usize>, Vec<usize>)>,
@@ -112,7 +122,11 @@ impl<'a> Fit<'a, '_> {
         if !self.path.insert(pair.clone()) {
             return Vec::new();
         }
-        let shapes = (Shapes::of(self.from, one, self.fuel), Shapes::of(self.to, other, self.fuel));
+        let mut shapes = (Shapes::of(self.from, one, self.fuel), Shapes::of(self.to, other, self.fuel));
+        if self.way.is_text {
+            shapes.0.drop_null();
+            shapes.1.drop_null();
+        }
         let mut misfits = match &shapes {
             (Shapes::OneOf(one), Shapes::OneOf(other)) => self.alternatives(one, other, depth),
             _ => Vec::new(),
@@ -126,10 +140,14 @@ impl<'a> Fit<'a, '_> {
     fn alternatives(&mut self, one: &[Shape<'a>], other: &[Shape<'a>], depth: usize) -> Vec<Misfit> {
         let mut misfits = Vec::new();
         for shape in one {
-            let candidates = other.iter().filter(|candidate| fits(shape.kind, candidate.kind));
             let mut best: Option<Vec<Misfit>> = None;
-            for candidate in candidates {
-                let tried = self.shape(shape, candidate, depth);
+            for candidate in other {
+                let tried = match self.meet(shape, candidate) {
+                    Meeting::Same => self.shape(shape, candidate, depth),
+                    Meeting::Text => tightly(shape, candidate),
+                    Meeting::Item => self.item(shape, candidate, depth),
+                    Meeting::None => continue,
+                };
                 if best.as_ref().is_none_or(|best| tried.len() < best.len()) {
                     best = Some(tried);
                 }
@@ -153,9 +171,38 @@ impl<'a> Fit<'a, '_> {
         misfits
     }
 
+    /// How a shape may fit into another one.
+    fn meet(&self, one: &Shape<'a>, other: &Shape<'a>) -> Meeting {
+        let is_scalar = matches!(one.kind, Kind::Boolean | Kind::Integer | Kind::Number | Kind::Text);
+        let is_any_text = other.kind == Kind::Text && other.values.is_none() && !refuses(other.format);
+        if one.kind == other.kind || other.kind == Kind::Any || (one.kind, other.kind) == (Kind::Integer, Kind::Number)
+        {
+            Meeting::Same
+        } else if self.way.is_text && is_any_text && (is_scalar || one.kind == Kind::Any) {
+            Meeting::Text
+        } else if self.way.is_text && is_scalar && other.kind == Kind::List {
+            Meeting::Item
+        } else {
+            Meeting::None
+        }
+    }
+
+    /// One value where a list of such is taken.
+    fn item(&mut self, one: &Shape<'a>, list: &Shape<'a>, depth: usize) -> Vec<Misfit> {
+        if depth > DEPTH || !self.fuel.burn(1 + list.items.len()) {
+            return Vec::new();
+        }
+        let single = Shape { kind: Kind::List, ..Shape::default() };
+        let wants_more = list.bounds.get("minItems").and_then(|least| least.as_u64()).is_some_and(|least| least > 1);
+        let mut misfits = if wants_more { tightly(&single, list) } else { Vec::new() };
+        if let Shapes::OneOf(items) = Shapes::of(self.to, &list.items, self.fuel) {
+            misfits.extend(self.alternatives(std::slice::from_ref(one), &items, depth + 1));
+        }
+        misfits
+    }
+
     fn shape(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
-        let values = |shape: &Shape<'_>| shape.values.as_ref().map_or(1, Vec::len);
-        if !self.fuel.burn(one.weight() + other.weight() + values(one) * values(other)) {
+        if !self.fuel.burn(one.weight() + other.weight() + one.pairs(other)) {
             return Vec::new();
         }
         let mut misfits = Vec::new();
@@ -172,18 +219,16 @@ impl<'a> Fit<'a, '_> {
                 None if one.kind == Kind::Boolean && values.len() == 2 => {}
                 None => say(Why::Kind { from: one.word(), to: other.word() }),
             }
-        } else if other.format.is_some() && one.format != other.format && one.values.is_none() {
+        } else if other.format.is_some()
+            && one.format != other.format
+            && one.values.is_none()
+            && (self.way.side == Side::Response || refuses(other.format))
+        {
             say(Why::Kind { from: one.word(), to: other.word() });
         }
         // An app may be as generous in its answers as it likes.
-        if self.side == Side::Request && one.values.is_none() {
-            for (name, larger) in BOUNDS {
-                let (from, to) = (one.bounds.get(name).copied(), other.bounds.get(name).copied());
-                if is_tighter(name, (from, to), larger) {
-                    let word = |bound: Option<&Value>| bound.map(text).unwrap_or_default();
-                    say(Why::Bound { name, from: word(from), to: word(to) });
-                }
-            }
+        if self.way.side == Side::Request && one.values.is_none() {
+            misfits.extend(tightly(one, other));
         }
         if one.kind == Kind::List && other.kind == Kind::List {
             misfits.extend(within("[]", self.all(&one.items, &other.items, depth + 1)));
@@ -205,15 +250,48 @@ impl<'a> Fit<'a, '_> {
             }
             if let Some(same) = other.properties.get(name) {
                 misfits.extend(within(name, self.all(schema, same, depth + 1)));
-            } else if other.is_closed && self.side == Side::Request {
+            } else if other.is_closed && self.way.side == Side::Request {
                 misfits.push(Misfit { field: vec![short(name)], why: Why::Closed });
+            } else if !other.others.is_empty() {
+                misfits.extend(within(name, self.all(schema, &other.others, depth + 1)));
             }
         }
-        if other.is_closed && !one.is_closed && self.side == Side::Request {
+        // What may come under any name may come under one that the other names. Where it has to come, that is told already.
+        let is_new = |name: &&&str| !one.properties.contains_key(**name) && !other.required.contains(**name);
+        for name in other.properties.keys().filter(is_new).filter(|_| !one.is_closed && !one.others.is_empty()) {
+            if misfits.len() > TOLD {
+                return;
+            }
+            misfits.extend(within(name, self.all(&one.others, &other.properties[name], depth + 1)));
+        }
+        if other.is_closed && !one.is_closed && self.way.side == Side::Request {
             misfits.push(Misfit { field: Vec::new(), why: Why::Closed });
         }
-        if !one.is_closed && !other.others.is_empty() {
+        // An app answers no fields but those that it names, whether it says so or not.
+        let may_be_any = self.way.side == Side::Request || !one.others.is_empty();
+        if !one.is_closed && may_be_any && !other.others.is_empty() {
             misfits.extend(within("*", self.all(&one.others, &other.others, depth + 1)));
+        }
+    }
+}
+
+/// How one shape may fit into another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meeting {
+    /// They are of one kind.
+    Same,
+    /// As any other text.
+    Text,
+    /// As the only item of a list.
+    Item,
+    /// It cannot.
+    None,
+}
+
+impl Shapes<'_> {
+    fn drop_null(&mut self) {
+        if let Self::OneOf(all) = self {
+            all.retain(|shape| shape.kind != Kind::Null);
         }
     }
 }
@@ -243,8 +321,10 @@ impl Why {
             (Self::Null, false) => What::Nullable,
             (Self::Values(values), true) => What::ValuesRemoved { values },
             (Self::Values(values), false) => What::ValuesAdded { values },
-            (Self::Bound { name, from, to }, true) => What::Bound { name: name.to_owned(), old: from, new: to },
-            (Self::Bound { name, from, to }, false) => What::Bound { name: name.to_owned(), old: to, new: from },
+            (Self::Bound(Tighter { name, from, to }), forwards) => {
+                let (old, new) = if forwards { (from, to) } else { (to, from) };
+                What::Bound { name: name.to_owned(), old, new }
+            }
             (Self::Closed, true) => What::Closed,
             (Self::Closed, false) => What::Opened,
         }
@@ -272,24 +352,13 @@ fn places(document: &Value, schema: &Schema<'_>, fuel: &mut Fuel) -> Vec<usize> 
     schema.iter().map(&mut place).collect()
 }
 
-/// Whether each value of the one kind is of the other.
-fn fits(one: Kind, other: Kind) -> bool {
-    one == other || other == Kind::Any || (one == Kind::Integer && other == Kind::Number)
+/// Whether a format is more than a hint.
+fn refuses(format: Option<&str>) -> bool {
+    format.is_some_and(|format| !HINTS.contains(&format))
 }
 
-/// Whether a bound lets less through than before. One that has no order is tighter where it is another.
-fn is_tighter(name: &str, (from, to): (Option<&Value>, Option<&Value>), larger: Option<bool>) -> bool {
-    let is_none =
-        |bound: &&Value| **bound == Value::Bool(false) || (bound.as_u64() == Some(0) && COUNTS.contains(&name));
-    let (from, Some(to)) = (from.filter(|bound| !is_none(bound)), to.filter(|bound| !is_none(bound))) else {
-        return false;
-    };
-    let figures = from.and_then(Value::as_f64).zip(to.as_f64());
-    match (larger, figures) {
-        (Some(true), Some((from, to))) => to > from,
-        (Some(false), Some((from, to))) => to < from,
-        _ => from != Some(to),
-    }
+fn tightly(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Misfit> {
+    tighter(one, other).into_iter().map(|bound| Misfit { field: Vec::new(), why: Why::Bound(bound) }).collect()
 }
 
 fn within(field: &str, misfits: Vec<Misfit>) -> impl Iterator<Item = Misfit> {
@@ -310,8 +379,4 @@ fn words(shapes: &[Shape<'_>]) -> String {
         }
     }
     if words.is_empty() { "null".to_owned() } else { words.join(" or ") }
-}
-
-fn text(value: &Value) -> String {
-    short(&value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
 }

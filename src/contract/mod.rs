@@ -4,19 +4,24 @@
 //! before ruled out. Documents come from apps, and nothing in them is believed: how much is read, and how long it is
 //! compared, is bounded, and what cannot be understood counts as unchanged.
 
+mod bound;
 mod difference;
 mod fit;
 mod operation;
 mod schema;
+mod security;
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 pub use difference::{Difference, Place, What};
 
-use crate::tree::Api;
+use crate::tree::diagnostic::code;
+use crate::tree::{Api, Diagnostic, Folder, Tree};
 
 /// The most bytes of a document; they take some fifty times that while they are compared.
 pub const MOST: usize = 1 << 20;
@@ -27,7 +32,7 @@ pub const FILE: &str = "openapi.json";
 /// The most steps of one comparison, each of some 50 ns: a few hundred operations with deep schemas take a tenth of that.
 const STEPS: usize = 5_000_000;
 
-/// The most differences that are told.
+/// The most differences that are told of those that break callers, and of the others.
 const TOLD: usize = 200;
 
 /// An OpenAPI document that could be read.
@@ -54,9 +59,12 @@ pub struct Differences {
     /// Those that break callers first.
     #[serde(rename = "differences")]
     pub list: Vec<Difference>,
-    /// There is more than is told, or the documents are too large to be compared whole.
+    /// There is more that breaks callers than is told, or the documents are too large to be compared whole.
     #[serde(rename = "cut")]
     pub is_cut: bool,
+    /// How many more there are that break nobody, and are not told.
+    #[serde(skip_serializing_if = "is_nought")]
+    pub left_out: usize,
 }
 
 impl Contract {
@@ -81,6 +89,16 @@ impl Contract {
         Self::read(&file.and_then(|_| api.read(FILE).ok())?).ok()
     }
 
+    /// What is to be said of the one in an API's folder, where one lies there that cannot be read.
+    #[must_use]
+    pub fn finding(api: &Api) -> Option<Diagnostic> {
+        let file = api.files.get(FILE)?;
+        let why = if file.len > MOST as u64 { NoContract::TooLong } else { Self::read(&api.read(FILE).ok()?).err()? };
+        let message = format!("{why}, so it is compared with nothing");
+        let hint = "write it anew from the app's /openapi.json; what it changes for callers is not known without";
+        Some(Diagnostic::warning(code::OPENAPI_UNREADABLE, format!("apis/{}/{FILE}", api.id), message, hint))
+    }
+
     /// Whether both promise the same in the same words; titles, descriptions of the whole, and servers aside.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
@@ -88,19 +106,39 @@ impl Contract {
     }
 }
 
+/// The tree with a finding for each document in a folder that cannot be read.
+#[must_use]
+pub fn looked_at(tree: &Tree) -> Tree {
+    let mut tree = tree.clone();
+    for folder in tree.folders.values_mut() {
+        let Folder::Sound(api) = folder else { continue };
+        if let Some(finding) = Contract::finding(api) {
+            Arc::make_mut(api).findings.push(finding);
+        }
+    }
+    tree
+}
+
 /// What `new` changes of `old`.
 #[must_use]
 pub fn compare(old: &Contract, new: &Contract) -> Differences {
     let mut fuel = Fuel(STEPS);
-    let mut list = operation::compare(&old.0, &new.0, &mut fuel);
+    let (mut list, left_out) = operation::compare(&old.0, &new.0, &mut fuel);
     list.sort_by(|one, other| {
         let key = |it: &Difference| (!it.breaking, it.path.clone(), it.method.clone());
         key(one).cmp(&key(other))
     });
     list.dedup();
-    let is_cut = fuel.is_out() || list.len() > TOLD;
-    list.truncate(TOLD);
-    Differences { list, is_cut }
+    let breaking = list.iter().filter(|it| it.breaking).count();
+    if breaking > TOLD {
+        list.drain(TOLD..breaking);
+    }
+    Differences { list, is_cut: fuel.is_out() || breaking > TOLD, left_out }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_nought(count: &usize) -> bool {
+    *count == 0
 }
 
 /// How many steps a comparison may still take.

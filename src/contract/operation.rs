@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::difference::{Difference, Place, What, short};
-use super::fit::{Side, differences};
+use super::fit::{Side, Way, differences};
 use super::schema::{Schema, resolve};
+use super::security::{self, Shown};
 use super::{Fuel, TOLD};
 
 /// The methods that a path item describes (OpenAPI 3.1, section 4.8.9).
@@ -14,6 +15,9 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 
 /// Headers that are no parameters, whatever a document says (OpenAPI 3.1, section 4.8.12.2).
 const NO_PARAMETERS: [&str; 3] = ["accept", "content-type", "authorization"];
+
+/// Bodies whose fields are sent as text, as parameters are.
+const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-data"];
 
 /// One operation of a document.
 struct Operation<'a> {
@@ -33,31 +37,60 @@ struct Parameter<'a> {
 /// Where a parameter stands: its location, and its name or, in a path, its place.
 type Slot = (String, String);
 
-/// Compares all operations of two documents. What differs first is told first.
-pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> Vec<Difference> {
+/// Compares all operations of two documents. What differs first is told first; then how many differences are left out
+/// that break nobody.
+pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> (Vec<Difference>, usize) {
     let (before, after) = (operations(old, fuel), operations(new, fuel));
-    let mut list = Vec::new();
+    let mut told = Told::default();
     for (key, one) in &before {
-        if list.len() > TOLD {
-            return list;
+        // Those that break nobody are no reason to look no further.
+        if told.breaking.len() > TOLD || fuel.is_out() {
+            break;
         }
-        let told = list.len();
-        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), list: &mut list };
+        let mut found = Told::default();
+        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut found };
         match after.get(key) {
             Some(other) => note.operation(one, other, fuel),
             None => note.add(Place::Operation, What::Removed, true),
         }
-        if fuel.is_out() {
-            // What was only half looked at may look like anything.
-            list.truncate(told);
-            return list;
+        // What was only half looked at may look like anything.
+        if !fuel.is_out() {
+            told.take(found);
         }
     }
-    for (key, one) in after.iter().filter(|(key, _)| !before.contains_key(*key)).take(TOLD) {
-        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), list: &mut list };
-        note.add(Place::Operation, What::Added { required: false }, false);
+    if !fuel.is_out() {
+        for (key, one) in after.iter().filter(|(key, _)| !before.contains_key(*key)) {
+            let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut told };
+            note.add(Place::Operation, What::Added { required: false }, false);
+        }
     }
-    list
+    told.breaking.extend(told.others);
+    (told.breaking, told.left_out)
+}
+
+/// What was found so far. What breaks nobody takes no room from what breaks callers.
+#[derive(Default)]
+struct Told {
+    breaking: Vec<Difference>,
+    others: Vec<Difference>,
+    left_out: usize,
+}
+
+impl Told {
+    fn add(&mut self, difference: Difference) {
+        if difference.breaking {
+            self.breaking.push(difference);
+        } else if self.others.len() < TOLD {
+            self.others.push(difference);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    fn take(&mut self, found: Self) {
+        self.left_out += found.left_out;
+        found.breaking.into_iter().chain(found.others).for_each(|difference| self.add(difference));
+    }
 }
 
 /// By method and path; names of parameters in a path are of no matter to callers.
@@ -97,23 +130,23 @@ fn names(path: &str) -> impl Iterator<Item = &str> {
 struct Note<'l> {
     method: String,
     path: String,
-    list: &'l mut Vec<Difference>,
+    told: &'l mut Told,
 }
 
 impl Note<'_> {
     fn add(&mut self, place: Place, what: What, breaking: bool) {
         let (method, path) = (self.method.clone(), self.path.clone());
-        self.list.push(Difference { method, path, place, what, breaking });
+        self.told.add(Difference { method, path, place, what, breaking });
     }
 
     fn schemas(
         &mut self,
         (one, other): (&Operation<'_>, &Operation<'_>),
         (before, after): (&Schema<'_>, &Schema<'_>),
-        (place, side): (&Place, Side),
+        (place, way): (&Place, Way),
         fuel: &mut Fuel,
     ) {
-        for (field, what, breaking) in differences((one.document, other.document), (before, after), side, fuel) {
+        for (field, what, breaking) in differences((one.document, other.document), (before, after), way, fuel) {
             self.add(place.clone().at(field), what, breaking);
         }
     }
@@ -122,13 +155,10 @@ impl Note<'_> {
         self.parameters(one, other, fuel);
         self.body(one, other, fuel);
         self.answers(one, other, fuel);
-        let (before, after) = (one.security(), other.security());
-        let is_enough =
-            |shown: &BTreeSet<String>, wanted: &[BTreeSet<String>]| wanted.iter().any(|wanted| wanted.is_subset(shown));
-        if before.iter().any(|shown| !is_enough(shown, &after)) {
-            self.add(Place::Operation, What::SecurityAdded, true);
-        } else if after.iter().any(|shown| !is_enough(shown, &before)) {
-            self.add(Place::Operation, What::SecurityRemoved, false);
+        match security::change(&one.security(fuel), &other.security(fuel), fuel) {
+            Some(what @ What::SecurityAdded) => self.add(Place::Operation, what, true),
+            Some(what) => self.add(Place::Operation, what, false),
+            None => {}
         }
     }
 
@@ -147,6 +177,9 @@ impl Note<'_> {
         let mut moved = BTreeSet::new();
         for (slot, old) in &before {
             let Some(new) = after.get(slot) else {
+                if !fuel.burn(after.len()) {
+                    return;
+                }
                 match elsewhere(slot, old.name, &after).filter(|to| !before.contains_key(to)) {
                     Some(to) => {
                         self.add(place(slot, old), What::Moved { to: to.0.clone() }, true);
@@ -161,7 +194,9 @@ impl Note<'_> {
                 (true, false) => self.add(place(slot, old), What::Optional, false),
                 _ => {}
             }
-            self.schemas((one, other), (&old.schema(), &new.schema()), (&place(slot, old), Side::Request), fuel);
+            let is_text = old.is_text() && new.is_text();
+            let way = Way { side: Side::Request, is_text };
+            self.schemas((one, other), (&old.schema(), &new.schema()), (&place(slot, old), way), fuel);
         }
         for (slot, new) in after.iter().filter(|(slot, _)| !before.contains_key(*slot) && !moved.contains(*slot)) {
             self.add(place(slot, new), What::Added { required: new.is_required }, new.is_required);
@@ -201,8 +236,8 @@ impl Note<'_> {
         for (status, old) in &before {
             match covering(status, &after).and_then(|name| after.get(&name)) {
                 Some(new) => self.contents((one, other), (old, new), (&place(status), Side::Response), fuel),
-                // A range may have become the codes in it.
-                None if status.ends_with("XX") && !after.is_empty() => {}
+                // A range may have become the codes in it, and so may all that is not named.
+                None if (status.ends_with("XX") || status == "default") && !after.is_empty() => {}
                 None => self.add(place(status), What::Removed, true),
             }
         }
@@ -219,10 +254,11 @@ impl Note<'_> {
         (place, side): (&Place, Side),
         fuel: &mut Fuel,
     ) {
-        let (before, after) = (media(old), media(new));
+        let (before, after) = (media(old, fuel), media(new, fuel));
         for (name, old) in &before {
+            let way = Way { side, is_text: side == Side::Request && FORMS.contains(&name.as_str()) };
             match after.get(name) {
-                Some(new) => self.schemas((one, other), (&schema(old), &schema(new)), (place, side), fuel),
+                Some(new) => self.schemas((one, other), (&schema(old), &schema(new)), (place, way), fuel),
                 None => self.add(place.clone(), What::MediaRemoved { media: short(name) }, true),
             }
         }
@@ -236,6 +272,11 @@ impl Note<'_> {
 }
 
 impl<'a> Operation<'a> {
+    fn security(&self, fuel: &mut Fuel) -> Vec<Shown> {
+        let asked = self.fields.get("security").or_else(|| self.document.get("security"));
+        security::read(asked, &self.document["components"]["securitySchemes"], fuel)
+    }
+
     /// Its parameters, and those of its path that it does not say otherwise.
     fn parameters(&self, fuel: &mut Fuel) -> BTreeMap<Slot, Parameter<'a>> {
         let mut parameters = BTreeMap::new();
@@ -243,6 +284,10 @@ impl<'a> Operation<'a> {
             [self.item, self.fields].iter().flat_map(|from| from["parameters"].as_array().into_iter().flatten())
         {
             let Some(fields) = resolve(self.document, parameter, fuel) else { continue };
+            let length = fields["name"].as_str().map_or(0, str::len) + self.path.len();
+            if !fuel.burn(1 + length / 16) {
+                break;
+            }
             let (Some(location), Some(name)) = (fields["in"].as_str(), fields["name"].as_str()) else { continue };
             let key = match location {
                 "path" => match names(self.path).position(|other| other == name) {
@@ -265,37 +310,33 @@ impl<'a> Operation<'a> {
         resolve(self.document, self.fields.get("requestBody")?, fuel)
     }
 
-    /// The answers that are no errors, by their status.
+    /// The answers that are no errors, by their status. `default` is one of them only where no other is: else it says
+    /// what errors look like.
     fn answers(&self, fuel: &mut Fuel) -> BTreeMap<String, &'a Value> {
-        let all = self.fields["responses"].as_object().into_iter().flatten();
-        let good = all.filter(|(status, _)| status.starts_with('2') || *status == "default");
-        good.map(|(status, answer)| (status.to_uppercase().replace("DEFAULT", "default"), answer))
-            .filter_map(|(status, answer)| Some((status, resolve(self.document, answer, fuel)?)))
-            .collect()
-    }
-
-    /// What callers may show, each with all that it takes. Schemes go by what they are, and not by their names.
-    fn security(&self) -> Vec<BTreeSet<String>> {
-        let asked = self.fields.get("security").or_else(|| self.document.get("security"));
-        let all = asked.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let each = |schemes: &Map<String, Value>| {
-            let mut shown = BTreeSet::new();
-            for (name, scopes) in schemes {
-                let scheme = &self.document["components"]["securitySchemes"][name];
-                let kind = ["type", "scheme", "in", "name"].map(|key| scheme[key].as_str().unwrap_or_default());
-                let kind = if kind.concat().is_empty() { name.clone() } else { kind.join(" ").to_lowercase() };
-                let scopes = scopes.as_array().into_iter().flatten().filter_map(Value::as_str);
-                shown.extend(scopes.map(|scope| format!("{kind}: {scope}")));
-                shown.insert(kind);
+        let mut answers = BTreeMap::new();
+        for (status, answer) in self.fields["responses"].as_object().into_iter().flatten() {
+            if !fuel.burn(1 + status.len() / 16) {
+                break;
             }
-            shown
-        };
-        let all: Vec<BTreeSet<String>> = all.iter().filter_map(Value::as_object).map(each).collect();
-        if all.is_empty() { vec![BTreeSet::new()] } else { all }
+            if (status.starts_with('2') || status == "default")
+                && let Some(answer) = resolve(self.document, answer, fuel)
+            {
+                answers.insert(status.to_uppercase().replace("DEFAULT", "default"), answer);
+            }
+        }
+        if answers.len() > 1 {
+            answers.remove("default");
+        }
+        answers
     }
 }
 
 impl<'a> Parameter<'a> {
+    /// Whether it is written as text, and not as a document of its own.
+    fn is_text(&self) -> bool {
+        self.fields.get("schema").is_some()
+    }
+
     fn schema(&self) -> Schema<'a> {
         let within = self.fields["content"].as_object().and_then(|content| content.values().next());
         self.fields.get("schema").or_else(|| within?.get("schema")).into_iter().collect()
@@ -303,8 +344,9 @@ impl<'a> Parameter<'a> {
 }
 
 /// The contents of a body by their media types, without parameters of those.
-fn media(body: &Value) -> BTreeMap<String, &Value> {
+fn media<'a>(body: &'a Value, fuel: &mut Fuel) -> BTreeMap<String, &'a Value> {
     let all = body["content"].as_object().into_iter().flatten();
+    let all = all.take_while(|(name, _)| fuel.burn(1 + name.len() / 16));
     all.map(|(name, content)| (name.split(';').next().unwrap_or(name).trim().to_lowercase(), content)).collect()
 }
 

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Fuel;
+use super::difference::short;
+use super::{Fuel, bound};
+
+/// The most nodes of one value that is told apart from others, and the most bytes of its texts: what is larger is opaque.
+const LARGEST: (usize, usize) = (64, 1 << 10);
 
 /// The most alternatives of one schema; what has more is opaque.
 const ALTERNATIVES: usize = 24;
@@ -56,23 +60,6 @@ pub(super) enum Kind {
     List,
     Object,
 }
-
-/// Bounds, and whether a larger figure is the tighter one.
-pub(super) const BOUNDS: [(&str, Option<bool>); 13] = [
-    ("minimum", Some(true)),
-    ("exclusiveMinimum", Some(true)),
-    ("minLength", Some(true)),
-    ("minItems", Some(true)),
-    ("minProperties", Some(true)),
-    ("maximum", Some(false)),
-    ("exclusiveMaximum", Some(false)),
-    ("maxLength", Some(false)),
-    ("maxItems", Some(false)),
-    ("maxProperties", Some(false)),
-    ("pattern", None),
-    ("multipleOf", None),
-    ("uniqueItems", None),
-];
 
 impl Kind {
     fn named(name: &str) -> Option<Self> {
@@ -129,12 +116,14 @@ impl Kind {
 pub(super) fn resolve<'a>(document: &'a Value, mut node: &'a Value, fuel: &mut Fuel) -> Option<&'a Value> {
     for _ in 0..DEPTH {
         let Some(reference) = node.get("$ref") else { return Some(node) };
-        if !fuel.burn(1) {
-            return None;
-        }
-        node = document.pointer(reference.as_str()?.strip_prefix('#')?)?;
+        node = pointed(document, reference, fuel)?;
     }
     None
+}
+
+fn pointed<'a>(document: &'a Value, reference: &'a Value, fuel: &mut Fuel) -> Option<&'a Value> {
+    let pointer = reference.as_str()?.strip_prefix('#')?;
+    fuel.burn(1 + pointer.len() / 16).then(|| document.pointer(pointer))?
 }
 
 impl<'a> Shapes<'a> {
@@ -159,12 +148,12 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
         // `true` is anything, `false` nothing (JSON Schema 2020-12, section 4.3.2).
         return Some(if node == &Value::Bool(false) { Vec::new() } else { vec![Shape::default()] });
     };
-    let mut all = own(fields)?;
+    let mut all = own(fields, fuel)?;
     if !fuel.burn(all.iter().map(Shape::weight).sum()) {
         return None;
     }
     if let Some(reference) = fields.get("$ref") {
-        let target = document.pointer(reference.as_str()?.strip_prefix('#')?)?;
+        let target = pointed(document, reference, fuel)?;
         all = and(&all, &alternatives(document, target, fuel, depth + 1)?, fuel)?;
     }
     for part in fields.get("allOf").and_then(Value::as_array).into_iter().flatten() {
@@ -189,7 +178,7 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
 }
 
 /// What a part itself says, its references and combinations aside.
-fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
+fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Option<Vec<Shape<'a>>> {
     let kinds: Vec<Kind> = match fields.get("type") {
         Some(Value::String(name)) => vec![Kind::named(name)?],
         Some(Value::Array(names)) => {
@@ -206,6 +195,12 @@ fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
         (None, Some(values)) => Some(values.iter().collect()),
         (None, None) => None,
     };
+    for value in values.iter().flatten() {
+        let weight = weight_of(value)?;
+        if !fuel.burn(weight) {
+            return None;
+        }
+    }
     // Values without a type have one all the same.
     let kinds = match (&values, kinds.as_slice()) {
         (Some(values), [Kind::Any]) => {
@@ -223,8 +218,9 @@ fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
         let told = values.as_ref().filter(|_| kind != Kind::Null);
         shape.values = told.map(|values| values.iter().filter(fits).copied().collect());
         shape.format = fields.get("format").and_then(Value::as_str).filter(|_| kind == Kind::Text);
-        let bound = |(name, _): &(&'static str, Option<bool>)| Some((*name, fields.get(*name)?));
-        shape.bounds = BOUNDS.iter().filter_map(bound).collect();
+        let bound = |name: &'static str| Some((name, fields.get(name)?));
+        let is_plain = |(_, value): &(&str, &Value)| !value.is_array() && !value.is_object() && !value.is_null();
+        shape.bounds = bound::keys(kind).filter_map(bound).filter(is_plain).collect();
         if kind == Kind::Object {
             let properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
             shape.properties = properties.map(|(name, schema)| (name.as_str(), vec![schema])).collect();
@@ -248,8 +244,7 @@ fn own(fields: &serde_json::Map<String, Value>) -> Option<Vec<Shape<'_>>> {
 fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Vec<Shape<'a>>> {
     let mut both = Vec::new();
     for (one, other) in one.iter().flat_map(|one| other.iter().map(move |other| (one, other))) {
-        let values = |shape: &Shape<'_>| shape.values.as_ref().map_or(1, Vec::len);
-        if !fuel.burn(one.weight() + other.weight() + values(one) * values(other)) {
+        if !fuel.burn(one.weight() + other.weight() + one.pairs(other)) {
             return None;
         }
         both.extend(one.and(other));
@@ -263,9 +258,22 @@ fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Ve
 impl Shape<'_> {
     /// About how many steps it takes to make another one of it.
     pub(super) fn weight(&self) -> usize {
-        let parts = self.properties.values().map(|schema| 1 + schema.len()).sum::<usize>();
+        let long = |text: &str| text.len() / 64;
+        let parts = self.properties.iter().map(|(name, schema)| 1 + long(name) + schema.len()).sum::<usize>();
+        let required = self.required.iter().map(|name| 1 + long(name)).sum::<usize>();
+        let words = self.bounds.values().filter_map(|bound| bound.as_str()).chain(self.format).map(long).sum::<usize>();
         let values = self.values.as_ref().map_or(0, Vec::len);
-        1 + parts + values + self.required.len() + self.others.len() + self.items.len()
+        1 + parts + values + required + words + self.others.len() + self.items.len()
+    }
+
+    /// About how many steps it takes to look for each of its values among those of another.
+    pub(super) fn pairs(&self, other: &Self) -> usize {
+        let all = |shape: &Self| shape.values.iter().flatten().filter_map(|value| weight_of(value)).sum::<usize>();
+        let count = |shape: &Self| shape.values.as_ref().map_or(1, Vec::len);
+        match (&self.values, &other.values) {
+            (Some(_), Some(_)) => count(self).saturating_mul(all(other)).saturating_add(all(self)),
+            _ => count(self).max(count(other)),
+        }
     }
 
     fn and(&self, other: &Self) -> Option<Self> {
@@ -287,4 +295,31 @@ impl Shape<'_> {
         both.items.extend(&other.items);
         Some(both)
     }
+}
+
+/// About how many steps it takes to compare a value with another; `None` where it is too large to be looked at.
+fn weight_of(value: &Value) -> Option<usize> {
+    let (mut nodes, mut bytes, mut rest) = (0, 0, vec![value]);
+    while let Some(value) = rest.pop() {
+        nodes += 1;
+        match value {
+            Value::String(text) => bytes += text.len(),
+            Value::Array(items) if items.len() <= LARGEST.0 => rest.extend(items),
+            Value::Object(fields) if fields.len() <= LARGEST.0 => {
+                bytes += fields.keys().map(String::len).sum::<usize>();
+                rest.extend(fields.values());
+            }
+            Value::Array(_) | Value::Object(_) => return None,
+            _ => {}
+        }
+        if nodes > LARGEST.0 || bytes > LARGEST.1 {
+            return None;
+        }
+    }
+    Some(nodes + bytes / 64)
+}
+
+/// A value in words.
+pub(super) fn text(value: &Value) -> String {
+    short(&value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
 }

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::*;
 
+mod leeway;
+
 const BEFORE: &str = include_str!("../../tests/contracts/before/openapi.json");
 const AFTER: &str = include_str!("../../tests/contracts/after/openapi.json");
 
@@ -74,7 +76,7 @@ fn parameters() {
     expect(get, &optional, &required, &forth, &["GET /x: query parameter a need not be given"]);
     let number = parameter("a", "query", false, json!({ "type": "integer" }));
     let forth = ["! GET /x: query parameter a takes integer, not string"];
-    expect(get, &optional, &number, &forth, &["! GET /x: query parameter a takes string, not integer"]);
+    expect(get, &optional, &number, &forth, &["GET /x: query parameter a takes string, not integer"]);
     let forth = ["! GET /x: query parameter a is a header parameter now"];
     let header = parameter("a", "header", false, text());
     expect(get, &optional, &header, &forth, &["! GET /x: header parameter a is a query parameter now"]);
@@ -216,9 +218,10 @@ fn values_formats_and_bounds() {
     let forth = ["! GET /x: its body has another maximum: 9 → 5"];
     expect(taking, &most(9), &most(5), &forth, &["GET /x: its body has another maximum: 5 → 9"]);
     expect(answering, &most(9), &most(5), &[], &[]);
-    let old = json!({ "type": "integer", "exclusiveMinimum": false });
-    let forth = said(&taking(&old), &taking(&json!({ "type": "integer", "exclusiveMinimum": true })));
-    assert_eq!(forth, ["! GET /x: its body has another exclusiveMinimum: false → true"]);
+    let old = json!({ "type": "number", "minimum": 0, "exclusiveMinimum": false });
+    let new = json!({ "type": "number", "minimum": 0, "exclusiveMinimum": true });
+    let forth = ["! GET /x: its body has another minimum: 0 → more than 0"];
+    expect(taking, &old, &new, &forth, &["GET /x: its body has another minimum: more than 0 → 0"]);
     expect(taking, &free, &json!({ "type": "string", "minLength": 0 }), &[], &[]);
 }
 
@@ -270,7 +273,9 @@ fn what_callers_have_to_show() {
     assert_eq!(said(&bearer, &scoped), ["! GET /x asks callers for other credentials"]);
     let either = document(json!([{ "a": [] }, { "other": [] }]), "a");
     assert_eq!(said(&either, &bearer), ["! GET /x asks callers for other credentials"]);
-    assert_eq!(said(&bearer, &either), ["GET /x asks callers for fewer credentials"]);
+    assert_eq!(said(&bearer, &either), ["! GET /x asks callers for other credentials"], "FastAPI means both of them");
+    let perhaps = document(json!([{ "a": [] }, {}]), "a");
+    assert_eq!(said(&bearer, &perhaps), ["GET /x asks callers for fewer credentials"]);
 }
 
 #[test]
@@ -313,6 +318,22 @@ fn hostile_documents_end_soon_and_say_nothing_of_what_they_hide() {
         let (old, new) = (document("string", &mut schemas), document("integer", &mut schemas));
         let _ = compare(&old, &new);
     }
+    // Values that are large themselves, which it takes long to find alike; many that are nearly so; and pointers as long.
+    let all = |of: &str| json!({ "allOf": vec![json!({ "$ref": format!("#/components/schemas/{of}") }); 500] });
+    let large = |value: Value| {
+        let paths = json!({ "/x": { "post": { "requestBody": { "content": { "a/b": { "schema": all("B") } } } } } });
+        with(&paths, &json!({ "X": { "enum": value }, "A": all("X"), "B": all("A") }))
+    };
+    let (one, other) = (large(json!([vec![0; 400_000]])), large(json!([vec![1; 400_000]])));
+    assert!(compare(&one, &other).list.is_empty());
+    let nearly = |last: usize| large((0..3000).map(|n| [vec![0; 60], vec![n, last]].concat()).collect());
+    assert!(compare(&nearly(1), &nearly(2)).is_cut);
+    let long = format!("#/components/schemas/{}", "~1".repeat(100_000));
+    let pointing = json!({ "allOf": [all("X"), { "$ref": long }] });
+    let schemas = json!({ "X": { "allOf": vec![json!({ "$ref": "#/components/schemas/L" }); 500] }, "L": { "$ref": long },
+        long.trim_start_matches("#/components/schemas/").replace("~1", "/"): { "type": "string" } });
+    let paths = json!({ "/x": { "post": { "requestBody": { "content": { "a/b": { "schema": pointing } } } } } });
+    assert!(compare(&with(&paths, &schemas), &with(&paths, &schemas)).is_cut);
     // Many values, compared with as many others; and references that lead nowhere, or round in a circle.
     let values = |from: usize| json!({ "enum": (from..from + 30_000).collect::<Vec<_>>() });
     assert!(compare(&taking(&values(0)), &taking(&values(40_000))).is_cut);

@@ -384,6 +384,11 @@ impl Controller {
                 }
             }
         }
+        self.ended().await;
+    }
+
+    /// Waits until no worker is left, which is soon after `stop`.
+    pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }

@@ -101,6 +101,8 @@ codes! {
     NOT_BOOTED = "not-booted",
     /// An `openapi.json` that is not what the app says of itself; said by `skep check --boot` alone.
     OPENAPI_STALE = "openapi-stale",
+    /// An `openapi.json` that cannot be compared with another; said by `skep check` and `skep plan --base`.
+    OPENAPI_UNREADABLE = "openapi-unreadable",
     /// A change of an API's OpenAPI document by which callers may fail; said by `skep plan --output sarif` alone.
     BREAKING_CHANGE = "breaking-change",
     /// A reader gave up on a file: a fault of skep, or of a parser that it uses.

@@ -123,12 +123,20 @@ fn two_trees_are_tried_where_neither_has_a_document_as_the_workflow_to_copy_does
     git.args(["clone", "-q"]).arg(world.root()).arg(&clone);
     assert!(git.output().unwrap().status.success());
     std::fs::write(clone.join("apis/hello/main.py"), format!("{FASTAPI}\n# more\n")).unwrap();
-    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    std::fs::create_dir_all(clone.join("apis/closed")).unwrap();
+    std::fs::write(clone.join("apis/closed/main.py"), saying("closed")).unwrap();
+    std::fs::write(clone.join("apis/closed/api.yaml"), "egress: none\n").unwrap();
+    // Whoever runs this is root already, and may have no sudo.
+    let (sudo, programs) =
+        (world.aside().join("sudo"), std::path::Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap());
+    std::fs::create_dir(&sudo).unwrap();
+    std::fs::write(sudo.join("sudo"), "#!/bin/sh\n[ \"$1\" = -E ] && shift && exec \"$@\"\n").unwrap();
+    std::fs::set_permissions(sudo.join("sudo"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}:{}", sudo.display(), programs.display(), std::env::var("PATH").unwrap());
     let mut shell = std::process::Command::new("sh");
     shell.args(["-ec", commands[0]]).current_dir(&clone).env("PATH", path).env("BASE", "main").env_remove("SKEP_ROOT");
     let ran = Ran::of(shell.output().unwrap()).expect(0);
-    assert!(ran.out.contains("2 APIs, no findings"), "{ran:?}");
+    assert!(ran.out.contains("3 APIs, no findings"), "{ran:?}");
 }
 
 #[test]
@@ -152,28 +160,67 @@ fn one_that_is_interrupted_removes_what_it_made_and_what_one_leaves_that_is_kill
     world.code("silent", "import time\n\n\nasync def app(scope, receive, send):\n    time.sleep(600)\n");
     world.settings("silent", "health: { timeout: 1s, grace: 120s }\n");
     let containers = |owner: &str| engine::labelled(&[&format!("dev.skep.owner={owner}")]).len();
+    // By its owner, whatever its mark says: what is left without the mark is found by nobody.
+    let has_network = |owner: &str| engine::networks_labelled("dev.skep.owner").iter().any(|(whose, _)| whose == owner);
     let cut_short = |signal: Signal| {
         let mut command = world.command(&["check", "--boot"]);
         let mut process = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         read_until(process.stderr.as_mut().unwrap(), "waiting");
         let owner = owner_of(process.id()).unwrap();
-        assert_eq!(containers(&owner), 1);
+        assert_eq!((containers(&owner), has_network(&owner)), (1, true));
         kill_process(Pid::from_child(&process), signal).unwrap();
-        (process.id(), owner, process.wait().unwrap().code())
+        (owner, process.wait().unwrap().code())
     };
-    let (process, owner, code) = cut_short(Signal::INT);
-    assert_eq!((code, owner_of(process), containers(&owner)), (Some(1), None, 0));
+    let (owner, code) = cut_short(Signal::INT);
+    assert_eq!((code, has_network(&owner), containers(&owner)), (Some(1), false, 0));
 
-    let (process, owner, _) = cut_short(Signal::KILL);
+    let (owner, _) = cut_short(Signal::KILL);
+    assert!(has_network(&owner), "it had no time to clean up");
     world.settings("silent", "health: { timeout: 1s, grace: 1s }\n");
     world.run(&["check", "--boot"]).expect(1);
-    assert_eq!((owner_of(process), containers(&owner)), (None, 0));
+    assert_eq!((has_network(&owner), containers(&owner)), (false, 0));
 
     world.settings("silent", "health: { timeout: 1s, grace: 120s }\n");
-    let (process, owner, _) = cut_short(Signal::KILL);
+    let (owner, _) = cut_short(Signal::KILL);
+    assert!(has_network(&owner), "it had no time to clean up");
     world.delete("silent");
     world.serve();
-    world.until("a daemon removes it", || owner_of(process).is_none() && containers(&owner) == 0);
+    world.until("a daemon removes it", || !has_network(&owner) && containers(&owner) == 0);
+}
+
+#[test]
+fn of_many_no_more_than_four_are_there_at_a_time_and_none_is_started_twice() {
+    let world = World::new();
+    let ids: Vec<String> = (1..=6).map(|n| format!("api-{n}")).collect();
+    for id in &ids {
+        world.code(id, &saying(id));
+    }
+    let mut process = world.command(&["check", "--boot", "--output", "json"]);
+    let process = process.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let (number, done) = (process.id(), std::sync::atomic::AtomicBool::new(false));
+    let (ran, most, seen) = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| {
+            let (mut most, mut seen) = (0, std::collections::BTreeSet::new());
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                let Some(owner) = owner_of(number) else { continue };
+                let found = engine::instances(&owner, None);
+                most = most.max(found.len());
+                seen.extend(found.into_iter().map(|container| container.name));
+            }
+            (most, seen)
+        });
+        let ran = Ran::of(process.wait_with_output().unwrap());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        let (most, seen) = looking.join().unwrap();
+        (ran, most, seen)
+    });
+    let json = ran.expect(0).json();
+    let boots: Vec<&str> = json["boots"].as_array().unwrap().iter().map(|boot| boot["id"].as_str().unwrap()).collect();
+    assert_eq!(boots, ids);
+    assert!(most <= 4, "{most} at a time: {seen:?}");
+    let started = |id: &String| seen.iter().filter(|name| name.starts_with(&format!("skep-{id}-"))).count();
+    assert!(ids.iter().all(|id| started(id) == 1), "{seen:?}");
 }
 
 #[test]

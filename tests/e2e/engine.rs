@@ -60,8 +60,8 @@ pub fn networks_labelled(label: &str) -> Vec<(String, String)> {
     let filters = Some([("label".to_owned(), vec![label.to_owned()])].into());
     let options = bollard::query_parameters::ListNetworksOptions { filters };
     let found = block_on(async { client().list_networks(Some(options)).await.unwrap() });
-    let read = |mut labels: std::collections::HashMap<String, String>| {
-        Some((labels.remove("dev.skep.owner")?, labels.remove(label)?))
+    let read = |labels: std::collections::HashMap<String, String>| {
+        Some((labels.get("dev.skep.owner")?.clone(), labels.get(label)?.clone()))
     };
     found.into_iter().filter_map(|network| read(network.labels?)).collect()
 }

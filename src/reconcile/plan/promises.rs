@@ -2,6 +2,7 @@
 
 use super::{ApiPlan, Plan};
 use crate::contract::{Contract, Difference, Differences, compare};
+use crate::tree::ApiId;
 
 /// The most differences of one API that are told in sentences; programs get them all.
 const TOLD: usize = 20;
@@ -32,6 +33,12 @@ impl Plan {
     pub fn breaks_callers(&self) -> bool {
         self.apis.iter().any(|api| api.breaks().next().is_some())
     }
+
+    /// The APIs of which it is not known whether they break callers, since their documents are too large for it.
+    pub fn unsure(&self) -> impl Iterator<Item = &ApiId> {
+        let is_cut = |api: &&ApiPlan| api.contract.as_ref().is_some_and(|contract| contract.is_cut);
+        self.apis.iter().filter(is_cut).map(|api| &api.id)
+    }
 }
 
 fn sentences(differences: &Differences) -> Vec<String> {
@@ -44,10 +51,16 @@ fn sentences(differences: &Differences) -> Vec<String> {
     match others.as_slice() {
         [] => {}
         [one] => sentences.push(format!("breaks nobody: {one}")),
-        [one, rest @ ..] => sentences.push(format!("breaks nobody: {one}, and {} more changes", rest.len())),
+        [one, rest @ ..] => {
+            let more = rest.len() + differences.left_out;
+            sentences.push(format!("breaks nobody: {one}, and {more} more changes"));
+        }
     }
     if differences.is_cut {
-        sentences.push("its OpenAPI documents are too large to be compared whole".to_owned());
+        sentences.push(
+            "breaks callers, perhaps: its OpenAPI documents differ too much, or are too large, to be compared whole"
+                .to_owned(),
+        );
     }
     sentences
 }

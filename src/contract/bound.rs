@@ -1,0 +1,121 @@
+//! A bound keeps a value, its length or its shape within limits. Here two schemas' bounds are compared.
+
+use serde_json::Value;
+
+use super::difference::short;
+use super::schema::{Kind, Shape, text};
+
+/// Bounds that are none where they are nought.
+const COUNTS: [&str; 3] = ["minLength", "minItems", "minProperties"];
+
+/// The two ends of a range of numbers: the key, the one that excludes the figure itself, and whether a larger one is tighter.
+const ENDS: [(&str, &str, bool); 2] = [("minimum", "exclusiveMinimum", true), ("maximum", "exclusiveMaximum", false)];
+
+/// Bounds with one figure or word, and whether a larger figure is the tighter one. One that has no order is tighter where
+/// it is another.
+const OTHERS: [(&str, Option<bool>); 9] = [
+    ("minLength", Some(true)),
+    ("minItems", Some(true)),
+    ("minProperties", Some(true)),
+    ("maxLength", Some(false)),
+    ("maxItems", Some(false)),
+    ("maxProperties", Some(false)),
+    ("pattern", None),
+    ("multipleOf", None),
+    ("uniqueItems", None),
+];
+
+/// A bound that lets less through than the same one of another schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tighter {
+    pub(super) name: &'static str,
+    /// Of the other schema; empty where it has none.
+    pub(super) from: String,
+    /// Of this one.
+    pub(super) to: String,
+}
+
+/// Where a range of numbers ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct End {
+    figure: f64,
+    is_excluded: bool,
+}
+
+/// The keys of the bounds that mean something for a kind of value.
+pub(super) fn keys(kind: Kind) -> impl Iterator<Item = &'static str> {
+    let all =
+        ENDS.iter().flat_map(|(name, excluding, _)| [*name, *excluding]).chain(OTHERS.iter().map(|(name, _)| *name));
+    all.filter(move |name| match kind {
+        Kind::Any => true,
+        Kind::Null | Kind::Boolean => false,
+        Kind::Integer | Kind::Number => name.ends_with("imum") || *name == "multipleOf",
+        Kind::Text => name.ends_with("Length") || *name == "pattern",
+        Kind::List => name.ends_with("Items"),
+        Kind::Object => name.ends_with("Properties"),
+    })
+}
+
+/// The bounds of `other` that some values do not meet which meet those of `one`.
+pub(super) fn tighter(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Tighter> {
+    let mut all = Vec::new();
+    for (name, excluding, larger) in ENDS {
+        let end = |shape: &Shape<'_>| End::of(shape, (name, excluding, larger), one.kind == Kind::Integer);
+        let (from, Some(to)) = (end(one), end(other)) else { continue };
+        if from.is_none_or(|from| to != from && to.is_within(from, larger)) {
+            let word = |end: End| end.word(larger);
+            all.push(Tighter { name, from: from.map(word).unwrap_or_default(), to: word(to) });
+        }
+    }
+    for (name, larger) in OTHERS {
+        let is_none =
+            |bound: &&Value| **bound == Value::Bool(false) || (bound.as_u64() == Some(0) && COUNTS.contains(&name));
+        let bound = |shape: &Shape<'_>| shape.bounds.get(name).copied().filter(|bound| !is_none(bound)).cloned();
+        let (from, Some(to)) = (bound(one), bound(other)) else { continue };
+        let is_tighter = match (larger, from.as_ref().and_then(Value::as_f64).zip(to.as_f64())) {
+            (Some(true), Some((from, to))) => to > from,
+            (Some(false), Some((from, to))) => to < from,
+            _ => from.as_ref() != Some(&to),
+        };
+        if is_tighter {
+            all.push(Tighter { name, from: from.as_ref().map(text).unwrap_or_default(), to: text(&to) });
+        }
+    }
+    all
+}
+
+impl End {
+    /// Out of both of its keys, in the ways of OpenAPI 3.0 (a mark beside the figure) and 3.1 (another figure). Of whole
+    /// numbers the end is the last one that is possible.
+    fn of(shape: &Shape<'_>, (name, excluding, larger): (&str, &str, bool), is_whole: bool) -> Option<Self> {
+        let (figure, mark) = (shape.bounds.get(name).and_then(|bound| bound.as_f64()), shape.bounds.get(excluding));
+        let marked = figure.map(|figure| Self { figure, is_excluded: mark.is_some_and(|mark| **mark == true) });
+        let apart = mark.and_then(|mark| mark.as_f64()).map(|figure| Self { figure, is_excluded: true });
+        let end = match (marked, apart) {
+            (Some(one), Some(other)) => Some(if one.is_within(other, larger) { one } else { other }),
+            (one, other) => one.or(other),
+        };
+        end.map(|end| if is_whole { end.whole(larger) } else { end })
+    }
+
+    fn whole(self, larger: bool) -> Self {
+        let figure = match (larger, self.is_excluded) {
+            (true, true) => self.figure.floor() + 1.0,
+            (true, false) => self.figure.ceil(),
+            (false, true) => self.figure.ceil() - 1.0,
+            (false, false) => self.figure.floor(),
+        };
+        Self { figure, is_excluded: false }
+    }
+
+    /// Whether all that it lets through, the other does too.
+    fn is_within(self, other: Self, larger: bool) -> bool {
+        let is_past = if larger { self.figure > other.figure } else { self.figure < other.figure };
+        is_past || (self.figure.total_cmp(&other.figure).is_eq() && (self.is_excluded || !other.is_excluded))
+    }
+
+    fn word(self, larger: bool) -> String {
+        let than = if larger { "more than" } else { "less than" };
+        short(&if self.is_excluded { format!("{than} {}", self.figure) } else { self.figure.to_string() })
+    }
+}
