@@ -161,7 +161,8 @@ impl News {
     pub fn hear(&mut self, event: &Event, now: Timestamp) {
         self.heard = Some(event.number);
         let event = &event.event;
-        if age(event.at, now) > NEWS_FOR {
+        // What becomes of a preview is its pull request's business.
+        if age(event.at, now) > NEWS_FOR || event.api.as_ref().is_some_and(ApiId::is_preview) {
             return;
         }
         let (at, what) = (event.at, event.message.as_str());

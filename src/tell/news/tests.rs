@@ -30,6 +30,8 @@ fn told(news: &mut News, second: i64, view: &View) -> Vec<(NewsKind, String)> {
 #[test]
 fn what_comes_to_serve_anew_is_deployed_and_what_is_routed_again_is_not() {
     let mut news = News::default();
+    news.hear(&event(1, "a--pr-7", "serving", "of a pull request, which is nobody's news"), at(1));
+    assert!(news.open().is_empty());
     // It is written down as what serves, and then routed.
     news.hear(&event(3, "a", "serving", "first"), at(3));
     assert_eq!(told(&mut news, 4, &well(2)), [(NewsKind::Deployed, "serves".to_owned())]);
