@@ -39,7 +39,7 @@ check: build ## Check skep.yaml and apis/, without an engine
 
 test: ## Run all tests, those against a real engine included
 	@scripts/setup test
-	@exec scripts/with-engine scripts/test
+	@exec scripts/with-engine cargo test --locked
 
 simulate: ## Play SEEDS=100000 histories of users, faults and daemons in memory; one alone with SKEP_SEED=…
 	@SKEP_SEEDS=$(SEEDS) cargo test --release --locked --test simulation -- --nocapture
