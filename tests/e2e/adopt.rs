@@ -145,7 +145,7 @@ fn no_request_fails_while_skep_takes_over_and_theirs_is_stopped_only_when_told_t
         assert_eq!(ask(at, &id).expect(200).text(), "old");
         Request::get(format!("/run/{id}/")).send(at).expect(401);
     }
-    ask(world.address(), &paused).expect(503);
+    world.until("it is stopped", || ask(world.address(), &paused).status == 503);
     let loads = [
         Load::on(world.address(), &format!("/run/{id}/"), &key, 4),
         Load::on(world.address(), &format!("/run/{id}/slow"), &key, 4),
