@@ -3,6 +3,7 @@
 //! Names follow the conventions of Prometheus. What a label may say is bounded: an API that there is, a status code, a kind
 //! of step. Nothing that a caller makes up becomes one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -148,22 +149,30 @@ impl Metrics {
 
     /// Looks at the routes, for what is counted only when somebody asks.
     pub fn look_at(&self, routes: &Routes) {
-        self.in_flight.reset();
-        self.instances.reset();
+        // Summed up before it is set: two who ask at once would add up what each of them has counted.
+        let mut sums = BTreeMap::<&str, (i64, i64)>::new();
+        let table = routes.table();
         let mut states = [("serving", 0), ("suspended", 0), ("unavailable", 0)];
-        for (id, route) in &*routes.table() {
+        for (id, route) in &*table {
             let place = match &route.state {
                 RouteState::Serving { upstreams, .. } => {
                     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
                     let in_flight = upstreams.iter().map(|upstream| upstream.in_flight()).sum();
-                    self.in_flight.with_label_values(&[label(id.as_str())]).add(count(in_flight));
-                    self.instances.with_label_values(&[label(id.as_str())]).add(count(upstreams.len() as u64));
+                    let sum = sums.entry(label(id.as_str())).or_default();
+                    sum.0 += count(in_flight);
+                    sum.1 += count(upstreams.len() as u64);
                     0
                 }
                 RouteState::Suspended => 1,
                 RouteState::Unavailable { .. } => 2,
             };
             states[place].1 += i64::from(!id.is_preview());
+        }
+        self.in_flight.reset();
+        self.instances.reset();
+        for (api, (in_flight, instances)) in sums {
+            self.in_flight.with_label_values(&[api]).set(in_flight);
+            self.instances.with_label_values(&[api]).set(instances);
         }
         for (state, count) in states {
             self.apis.with_label_values(&[state]).set(count);

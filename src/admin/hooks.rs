@@ -105,7 +105,11 @@ impl Hooks {
         };
         if verdict == Verdict::New {
             if let Some(told) = Told::read(&kept) {
-                source.hear(&told, Timestamp::now());
+                source.hear(&told, Timestamp::now()).map_err(|error| {
+                    // The same delivery is to count when it comes again.
+                    source.forget_deliveries();
+                    Fault::Unavailable(format!("what it tells cannot be kept: {error}; send it again"))
+                })?;
             }
             source.look();
         }

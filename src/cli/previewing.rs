@@ -133,13 +133,14 @@ pub(super) fn keep(
     tasks: &mut JoinSet<()>,
     stop: &CancellationToken,
 ) {
-    let (begun, surface) = (context.settings.clone(), Arc::clone(surface));
+    let (mut settings, surface) = (context.settings.clone(), Arc::clone(surface));
     let (records, stop) = (Arc::clone(records), stop.clone());
     tasks.spawn(async move {
         loop {
-            // What they say of previews may have changed since the start.
-            let now = Settings::load(&begun.root, |name| std::env::var(name).ok());
-            let settings = now.unwrap_or_else(|_| begun.clone());
+            // What they say of previews may have changed; while they cannot be read, what they said last holds.
+            if let Ok(now) = Settings::load(&settings.root, |name| std::env::var(name).ok()) {
+                settings = now;
+            }
             if surface.leads() {
                 match sweep::sweep(&settings, Timestamp::now()).await {
                     Ok(ended) => note_ended(&*records, &ended).await,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +11,7 @@ use crate::admin::Surface;
 use crate::installation::{Holder, Installation, Lock};
 use crate::previews::sweep::note_ended;
 use crate::previews::term;
+use crate::pull::Pulls;
 use crate::reconcile::follow::Follower;
 use crate::reconcile::leadership::{keep_following, keep_leading, stand_by};
 use crate::reconcile::{Controller, World};
@@ -235,16 +237,8 @@ impl Terms {
         let (pulls, controller) = (self.surface.pulls(), Arc::clone(&self.controller));
         let (settings, records) = (Arc::clone(&self.settings), Arc::clone(&self.records));
         async move {
-            if term::is_behind(&settings, before) {
-                // Nobody has told this host which of its pull requests are over by now.
-                pulls.iter().flat_map(|pulls| pulls.sources()).for_each(|source| source.end_offers());
-                match term::give_up(&settings).await {
-                    Ok(ended) => note_ended(&*records, &ended).await,
-                    Err(error) => tracing::error!("previews of before the last term go on: {error}"),
-                }
-            }
-            if let Err(error) = term::sign(&settings, epoch) {
-                tracing::warn!("cannot write down that this host reconciles: {error}");
+            if let Err(error) = give_up(&settings, pulls.as_deref(), &*records, (before, epoch)).await {
+                tracing::error!("{error:#}; it is tried again in the next term");
             }
             let Some(pulls) = pulls else { return };
             pulls.forget_others().await;
@@ -282,4 +276,22 @@ impl Terms {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Gives up what this host still has of pull requests where another one has reconciled since: nobody has told this one which of
+/// them are over by now. Signs the term only once that is done.
+async fn give_up(
+    settings: &Settings,
+    pulls: Option<&Pulls>,
+    records: &dyn Records,
+    (before, epoch): (u64, u64),
+) -> anyhow::Result<()> {
+    if term::is_behind(settings, before) {
+        for source in pulls.iter().flat_map(|pulls| pulls.sources()) {
+            source.end_offers().context("pull requests of before the last term go on")?;
+        }
+        let ended = term::give_up(settings).await.context("previews of before the last term go on")?;
+        note_ended(records, &ended).await;
+    }
+    term::sign(settings, epoch).context("cannot write down that this host reconciles")
 }

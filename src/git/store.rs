@@ -101,13 +101,20 @@ impl Store {
         let format = if digits == 64 { "sha256" } else { "sha1" };
         let path = self.folder.join("config");
         let text = config_to_fetch(url, format);
-        let now = fs::read_to_string(&path).unwrap_or_default();
-        // Of one that names its commits in another way nothing can be compared.
-        if !self.is_there() || !now.contains(&format!("objectFormat = {format}\n")) {
+        let io = |source| GitError::Io { path: path.clone(), source };
+        let now = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            read => read.map_err(io)?,
+        };
+        // Of one that names its commits in another way nothing can be compared. One whose file of settings is cut off, as by a
+        // full disk, is as good as before.
+        let other = if digits == 64 { "sha1" } else { "sha256" };
+        if !self.is_there() || now.contains(&format!("objectFormat = {other}\n")) {
             self.make(format).await?;
         }
         if now != text {
-            fs::write(&path, text).map_err(|source| GitError::Io { path, source })?;
+            let aside = path.with_extension("new");
+            fs::write(&aside, text).and_then(|()| fs::rename(&aside, &path)).map_err(io)?;
         }
         Ok(())
     }

@@ -48,7 +48,8 @@ async fn sweep_in(previews: &Previews, settings: &Settings, now: Timestamp) -> R
             ended.push(Ended { whose: whose.clone(), ids, why });
         }
     }
-    if settings.push.is_some() && Store::of(&settings.state).is_there() {
+    // Where nothing was ever previewed, git has nothing to be asked.
+    if settings.push.is_some() && previews.folder().exists() && Store::of(&settings.state).is_there() {
         forget(&Store::of(&settings.state), previews).await?;
     }
     Ok(ended)

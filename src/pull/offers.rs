@@ -63,10 +63,15 @@ pub struct Refused {
 
 impl Offers {
     /// As a state folder remembers them.
-    #[must_use]
-    pub fn remembered(state: &Path, source: &str) -> Self {
-        let read = fs::read(path(state, source)).ok();
-        read.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    ///
+    /// # Errors
+    /// Where the file cannot be read, which says nothing of what is open. One that is damaged is as if it were not there.
+    pub fn remembered(state: &Path, source: &str) -> io::Result<Self> {
+        match fs::read(path(state, source)) {
+            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Remembers them.
@@ -254,7 +259,7 @@ mod tests {
         assert_eq!(open(&offers), [1, 2], "opened again");
         let state = tempfile::tempdir().unwrap();
         offers.remember(state.path(), "a").unwrap();
-        assert_eq!(Offers::remembered(state.path(), "a"), offers);
+        assert_eq!(Offers::remembered(state.path(), "a").unwrap(), offers);
         // One that closes before anybody has heard that it was open stays so.
         offers.hear(&told(3, false, 30), &source, at(4)).unwrap();
         offers.hear(&told(3, true, 29), &source, at(5)).unwrap_err();

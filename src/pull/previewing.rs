@@ -1,6 +1,7 @@
 //! Previewing by pull: the pull requests that a source's webhook told of are fetched, and served where they may be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use jiff::Timestamp;
 
@@ -37,36 +38,50 @@ struct Serving {
 
 impl Source {
     /// Takes in what a webhook has told of a pull request.
-    pub fn hear(&self, told: &Told, now: Timestamp) {
+    ///
+    /// # Errors
+    /// Where it cannot be kept: whoever told it is to tell it again.
+    pub fn hear(&self, told: &Told, now: Timestamp) -> io::Result<()> {
         let url = self.settings.url.as_str();
         if !told.is_of(url) {
             // An organisation's webhook tells of all that it has, and their numbers are others.
             tracing::debug!("pull request {} of {:?} is none of {url}", told.pull_request, told.repository);
-            return;
+            return Ok(());
         }
         let _one_at_a_time = lock(&self.offering);
-        let mut offers = Offers::remembered(self.state(), self.name());
+        let mut offers = Offers::remembered(self.state(), self.name())?;
         let number = told.pull_request;
         match offers.hear(told, &self.settings, now) {
             Ok(()) => {}
             Err(why) => tracing::info!("pull request {number} of source {} is not served: {why}", self.name()),
         }
-        self.keep(&offers);
+        offers.remember(self.state(), self.name())
     }
 
     /// Takes all pull requests for over, until its webhook tells of one again.
-    pub fn end_offers(&self) {
+    ///
+    /// # Errors
+    /// Where that cannot be kept.
+    pub fn end_offers(&self) -> io::Result<()> {
         let _one_at_a_time = lock(&self.offering);
-        let mut offers = Offers::remembered(self.state(), self.name());
+        let mut offers = Offers::remembered(self.state(), self.name())?;
         if offers.open().next().is_some() {
             offers.end();
-            self.keep(&offers);
+            offers.remember(self.state(), self.name())?;
         }
+        Ok(())
     }
 
     /// Looks at all pull requests that are open, and ends what is over. What is wrong with one is its own trouble.
     pub(super) async fn preview(&self, settings: &Settings, records: &dyn Records) {
-        let offers = Offers::remembered(self.state(), self.name());
+        let offers = match Offers::remembered(self.state(), self.name()) {
+            Ok(offers) => offers,
+            // Which are open is not known, and so none of them ends.
+            Err(error) => {
+                tracing::warn!("the pull requests of source {} cannot be read: {error}", self.name());
+                return;
+            }
+        };
         if let Err(stop) = self.end_others(settings, &offers, records).await {
             tracing::warn!("previews of source {}: {}", self.name(), stop.what);
         }
@@ -82,11 +97,15 @@ impl Source {
         if after != offers {
             // What was told meanwhile is not written over.
             let _one_at_a_time = lock(&self.offering);
-            let mut now = Offers::remembered(self.state(), self.name());
-            if !now.take_in(&offers, after) {
-                self.offered.notify_one();
+            let kept = Offers::remembered(self.state(), self.name()).and_then(|mut now| {
+                if !now.take_in(&offers, after) {
+                    self.offered.notify_one();
+                }
+                now.remember(self.state(), self.name())
+            });
+            if let Err(error) = kept {
+                tracing::warn!("the pull requests of source {} are not kept: {error}", self.name());
             }
-            self.keep(&now);
         }
     }
 
@@ -307,12 +326,6 @@ impl Source {
             |commit| format!("{} {}, by {}", commit.short(), commit.subject, commit.author),
         );
         Ok(Outcome::Placed { commit: head.object.clone(), placed, about })
-    }
-
-    fn keep(&self, offers: &Offers) {
-        if let Err(error) = offers.remember(self.state(), self.name()) {
-            tracing::warn!("the pull requests of source {} are not kept: {error}", self.name());
-        }
     }
 }
 

@@ -94,16 +94,19 @@ impl Source {
         }
     }
 
-    /// Takes in that a commit is placed which another daemon of this host has placed, as that one wrote it down.
-    pub(super) fn recall(&self, commit: &str) {
+    /// Takes in that a commit is placed which another daemon of this host has placed, as that one wrote it down. Answers whether
+    /// anybody has.
+    pub(super) fn recall(&self, commit: &str) -> bool {
         let is_it = |status: &SourceStatus| status.placed.as_ref().is_some_and(|placed| placed.commit.id == commit);
         if is_it(&self.status()) {
-            return;
+            return true;
         }
         let kept = SourceStatus::remembered(&self.state, &self.settings);
-        if is_it(&kept) {
+        let is_kept = is_it(&kept);
+        if is_kept {
             self.set(|status| status.placed = kept.placed);
         }
+        is_kept
     }
 
     /// Where the secret of its webhooks is; without one, none is taken.
@@ -129,14 +132,14 @@ impl Source {
     }
 
     /// Takes the next delivery for new, whichever it is.
-    pub(super) fn forget_deliveries(&self) {
+    pub(crate) fn forget_deliveries(&self) {
         *lock(&self.deliveries) = Deliveries::default();
     }
 
     /// How it is.
     #[must_use]
     pub fn status(&self) -> SourceStatus {
-        let refused = Offers::remembered(&self.state, self.name()).refused();
+        let refused = Offers::remembered(&self.state, self.name()).unwrap_or_default().refused();
         SourceStatus { refused, ..lock(&self.status).clone() }
     }
 

@@ -100,6 +100,12 @@ impl TroubleKind {
             Self::Failed => "failed",
         }
     }
+
+    /// Whether one and the same trouble has other words each time: how a remote is away, which file there is no room for.
+    #[must_use]
+    pub fn is_in_any_words(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Failed)
+    }
 }
 
 impl SourceStatus {
@@ -124,7 +130,7 @@ impl SourceStatus {
         let kept =
             read.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok()).unwrap_or_else(|| Self::new(source));
         // What the settings say now.
-        let refused = Offers::remembered(state, &source.name).refused();
+        let refused = Offers::remembered(state, &source.name).unwrap_or_default().refused();
         Self { placed: kept.placed, asked: kept.asked, trouble: kept.trouble, refused, ..Self::new(source) }
     }
 
@@ -145,10 +151,9 @@ impl SourceStatus {
     /// Says that something keeps it from being followed; answers whether that is news.
     pub fn fail(&mut self, kind: TroubleKind, what: &str, now: Timestamp) -> bool {
         let before = self.trouble.take();
-        let is_news = before.as_ref().is_none_or(|before| {
-            // In which words a remote is away is not news each time.
-            before.kind != kind || (before.what != what && kind != TroubleKind::Unreachable)
-        });
+        let is_news = before
+            .as_ref()
+            .is_none_or(|before| before.kind != kind || (before.what != what && !kind.is_in_any_words()));
         let since = before.filter(|before| before.kind == kind).map_or(now, |before| before.since);
         self.trouble = Some(Trouble { kind, what: what.to_owned(), since, commit: None });
         is_news

@@ -79,8 +79,8 @@ impl Source {
         let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
         let is_same_folder = self.store.prefix(&self.settings.folder).await? == self.settings.folder;
         if is_same_folder && placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
-            if let Some(placed) = &placed {
-                self.recall(placed);
+            if let Some(placed) = placed.filter(|placed| !self.recall(placed)) {
+                self.note_again(&placed, reference).await?;
             }
             return Ok(None);
         }
@@ -91,6 +91,16 @@ impl Source {
         let about = about.ok_or_else(|| stop(TroubleKind::Broken, format!("{commit} is no commit")))?;
         let judged = self.judge(ground, &remote, reference, about, follows).await;
         judged.map(Some).map_err(|stop| stop.of(&commit, reference))
+    }
+
+    /// Writes down anew what lies in the tree, of which whoever placed it was ended before they could.
+    async fn note_again(&self, placed: &str, reference: &Reference) -> Result<(), Stop> {
+        if let Some(commit) = self.store.repository().commit(placed).await? {
+            let reference = short_name(&reference.name).to_owned();
+            let placed = Placed { commit, reference, at: Timestamp::now(), signed_by: None, note: None };
+            self.set(|status| status.placed = Some(placed));
+        }
+        Ok(())
     }
 
     /// Fetches what is not here yet.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::controller::{Controller, NOT_READ};
 use super::desired::{Basis, Desired, Ground};
-use super::goals::{Grounds, goals};
+use super::goals::{Grounds, alone, goals, is_for_a_look};
 use super::look::Look;
 use super::turn::{TurnError, lock};
 use crate::engine::Base;
@@ -33,8 +33,7 @@ impl Controller {
         if tree.as_ref().is_err_and(|why| why == NOT_READ) {
             return goals;
         }
-        let has_folder = |id: &ApiId| tree.as_ref().is_ok_and(|tree| tree.folders.contains_key(id));
-        let gone = goals.iter().filter(|(id, _)| !has_folder(id));
+        let gone = goals.iter().filter(|(id, _)| tree.as_ref().map_or(true, |tree| is_for_a_look(tree, id)));
         *lock(&self.gone) = gone.map(|(id, desired)| (id.clone(), desired.basis.clone())).collect();
         goals
     }
@@ -77,8 +76,7 @@ impl Controller {
             Err(why) if why == NOT_READ => return keep(Basis::Undecided(NOT_READ)),
             Err(why) => return keep(Basis::Unreadable(why)),
         };
-        let folder = tree.folders.get(id);
-        if folder.is_none() {
+        if is_for_a_look(&tree, id) {
             // How many others go is not for a turn to see.
             match lock(&self.gone).get(id) {
                 Some(Basis::Tree) => {}
@@ -86,15 +84,8 @@ impl Controller {
                 None => return keep(Basis::Undecided(NOT_LOOKED)),
             }
         }
-        if folder.is_some()
-            && let Some((of, _)) = id.preview()
-            && !tree.folders.contains_key(&of)
-            && let Some(why) = lock(&self.gone).get(&of).filter(|why| **why != Basis::Tree)
-        {
-            return keep(why.clone());
-        }
         let ground = Ground { base: &base.digest, owner: &self.world.owner, at: self.world.clock.now() };
-        Desired::of(id, folder, record, &ground)
+        alone(id, &tree, record, &ground)
     }
 
     /// The APIs whose folders are gone, and which stay until somebody says a word; why.
@@ -102,7 +93,8 @@ impl Controller {
     pub fn held_removals(&self) -> BTreeMap<ApiId, String> {
         let gone = lock(&self.gone);
         let held = gone.iter().filter_map(|(id, basis)| match basis {
-            Basis::RemovalHeld(why) => Some((id.clone(), why.clone())),
+            // A preview that waits for what it is of has its folder.
+            Basis::RemovalHeld(why) if !id.is_preview() => Some((id.clone(), why.clone())),
             _ => None,
         });
         held.collect()

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::desired::Basis;
+use super::goals::is_for_a_look;
 use super::status::Status;
 use super::step::Next;
 use super::turn::{Going, Outcome, TurnError, World, lock};
@@ -140,7 +141,7 @@ impl Controller {
     pub fn set_tree(&self, tree: Result<Arc<Tree>, String>) {
         if let Ok(tree) = &tree {
             // A leave to go is for the folder that was gone then, and not for one that came back and goes again.
-            lock(&self.gone).retain(|id, _| !tree.folders.contains_key(id));
+            lock(&self.gone).retain(|id, _| is_for_a_look(tree, id));
         }
         *lock(&self.tree) = tree;
     }
@@ -159,10 +160,10 @@ impl Controller {
         lock(&self.tree).clone()
     }
 
-    /// Whether removing that API, which has no folder, is still for a full look to decide.
+    /// Whether what becomes of that API is still for a full look to decide.
     #[must_use]
     pub fn must_look_for(&self, id: &ApiId) -> bool {
-        lock(&self.tree).as_ref().is_ok_and(|tree| !tree.folders.contains_key(id))
+        lock(&self.tree).as_ref().is_ok_and(|tree| is_for_a_look(tree, id))
             && lock(&self.gone).get(id) != Some(&Basis::Tree)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::engine::Images;
+use crate::tree::preview::as_strict;
 use crate::tree::{Api, ApiId, Digest, Files, Folder, Requirements, Revision, Sealed, Severity, Spec};
 use crate::world::{Record, Served};
 
@@ -180,6 +181,19 @@ impl Desired {
             None => Goal::Leave,
         };
         Self { id: id.clone(), goal, basis, served, spent_hold: None }
+    }
+
+    /// Of a preview: that nobody may call it who may not call what it is of.
+    #[must_use]
+    pub fn as_strict_as(mut self, production: &Spec) -> Self {
+        let goal = match &mut self.goal {
+            Goal::Run(target) | Goal::Suspend(target) => Some(target),
+            Goal::Remove | Goal::Leave => None,
+        };
+        for target in goal.into_iter().chain(&mut self.served) {
+            as_strict(&mut Arc::make_mut(target).spec, production);
+        }
+        self
     }
 
     /// Of the goal and what served last, the one with that revision.

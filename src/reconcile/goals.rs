@@ -74,7 +74,7 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
             if let Some(basis) = stays(id) {
                 return keep(id, basis);
             }
-            let desired = Desired::of(id, tree.folders.get(id), record(id), &ground);
+            let desired = alone(id, tree, record(id), &ground);
             match (&desired.goal, awaited(id, records, &newcomers)) {
                 (Goal::Remove, Some(why)) => keep(id, Basis::RemovalWaits(why)),
                 _ => desired,
@@ -82,6 +82,21 @@ pub fn goals(grounds: &Grounds<'_>) -> BTreeMap<ApiId, Desired> {
         }
     };
     ids.into_iter().map(|id| (id.clone(), goal(id))).collect()
+}
+
+/// Whether what becomes of an API is for a look at all of them: it has no folder, or what it is a preview of has none.
+pub(super) fn is_for_a_look(tree: &Tree, id: &ApiId) -> bool {
+    let is_gone = |id: &ApiId| !tree.folders.contains_key(id);
+    is_gone(id) || id.preview().is_some_and(|(of, _)| is_gone(&of))
+}
+
+/// What should be of an API that has its say alone. A preview is as strict as what it is of, whichever commit of it serves.
+pub(super) fn alone(id: &ApiId, tree: &Tree, record: Option<&Record>, ground: &Ground<'_>) -> Desired {
+    let desired = Desired::of(id, tree.folders.get(id), record, ground);
+    match id.preview().and_then(|(of, _)| tree.sound(&of)) {
+        Some(production) => desired.as_strict_as(&production.spec),
+        None => desired,
+    }
 }
 
 /// An API that is in the tree and has not served yet.

@@ -1,9 +1,10 @@
 //! What was placed of one repository: which commit lies in the tree, and what it has otherwise than the one before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::git::GitError;
+use crate::git::difference::Place as Within;
 use crate::git::store::{PLACED, Store};
 use crate::pull::status::TroubleKind;
 use crate::pull::{Pulls, Source};
@@ -102,16 +103,15 @@ impl Place {
         now: &str,
     ) -> Result<(BTreeSet<ApiId>, BTreeSet<ApiId>), GitError> {
         let prefix = self.store.prefix(&self.prefix).await?;
-        let after = self.store.repository().folders(now, &prefix).await?;
+        let at = |commit| Within { commit, folder: &prefix };
         let before = match before {
-            Some(before) => self.store.repository().folders(before, &prefix).await.unwrap_or_default(),
-            None => BTreeMap::new(),
+            Some(before) if self.store.resolve(before).await?.is_some() => Some(at(before)),
+            _ => None,
         };
-        let ids = |names: Vec<&String>| -> BTreeSet<ApiId> {
-            names.into_iter().filter(|name| !is_ignored(name)).filter_map(|name| ApiId::new(name).ok()).collect()
+        let found = self.store.repository().difference(before, at(now)).await?;
+        let ids = |names: BTreeSet<String>| -> BTreeSet<ApiId> {
+            names.iter().filter(|name| !is_ignored(name)).filter_map(|name| ApiId::new(name).ok()).collect()
         };
-        let changed = after.iter().filter(|(name, tree)| before.get(*name) != Some(tree)).map(|(name, _)| name);
-        let gone = before.keys().filter(|name| !after.contains_key(*name));
-        Ok((ids(changed.collect()), ids(gone.collect())))
+        Ok((ids(found.changed), ids(found.gone)))
     }
 }

@@ -210,21 +210,27 @@ impl Teller {
         words: &BTreeMap<String, Vec<(String, Word)>>,
         controller: &Arc<Controller>,
     ) -> Result<(), RecordsError> {
-        self.unwanted.retain(|_, (_, until)| Instant::now() < *until);
+        let now = Instant::now();
+        // Kept for longer than it is so, since the same again is no news.
+        self.unwanted.retain(|_, (_, until)| now < *until + UNWANTED_FOR);
         let mut parcels = Vec::new();
         for place in places {
             let (Some(report), Some(words)) = (told.reports.get(&place.name), words.get(&place.name)) else { continue };
             let known = |id: &String| report.commits.iter().find(|commit| commit.id == *id);
             let is_wanted = |id: &String, word: &Word| {
                 let unwanted = self.unwanted.get(&(place.name.clone(), id.clone()));
-                unwanted.is_none_or(|(state, _)| *state != word.state)
+                unwanted.is_none_or(|(state, until)| *state != word.state || now >= *until)
             };
-            let wanted = words.iter().filter(|(id, word)| is_wanted(id, word));
-            let takes = |what: String| !self.unwanted.contains_key(&(place.name.clone(), what));
+            let wanted: Vec<_> = words.iter().filter(|(id, word)| is_wanted(id, word)).collect();
+            let takes =
+                |what: String| self.unwanted.get(&(place.name.clone(), what)).is_none_or(|(_, until)| now >= *until);
             let takes_any = takes(DEPLOYMENTS.to_owned());
-            let wanted = wanted
-                .into_iter()
-                .find_map(|(id, word)| next(place, known(id)?, word, takes_any && takes(deployment_of(id))));
+            let status = wanted.iter().find_map(|(id, word)| next(place, known(id)?, word, false));
+            // The deployment that is begun last is the one that an environment shows.
+            let wanted = status.or_else(|| {
+                let takes = |id: &str| takes_any && takes(deployment_of(id));
+                wanted.iter().rev().find_map(|(id, word)| next(place, known(id)?, word, takes(id)))
+            });
             if let Some((what, call)) = wanted.filter(|_| !self.busy.contains(&place.name)) {
                 parcels.push((place.name.clone(), to_forge(place, what, &call)));
             }
@@ -236,7 +242,6 @@ impl Teller {
                 parcels.push((whom, to_people(to, letter)));
             }
         }
-        let now = Instant::now();
         let pace = |whom: &str, secrets: &Digest| self.paces.get(whom).is_none_or(|pace| pace.is_due(secrets, now));
         parcels.retain(|(whom, parcel)| pace(whom, &digest(parcel)));
         if parcels.is_empty() {
@@ -280,6 +285,15 @@ impl Teller {
     fn take(&mut self, told: &mut Told, sent: Sent) {
         let Sent { whom, secrets, what, answer } = sent;
         let Some(answer) = answer else { return };
+        let answer = match (&what, answer) {
+            // What it says is what counts: without it nobody knows which deployment that is.
+            (What::Begin { .. } | What::Find { .. }, Answer::Done(body))
+                if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() =>
+            {
+                Answer::Again { after: None, why: "its answer is no JSON, or has broken off".to_owned() }
+            }
+            (_, answer) => answer,
+        };
         // A forge that takes no deployments of ours may well take statuses.
         let is_deployment = matches!(what, What::Begin { .. } | What::Find { .. } | What::Deployment { .. });
         let subject = if is_deployment { format!("{whom} ({DEPLOYMENTS})") } else { whom.clone() };
@@ -302,21 +316,23 @@ impl Teller {
             Answer::Again { after, why } => {
                 let count = self.paces.entry(whom.clone()).or_default().again(after, Instant::now());
                 if count < TOLD_AFTER {
-                    tracing::debug!("{whom} is not told: {why}; it is tried again");
-                } else if told.fail(&whom, &why, Timestamp::now()) && count == TOLD_AFTER {
-                    tracing::warn!("{whom} is not told: {why}; it is tried again, for some time");
+                    tracing::debug!("{subject} is not told: {why}; it is tried again");
+                } else if told.fail(&subject, &why, Timestamp::now()) && count == TOLD_AFTER {
+                    tracing::warn!("{subject} is not told: {why}; it is tried again, for some time");
                 }
             }
             Answer::Refused { of, why } => {
                 let until = Instant::now() + UNWANTED_FOR;
-                match what {
+                let mut unwanted = |what: String, state: State| {
+                    let known = self.unwanted.insert((whom.clone(), what), (state, until));
+                    known.is_some_and(|(before, _)| before == state)
+                };
+                let is_known = match what {
                     // It is about this commit, and the next one may well be wanted.
-                    What::Status { commit, word } if of != Unwanted::Key => {
-                        self.unwanted.insert((whom.clone(), commit), (word.state, until));
-                    }
+                    What::Status { commit, word } if of != Unwanted::Key => unwanted(commit, word.state),
                     What::Begin { commit, .. } | What::Find { commit } | What::Deployment { commit, .. } => {
                         let what = if of == Unwanted::Key { DEPLOYMENTS.to_owned() } else { deployment_of(&commit) };
-                        self.unwanted.insert((whom.clone(), what), (State::Pending, until));
+                        unwanted(what, State::Pending)
                     }
                     // It is about this message, and whoever takes none of its form may well take the next.
                     What::Letter { ref id } if of == Unwanted::Words => {
@@ -328,9 +344,14 @@ impl Teller {
                     }
                     What::Status { .. } | What::Letter { .. } => {
                         self.paces.entry(whom).or_default().refused(secrets, Instant::now());
+                        false
                     }
+                };
+                if is_known {
+                    told.fail(&subject, &why, Timestamp::now());
+                } else {
+                    say(told, &subject, &why);
                 }
-                say(told, &subject, &why);
             }
         }
     }

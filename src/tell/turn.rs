@@ -13,7 +13,6 @@ use super::placed::Place;
 use super::standing::{standing, view};
 use super::state::Told;
 use crate::pull::Pulls;
-use crate::pull::status::TroubleKind;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::{Records, RecordsError, Row};
@@ -196,8 +195,7 @@ fn view_of_source(key: &str, pulls: Option<&Pulls>) -> View {
     let source = key.strip_prefix(SOURCE).zip(pulls).and_then(|(name, pulls)| pulls.source(name));
     let Some(status) = source.map(|source| source.status()) else { return View { is_gone: true, ..none } };
     match status.trouble {
-        // In which words a remote is away is not news each time.
-        Some(trouble) if trouble.kind == TroubleKind::Unreachable => {
+        Some(trouble) if trouble.kind.is_in_any_words() => {
             View { failed: Some((trouble.kind.as_str().to_owned(), trouble.what)), ..none }
         }
         Some(trouble) => View { failed: Some((trouble.what.clone(), trouble.what)), ..none },

@@ -105,6 +105,11 @@ pub fn previewed(api: &Api, production: Option<&Spec>, preview: &Preview, settin
     Api { spec, secrets: None, files: Files::clone(&api.files), ..api.clone() }
 }
 
+/// Lets nobody in to a preview who may not call what it is of.
+pub fn as_strict(spec: &mut Spec, production: &Spec) {
+    way_in(&mut spec.route, Some(&production.route));
+}
+
 /// As strict as that of production, or stricter; whoever calls an API that is not there yet shows a key.
 fn way_in(route: &mut RouteSettings, production: Option<&RouteSettings>) {
     route.hosts.clear();

@@ -4,7 +4,7 @@
 //! `repos/create-deployment-status`), of GitLab's docs (`api/commits`: set the status of a commit; `api/deployments`), of
 //! `CreateStatusOption` in Gitea's and Forgejo's `swagger.v1.json`, and of Slack's reference of blocks.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,7 @@ use hmac::{Hmac, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use crate::forge::read_head;
 use crate::world::World;
 
 /// What somebody was told.
@@ -131,17 +132,7 @@ impl Ear {
             return;
         }
         let mut reader = BufReader::new(socket.try_clone().unwrap());
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if line.trim().is_empty() {
-                break;
-            }
-            lines.push(line.trim().to_owned());
-        }
+        let Some(lines) = read_head(&mut reader) else { return };
         let mut first = lines[0].split(' ');
         let (method, path) = (first.next().unwrap().to_owned(), first.next().unwrap().to_owned());
         let headers = lines[1..].iter().filter_map(|line| line.split_once(':'));

@@ -1,6 +1,6 @@
 //! A forge: a bare repository, and somebody with a checkout who pushes to it. By file, or by HTTP as a real forge serves it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -113,20 +113,25 @@ impl Server {
     }
 }
 
-/// Answers one request. What git sends is small enough to come with its length.
-fn answer(mut socket: TcpStream, root: &Path, authorization: &str, seen: &Mutex<Vec<String>>) {
-    let mut reader = BufReader::new(socket.try_clone().unwrap());
+/// The lines of a request's head; `None` where it ends before they do.
+pub fn read_head(reader: &mut impl BufRead) -> Option<Vec<String>> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).unwrap_or(0) == 0 {
-            return;
+            return None;
         }
         if line.trim().is_empty() {
-            break;
+            return Some(lines);
         }
         lines.push(line.trim().to_owned());
     }
+}
+
+/// Answers one request. What git sends is small enough to come with its length.
+fn answer(mut socket: TcpStream, root: &Path, authorization: &str, seen: &Mutex<Vec<String>>) {
+    let mut reader = BufReader::new(socket.try_clone().unwrap());
+    let Some(lines) = read_head(&mut reader) else { return };
     let header = |name: &str| {
         let found = lines.iter().find(|line| line.to_lowercase().starts_with(&format!("{name}:")));
         found.map(|line| line.split_once(':').unwrap().1.trim().to_owned()).unwrap_or_default()
