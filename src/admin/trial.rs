@@ -22,6 +22,7 @@ use crate::reconcile::{Controller, Desired};
 use crate::report::plan::{PlanJson, Summary, breaks};
 use crate::report::{self, diagnostics::Findings};
 use crate::settings::Settings;
+use crate::tree::folder::is_ignored;
 use crate::tree::{ApiId, Scanner, Tree};
 
 /// The most bytes of one as it comes in.
@@ -39,13 +40,14 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// One at a time: each may be large.
 static TURN: Semaphore = Semaphore::const_new(1);
 
-/// Packs the API folders of `apis` as a trial wants them: as a tar of `ID/…`, gzipped. Hidden files are left out.
+/// Packs the API folders of `apis` as a trial wants them: as a tar of `ID/…`, gzipped. What no tree takes notice of is left out.
 ///
 /// # Errors
 /// Where a file cannot be read, or all of it is too large.
 pub fn pack(apis: &Path) -> io::Result<Bytes> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    let is_folder = |path: &PathBuf| path.is_dir();
+    let is_taken = |path: &Path| path.file_name().is_some_and(|name| !is_ignored(&name.to_string_lossy()));
+    let is_folder = |path: &PathBuf| path.is_dir() && is_taken(path);
     let mut folders: Vec<PathBuf> = std::fs::read_dir(apis)?
         .map(|entry| Ok(entry?.path()))
         .collect::<io::Result<Vec<_>>>()?
@@ -56,11 +58,10 @@ pub fn pack(apis: &Path) -> io::Result<Bytes> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder)? {
             let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || name == "__pycache__" {
+            let (kind, path) = (entry.file_type()?, entry.path());
+            if !is_taken(&path) {
                 continue;
             }
-            let (kind, path) = (entry.file_type()?, entry.path());
             if kind.is_dir() {
                 folders.push(path);
             } else if kind.is_file() {
@@ -91,19 +92,29 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
     // The turn is over when that is, also where whoever asked has gone. The folder goes when the findings are told.
     let unpacked =
         tokio::task::spawn_blocking(move || tree_of(&packed, settings).map(|(tree, folder)| (tree, folder, turn)));
-    let (tree, _folder, _turn) = unpacked.await.map_err(|error| Fault::Unavailable(error.to_string()))??;
+    let (tree, folder, turn) = unpacked.await.map_err(|error| Fault::Unavailable(error.to_string()))??;
+    let controller = Arc::clone(controller);
+    let planned = tokio::spawn(async move {
+        let _until_then = (folder, turn);
+        plan_of(&controller, &tree).await
+    });
+    planned.await.map_err(|error| Fault::Unavailable(error.to_string()))?
+}
+
+/// What the daemon would do for a tree, in all the words in which it may be asked for.
+async fn plan_of(controller: &Controller, tree: &Arc<Tree>) -> Result<Value, Fault> {
     let world = controller.world();
     let look = world.look().await?;
-    let goals = controller.would(&look, &tree);
+    let goals = controller.would(&look, tree);
     let observe = |(id, desired): (ApiId, Desired)| {
         let observed = world.observed(&look, &desired);
         (id, (desired, observed))
     };
     let apis = goals.into_iter().map(observe).collect();
-    let plan = whole(world, &tree, &apis, &BTreeMap::new()).await;
-    let findings = Findings::new(&[], &tree, None, "");
+    let plan = whole(world, tree, &apis, &BTreeMap::new()).await;
+    let findings = Findings::new(&[], tree, None, "");
     let breaks = breaks(&plan);
-    let with_breaks = Findings::new(&breaks, &tree, None, "");
+    let with_breaks = Findings::new(&breaks, tree, None, "");
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
     Ok(json!({
         "plan": json,
@@ -190,15 +201,19 @@ mod tests {
     fn what_is_packed_unpacks_to_the_same_and_nothing_but_plain_files_does() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir_all(from.path().join("a/inner")).unwrap();
+        std::fs::create_dir(from.path().join(".cache")).unwrap();
         let long = format!("a/{}.txt", "long".repeat(40));
         std::fs::write(from.path().join(&long), "three").unwrap();
-        for (path, text) in [("a/main.py", "one"), ("a/inner/x.py", "two"), ("a/.hidden", "no"), ("stray", "no")] {
+        for (path, text) in
+            [("a/main.py", "one"), ("a/inner/x.py", "two"), ("a/.hidden", "no"), ("stray", "no"), (".cache/x", "no")]
+        {
             std::fs::write(from.path().join(path), text).unwrap();
         }
         unpack(&pack(from.path()).unwrap(), to.path()).unwrap();
         assert_eq!(std::fs::read_to_string(to.path().join("a/inner/x.py")).unwrap(), "two");
         assert_eq!(std::fs::read_to_string(to.path().join(&long)).unwrap(), "three");
         assert!(to.path().join("a/main.py").exists() && !to.path().join("a/.hidden").exists());
+        assert!(!to.path().join(".cache").exists());
         assert!(!to.path().join("stray").exists());
 
         let link = archive(|archive| {

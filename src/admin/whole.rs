@@ -122,6 +122,12 @@ async fn add_contracts(
     for (place, plan) in plan.apis.iter().enumerate().filter(|(_, api)| api.is_replaced()) {
         let after = tree.sound(&plan.id).and_then(|folder| After::of(folder, booted.get(&plan.id)));
         let before = apis.get(&plan.id).and_then(|(_, observed)| Before::of(observed));
+        // The same bytes promise the same, however many APIs there are.
+        if let (Some(After::Written(folder)), Some(Before::Kept(digest))) = (&after, &before)
+            && folder.files.get(contract::FILE).is_some_and(|file| file.digest == *digest)
+        {
+            continue;
+        }
         if let (Some(after), Some(before)) = (after, before) {
             let (plan, records) = (plan.clone(), Arc::clone(&world.records));
             asked.push(async move {

@@ -34,6 +34,8 @@ pub(super) struct Way {
     /// It is sent as text, as parameters and forms are: there is no null in it, each scalar is a text, and one is as good as a
     /// list of one.
     pub(super) is_text: bool,
+    /// It has files among its fields, which are parts of another kind than texts.
+    pub(super) has_files: bool,
 }
 
 /// One thing that does not fit, and where: fields from the outermost to the innermost.
@@ -131,7 +133,8 @@ impl<'a> Fit<'a, '_> {
             (Shapes::OneOf(one), Shapes::OneOf(other)) => self.alternatives(one, other, depth),
             _ => Vec::new(),
         };
-        misfits.truncate(TOLD);
+        // One more than is told, so that it shows.
+        misfits.truncate(TOLD + 1);
         self.path.remove(&pair);
         misfits
     }
@@ -167,6 +170,9 @@ impl<'a> Fit<'a, '_> {
                     misfits.push(misfit);
                 }
             }
+            if misfits.len() > TOLD {
+                break;
+            }
         }
         misfits
     }
@@ -175,7 +181,13 @@ impl<'a> Fit<'a, '_> {
     fn meet(&self, one: &Shape<'a>, other: &Shape<'a>) -> Meeting {
         let is_scalar = matches!(one.kind, Kind::Boolean | Kind::Integer | Kind::Number | Kind::Text);
         let is_any_text = other.kind == Kind::Text && other.values.is_none() && !refuses(other.format);
-        if one.kind == other.kind || other.kind == Kind::Any || (one.kind, other.kind) == (Kind::Integer, Kind::Number)
+        let is_file = |shape: &Shape<'_>| shape.kind == Kind::Text && shape.format == Some("binary");
+        let is_part = |shape: &Shape<'_>| !matches!(shape.kind, Kind::Any | Kind::List | Kind::Object);
+        if self.way.has_files && is_part(one) && is_part(other) && is_file(one) != is_file(other) {
+            Meeting::None
+        } else if one.kind == other.kind
+            || other.kind == Kind::Any
+            || (one.kind, other.kind) == (Kind::Integer, Kind::Number)
         {
             Meeting::Same
         } else if self.way.is_text && is_any_text && (is_scalar || one.kind == Kind::Any) {
@@ -240,7 +252,7 @@ impl<'a> Fit<'a, '_> {
     }
 
     fn fields(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize, misfits: &mut Vec<Misfit>) {
-        for field in other.required.difference(&one.required) {
+        for field in other.required.difference(&one.required).take(TOLD + 1) {
             let why = Why::Required { is_named: one.properties.contains_key(field) };
             misfits.push(Misfit { field: vec![short(field)], why });
         }
@@ -267,8 +279,8 @@ impl<'a> Fit<'a, '_> {
         if other.is_closed && !one.is_closed && self.way.side == Side::Request {
             misfits.push(Misfit { field: Vec::new(), why: Why::Closed });
         }
-        // An app answers no fields but those that it names, whether it says so or not.
-        let may_be_any = self.way.side == Side::Request || !one.others.is_empty();
+        // An app answers no fields but those that it names, whether it says so or not; one that names none answers any.
+        let may_be_any = self.way.side == Side::Request || !one.others.is_empty() || one.properties.is_empty();
         if !one.is_closed && may_be_any && !other.others.is_empty() {
             misfits.extend(within("*", self.all(&one.others, &other.others, depth + 1)));
         }

@@ -122,7 +122,10 @@ pub fn looked_at(tree: &Tree) -> Tree {
 /// What `new` changes of `old`.
 #[must_use]
 pub fn compare(old: &Contract, new: &Contract) -> Differences {
-    let mut fuel = Fuel(STEPS);
+    if old.says_the_same(new) {
+        return Differences::default();
+    }
+    let mut fuel = Fuel { left: STEPS, has_given_up: false };
     let (mut list, left_out) = operation::compare(&old.0, &new.0, &mut fuel);
     list.sort_by(|one, other| {
         let key = |it: &Difference| (!it.breaking, it.path.clone(), it.method.clone());
@@ -133,7 +136,7 @@ pub fn compare(old: &Contract, new: &Contract) -> Differences {
     if breaking > TOLD {
         list.drain(TOLD..breaking);
     }
-    Differences { list, is_cut: fuel.is_out() || breaking > TOLD, left_out }
+    Differences { list, is_cut: fuel.is_out() || fuel.has_given_up || breaking > TOLD, left_out }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
@@ -141,18 +144,28 @@ fn is_nought(count: &usize) -> bool {
     *count == 0
 }
 
-/// How many steps a comparison may still take.
+/// How much a comparison may still do.
 #[derive(Debug)]
-struct Fuel(usize);
+struct Fuel {
+    /// How many steps it may still take.
+    left: usize,
+    /// Whether it has left something aside that would have been too much.
+    has_given_up: bool,
+}
 
 impl Fuel {
     /// Takes so many steps; `false` where there are none left.
     fn burn(&mut self, steps: usize) -> bool {
-        self.0 = self.0.saturating_sub(steps);
+        self.left = self.left.saturating_sub(steps);
         !self.is_out()
     }
 
     fn is_out(&self) -> bool {
-        self.0 == 0
+        self.left == 0
+    }
+
+    /// Notes that something is left aside, and so counts as fitting.
+    fn give_up(&mut self) {
+        self.has_given_up = true;
     }
 }

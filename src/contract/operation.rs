@@ -195,7 +195,7 @@ impl Note<'_> {
                 _ => {}
             }
             let is_text = old.is_text() && new.is_text();
-            let way = Way { side: Side::Request, is_text };
+            let way = Way { side: Side::Request, is_text, has_files: false };
             self.schemas((one, other), (&old.schema(), &new.schema()), (&place(slot, old), way), fuel);
         }
         for (slot, new) in after.iter().filter(|(slot, _)| !before.contains_key(*slot) && !moved.contains(*slot)) {
@@ -256,7 +256,8 @@ impl Note<'_> {
     ) {
         let (before, after) = (media(old, fuel), media(new, fuel));
         for (name, old) in &before {
-            let way = Way { side, is_text: side == Side::Request && FORMS.contains(&name.as_str()) };
+            let is_form = side == Side::Request && FORMS.contains(&name.as_str());
+            let way = Way { side, is_text: is_form, has_files: is_form && name == "multipart/form-data" };
             match after.get(name) {
                 Some(new) => self.schemas((one, other), (&schema(old), &schema(new)), (place, way), fuel),
                 None => self.add(place.clone(), What::MediaRemoved { media: short(name) }, true),

@@ -11,7 +11,7 @@ use super::{Fuel, bound};
 const LARGEST: (usize, usize) = (64, 1 << 10);
 
 /// The most alternatives of one schema; what has more is opaque.
-const ALTERNATIVES: usize = 24;
+const ALTERNATIVES: usize = 64;
 
 /// How many references lead on to one another, and how deep what is read at once is nested.
 const DEPTH: usize = 24;
@@ -165,6 +165,7 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
         for choice in choices {
             any.extend(alternatives(document, choice, fuel, depth + 1)?);
             if any.len() > ALTERNATIVES {
+                fuel.give_up();
                 return None;
             }
         }
@@ -182,7 +183,9 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
     let kinds: Vec<Kind> = match fields.get("type") {
         Some(Value::String(name)) => vec![Kind::named(name)?],
         Some(Value::Array(names)) => {
-            names.iter().map(|name| Kind::named(name.as_str()?)).collect::<Option<Vec<_>>>()?
+            // Each once: what is repeated would have all its properties as often.
+            let kinds = names.iter().map(|name| Kind::named(name.as_str()?)).collect::<Option<BTreeSet<_>>>()?;
+            kinds.into_iter().collect()
         }
         _ if ["properties", "required", "additionalProperties"].iter().any(|key| fields.contains_key(*key)) => {
             vec![Kind::Object]
@@ -208,9 +211,6 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
         }
         _ => kinds,
     };
-    if kinds.len() > ALTERNATIVES {
-        return None;
-    }
     let shape = |kind: Kind| {
         let mut shape = Shape { kind, ..Shape::default() };
         let fits = |value: &&&Value| Kind::of(value).and(kind).is_some();
@@ -249,6 +249,7 @@ fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Ve
         }
         both.extend(one.and(other));
         if both.len() > ALTERNATIVES {
+            fuel.give_up();
             return None;
         }
     }

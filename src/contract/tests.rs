@@ -333,7 +333,15 @@ fn hostile_documents_end_soon_and_say_nothing_of_what_they_hide() {
     let schemas = json!({ "X": { "allOf": vec![json!({ "$ref": "#/components/schemas/L" }); 500] }, "L": { "$ref": long },
         long.trim_start_matches("#/components/schemas/").replace("~1", "/"): { "type": "string" } });
     let paths = json!({ "/x": { "post": { "requestBody": { "content": { "a/b": { "schema": pointing } } } } } });
-    assert!(compare(&with(&paths, &schemas), &with(&paths, &schemas)).is_cut);
+    let mut others = schemas.clone();
+    others["Y"] = json!({});
+    assert!(compare(&with(&paths, &schemas), &with(&paths, &others)).is_cut);
+    assert!(!compare(&with(&paths, &schemas), &with(&paths, &schemas)).is_cut, "the same is the same");
+    // As many required fields as there is room for.
+    let required = (0..60_000).map(|n| format!("f{n}")).collect::<Vec<_>>();
+    let differences =
+        compare(&taking(&json!({ "type": "object" })), &taking(&json!({ "type": "object", "required": required })));
+    assert!(differences.is_cut && differences.list.len() == TOLD);
     // Many values, compared with as many others; and references that lead nowhere, or round in a circle.
     let values = |from: usize| json!({ "enum": (from..from + 30_000).collect::<Vec<_>>() });
     assert!(compare(&taking(&values(0)), &taking(&values(40_000))).is_cut);

@@ -100,3 +100,41 @@ fn what_breaks_nobody_takes_no_room_from_what_breaks_callers() {
     assert!(!differences.is_cut && differences.list[0].breaking);
     assert_eq!(differences.list[0].to_string(), "GET /z is gone");
 }
+
+#[test]
+fn a_map_of_something_may_not_become_one_of_anything() {
+    let map = json!({ "type": "object", "additionalProperties": { "type": "integer" } });
+    for any in [json!({ "type": "object" }), json!({ "type": "object", "additionalProperties": true })] {
+        assert_eq!(
+            said(&answering(&map), &answering(&any)),
+            ["! GET /x: in its answer 200, * is anything, not integer"]
+        );
+    }
+}
+
+#[test]
+fn a_field_of_a_form_is_no_file() {
+    let form = |schema: &Value| {
+        let content = json!({ "schema": { "type": "object", "properties": { "a": schema } } });
+        get(&json!({ "requestBody": { "content": { "multipart/form-data": content } } }))
+    };
+    let (text, file) = (json!({ "type": "string" }), json!({ "type": "string", "format": "binary" }));
+    for (old, new) in [(&text, &file), (&file, &text), (&json!({ "type": "integer" }), &file)] {
+        assert!(said(&form(old), &form(new)).iter().any(|line| line.starts_with('!')), "{old} {new}");
+    }
+    assert!(said(&form(&file), &form(&file)).is_empty());
+}
+
+#[test]
+fn a_union_is_compared_member_by_member_or_said_not_to_be() {
+    let union = |count: usize, kind: &str| {
+        let member = |n: usize| {
+            let own = if n == 0 { kind } else { "string" };
+            json!({ "type": "object", "required": [format!("f{n}")], "properties": { format!("f{n}"): { "type": own } },
+                "additionalProperties": false })
+        };
+        taking(&json!({ "oneOf": (0..count).map(member).collect::<Vec<_>>() }))
+    };
+    assert!(compare(&union(40, "string"), &union(40, "integer")).list.iter().any(|it| it.breaking));
+    assert!(compare(&union(100, "string"), &union(100, "integer")).is_cut);
+}
