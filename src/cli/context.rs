@@ -248,8 +248,9 @@ impl Context {
     /// # Errors
     /// Where it cannot be read: never an empty tree instead.
     pub fn read_tree(&self) -> anyhow::Result<Arc<Tree>> {
-        let tree = Scanner::new(&self.settings)?.read()?.tree;
-        Ok(Reader::new(&self.settings)?.lay_over(&tree).tree)
+        let mut scanner = Scanner::new(&self.settings)?;
+        let tree = scanner.read()?.tree;
+        Ok(Reader::new(&self.settings, &scanner).lay_over(&tree).tree)
     }
 
     /// How the addresses begin by which callers reach APIs, as far as this host knows.

@@ -8,7 +8,7 @@ use super::Previews;
 use crate::report::with_causes;
 use crate::settings::{PreviewSettings, Settings};
 use crate::tree::preview::previewed;
-use crate::tree::{ApiId, Broken, Diagnostic, Folder, Preview, Scanner, Tree, TreeError, diagnostic::code};
+use crate::tree::{ApiId, Broken, Diagnostic, Folder, Preview, Scanner, Tree, diagnostic::code};
 
 /// Reads previews, and lays them over trees.
 #[derive(Debug)]
@@ -32,18 +32,15 @@ pub struct Laid {
 }
 
 impl Reader {
-    /// A reader of an installation's previews.
-    ///
-    /// # Errors
-    /// Where no threads can be had to read with.
-    pub fn new(settings: &Settings) -> Result<Self, TreeError> {
-        let scanner = Scanner::new(&within(settings))?.of_previews();
-        Ok(Self {
+    /// A reader of an installation's previews, beside one of its tree, whose threads it shares.
+    #[must_use]
+    pub fn new(settings: &Settings, beside: &Scanner) -> Self {
+        Self {
             previews: Previews::of(settings),
-            scanner,
+            scanner: beside.of_previews(&within(settings)),
             settings: settings.previews.clone(),
             last: BTreeMap::new(),
-        })
+        }
     }
 
     /// See [`Scanner::with_quiet`].

@@ -59,8 +59,9 @@ impl Follower {
     /// # Errors
     /// Where no threads can be had to read with.
     pub fn new(settings: Arc<Settings>, controller: Arc<Controller>) -> Result<(Self, Ask), TreeError> {
-        let scanner = Arc::new(Mutex::new(Scanner::new(&settings)?.with_quiet(QUIET)));
-        let previews = Arc::new(Mutex::new(Reader::new(&settings)?.with_quiet(QUIET)));
+        let scanner = Scanner::new(&settings)?.with_quiet(QUIET);
+        let previews = Arc::new(Mutex::new(Reader::new(&settings, &scanner).with_quiet(QUIET)));
+        let scanner = Arc::new(Mutex::new(scanner));
         let (ask, asks) = mpsc::channel(4);
         Ok((Self { scanner, previews, settings, controller, asks }, Ask(ask)))
     }

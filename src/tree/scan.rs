@@ -33,7 +33,7 @@ pub struct Scanner {
     rules: Rules,
     quiet: Duration,
     is_of_previews: bool,
-    threads: rayon::ThreadPool,
+    threads: Arc<rayon::ThreadPool>,
     cache: BTreeMap<ApiId, Listing>,
     tree: Arc<Tree>,
 }
@@ -94,35 +94,35 @@ impl Scanner {
     /// # Errors
     /// [`TreeError::Threads`].
     pub fn new(settings: &Settings) -> Result<Self, TreeError> {
-        let threads = rayon::ThreadPoolBuilder::new()
-            .stack_size(STACK)
-            .thread_name(|number| format!("tree-{number}"))
-            .build()
-            .map_err(TreeError::Threads)?;
-        Ok(Self {
+        let threads = rayon::ThreadPoolBuilder::new().stack_size(STACK).thread_name(|number| format!("tree-{number}"));
+        let threads = threads.build().map_err(TreeError::Threads)?;
+        Ok(Self::with(settings, Arc::new(threads), false))
+    }
+
+    /// One that reads folders of previews, and no others, with the same threads.
+    #[must_use]
+    pub fn of_previews(&self, settings: &Settings) -> Self {
+        Self::with(settings, Arc::clone(&self.threads), true)
+    }
+
+    fn with(settings: &Settings, threads: Arc<rayon::ThreadPool>, is_of_previews: bool) -> Self {
+        Self {
             root: settings.root.clone(),
             apis: settings.apis.clone(),
             rules: Rules { defaults: settings.defaults.clone(), policy: settings.policy.clone() },
             quiet: Duration::ZERO,
-            is_of_previews: false,
+            is_of_previews,
             threads,
             cache: BTreeMap::new(),
             tree: Arc::default(),
-        })
+        }
     }
 
     /// Takes a folder for unsettled until none of its files has changed for that long, so that a file which is being
     /// written piece by piece is not read half. Zero, the default, reads what is there.
     #[must_use]
-    pub fn with_quiet(mut self, quiet: Duration) -> Self {
-        self.quiet = quiet;
-        self
-    }
-
-    /// Reads folders of previews, and no others.
-    #[must_use]
-    pub fn of_previews(self) -> Self {
-        Self { is_of_previews: true, ..self }
+    pub fn with_quiet(self, quiet: Duration) -> Self {
+        Self { quiet, ..self }
     }
 
     /// Goes on with other settings; what they decide is read anew by the next [`Scanner::read`].
@@ -273,8 +273,7 @@ impl Scanner {
             // It is there: what serves under that name must not be taken for removed.
             return broken(reserved(path));
         }
-        let outcome = self.settle(&directory, id, &path);
-        match outcome {
+        match self.settle(&directory, id, &path) {
             Ok(outcome) => Ok(outcome),
             Err(NoFolder::Unsettled) => Ok(Outcome::Unsettled),
             Err(NoFolder::System(errno)) => Err(self.failed(errno)),

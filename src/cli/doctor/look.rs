@@ -319,8 +319,9 @@ impl Looker {
     ) -> Option<(Vec<String>, Option<Vec<String>>)> {
         let settings = self.settings.clone();
         let read = move || {
-            let tree = Scanner::new(&settings)?.read()?.tree;
-            Ok::<_, TreeError>(Reader::new(&settings)?.lay_over(&tree).tree)
+            let mut scanner = Scanner::new(&settings)?;
+            let tree = scanner.read()?.tree;
+            Ok::<_, TreeError>(Reader::new(&settings, &scanner).lay_over(&tree).tree)
         };
         let tree = self.host("the tree", READING, read).await.ok()?;
         if tree.without_previews.is_some() {
