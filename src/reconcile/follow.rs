@@ -20,6 +20,10 @@ const QUIET: Duration = Duration::from_millis(30);
 /// How long a read of the tree may take before it counts as one that cannot be read: ten thousand folders take a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a folder must be gone before that is handed on. What renames it by removing one and writing another, as git does
+/// when it checks out, is not done by then; and nobody waits for a removal.
+const GOING: Duration = Duration::from_secs(1);
+
 /// When a folder that was changing while it was read is looked at again.
 const AGAIN: Duration = Duration::from_millis(30);
 
@@ -167,6 +171,22 @@ impl Follower {
         &self,
         read: impl FnOnce(&mut Scanner) -> Result<Look, TreeError> + Send + 'static,
     ) -> BTreeSet<ApiId> {
+        let look = match self.seen(read).await {
+            Some(look) if look.changed.iter().any(|id| !id.is_preview() && !look.tree.folders.contains_key(id)) => {
+                tokio::time::sleep(GOING).await;
+                let later = self.seen(Scanner::read).await;
+                later.map(|later| Look { changed: &look.changed | &later.changed, ..later })
+            }
+            look => look,
+        };
+        match look {
+            Some(look) => self.hand_on(look).await,
+            None => BTreeSet::new(),
+        }
+    }
+
+    /// What a read saw; `None` where there is no tree, which is handed on.
+    async fn seen(&self, read: impl FnOnce(&mut Scanner) -> Result<Look, TreeError> + Send + 'static) -> Option<Look> {
         let (scanner, previews) = (Arc::clone(&self.scanner), Arc::clone(&self.previews));
         let mut look = tokio::task::spawn_blocking(move || {
             // A panic while reading leaves the scanner as it was before: it takes in a look as the last thing.
@@ -186,16 +206,11 @@ impl Follower {
             }
         };
         match look {
-            Ok(Ok(look)) => self.hand_on(look).await,
-            Ok(Err(error)) => {
-                self.hand_on_trouble(crate::report::with_causes(&error)).await;
-                BTreeSet::new()
-            }
-            Err(panic) => {
-                tracing::error!("reading the tree failed: {panic}");
-                BTreeSet::new()
-            }
+            Ok(Ok(look)) => return Some(look),
+            Ok(Err(error)) => self.hand_on_trouble(crate::report::with_causes(&error)).await,
+            Err(panic) => tracing::error!("reading the tree failed: {panic}"),
         }
+        None
     }
 
     async fn hand_on(&self, look: Look) -> BTreeSet<ApiId> {

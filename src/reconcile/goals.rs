@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::desired::{Basis, Desired, Goal, Ground};
 use crate::settings::Policy;
-use crate::tree::{Api, ApiId, Digest, Folder, Tree};
+use crate::tree::diagnostic::code;
+use crate::tree::{ApiId, Digest, Files, Folder, Tree};
 use crate::world::Record;
 
 /// How long a removal counts among those that go at once.
@@ -101,22 +102,26 @@ pub(super) fn alone(id: &ApiId, tree: &Tree, record: Option<&Record>, ground: &G
 
 /// An API that is in the tree and has not served yet.
 struct Newcomer<'a> {
-    api: &'a Api,
+    id: &'a ApiId,
+    /// What it is made of; `None` while its folder is being written.
+    files: Option<&'a Files>,
     /// It has been tried, and failed.
     has_failed: bool,
 }
 
 fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<Newcomer<'a>> {
-    let sound = tree.folders.values().filter_map(|folder| match folder {
-        Folder::Sound(api) => Some(&**api),
-        Folder::Broken(_) => None,
-    });
     // What a pull request brings is nothing that anything of production would wait for.
-    let new = sound
-        .filter(|api| !api.id.is_preview())
-        .filter(|api| !api.spec.suspend && records.get(&api.id).is_none_or(|record| record.served.is_none()));
-    new.map(|api| Newcomer { api, has_failed: records.get(&api.id).is_some_and(|record| !record.failures.is_empty()) })
-        .collect()
+    let known = tree.folders.iter().filter(|(id, _)| !id.is_preview()).filter_map(|(id, folder)| match folder {
+        Folder::Sound(api) if api.spec.suspend => None,
+        Folder::Sound(api) => Some((id, Some(&api.files))),
+        Folder::Broken(broken) => {
+            let is_unsettled = broken.findings.iter().any(|finding| finding.code == code::UNSETTLED);
+            is_unsettled.then_some((id, None))
+        }
+    });
+    let new = known.filter(|(id, _)| records.get(*id).is_none_or(|record| record.served.is_none()));
+    let has_failed = |id| records.get(id).is_some_and(|record| !record.failures.is_empty());
+    new.map(|(id, files)| Newcomer { id, files, has_failed: files.is_some() && has_failed(id) }).collect()
 }
 
 /// Which newcomer must serve before `id` may go, and why, so that a renamed API is created before it is removed.
@@ -130,14 +135,15 @@ fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newc
     let served = records.get(id)?.served.as_ref().filter(|served| !served.spec.suspend)?;
     let digests: BTreeSet<&Digest> = served.files.values().map(|file| &file.digest).collect();
     let is_heir = |new: &&Newcomer<'_>| {
-        let same = new.api.files.values().filter(|file| digests.contains(&file.digest)).count();
+        let files = new.files.into_iter().flat_map(BTreeMap::values);
+        let same = files.filter(|file| digests.contains(&file.digest)).count();
         same > 0 && same * 2 >= digests.len()
     };
     if let Some(heir) = newcomers.iter().find(is_heir) {
-        return Some(format!("it was renamed to {0}, and goes once {0} serves", heir.api.id));
+        return Some(format!("it was renamed to {0}, and goes once {0} serves", heir.id));
     }
     let first = newcomers.iter().find(|new| !new.has_failed)?;
-    Some(format!("it goes once {} serves, which is new", first.api.id))
+    Some(format!("it goes once {} serves, which is new", first.id))
 }
 
 /// The removals that wait for a word, and why; `None` where few enough APIs would go.
@@ -167,6 +173,7 @@ fn held_removals(tree: &Tree, known: &BTreeSet<&ApiId>, grounds: &Grounds<'_>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::status::{Health, Status, Sync};
     use crate::settings::Settings;
     use crate::tree::Broken;
 
@@ -238,7 +245,7 @@ mod tests {
     fn a_preview_of_what_is_held_stays_as_it_is() {
         let of = ids(0..1).pop_first().unwrap();
         let preview = of.previewed(crate::tree::PullRequest::new(7).unwrap()).unwrap();
-        let sound = Folder::Sound(Arc::new(Api {
+        let sound = Folder::Sound(Arc::new(crate::tree::Api {
             id: preview.clone(),
             spec: crate::tree::Spec::built_in("x"),
             requirements: crate::tree::Requirements::base(),
@@ -265,6 +272,43 @@ mod tests {
         assert!(is_held(&ids(0..20)), "too many go, so none does");
         assert!(!is_held(&ids(0..1)), "what it is of goes");
         assert!(!is_held(&BTreeSet::new()), "it is of nothing that is there yet");
+    }
+
+    #[test]
+    fn what_goes_waits_for_a_new_folder_that_is_still_being_written() {
+        let at = Timestamp::UNIX_EPOCH;
+        let (old, new) = (ApiId::new("old").unwrap(), ApiId::new("new").unwrap());
+        let status = Status { name: "Old".into(), sync: Sync::Synced, health: Health::Healthy, message: String::new() };
+        let mut record = Record::new(old.clone(), status, at);
+        record.served = Some(crate::world::Served {
+            revision: crate::tree::Revision::from_label("0123456789ab"),
+            base: Digest::of(b"base"),
+            spec: crate::tree::Spec::built_in("old"),
+            requirements: crate::tree::Requirements::base(),
+            files: BTreeMap::new(),
+            secrets: None,
+            since: at,
+            origin: None,
+        });
+        let waits = |code: &'static str| {
+            let findings = vec![crate::tree::Diagnostic::error(code, "apis/new", "no", "yes")];
+            let folder = Folder::Broken(Broken { id: new.clone(), findings }.into());
+            let tree = Tree { folders: [(new.clone(), folder)].into(), ..Tree::default() };
+            let grounds = Grounds {
+                tree: Ok(&tree),
+                records: &[(old.clone(), Arc::new(record.clone()))].into(),
+                running: &BTreeSet::new(),
+                confirmed: &BTreeSet::new(),
+                recent: &BTreeSet::new(),
+                base: &Digest::of(b"base"),
+                owner: "0123456789ab",
+                policy: &Settings::built_in(std::path::Path::new("/")).policy,
+                at,
+            };
+            matches!(goals(&grounds)[&old].basis, Basis::RemovalWaits(_))
+        };
+        assert!(waits(code::UNSETTLED));
+        assert!(!waits(code::SYMLINK), "that will never serve by itself");
     }
 
     #[test]

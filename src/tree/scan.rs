@@ -1,5 +1,7 @@
 //! A scanner looks at all API folders and makes a tree of them, reading again only what changed.
 
+mod entries;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -8,12 +10,13 @@ use std::time::{Duration, SystemTime};
 
 use rayon::prelude::*;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 
+use self::entries::{Entries, Seen};
 use super::diagnostic::{Diagnostic, code};
-use super::folder::{self, Listing, NoFolder, Rules, is_ignored};
-use super::id::{ApiId, IdError};
+use super::folder::{self, Listing, NoFolder, Rules};
+use super::id::ApiId;
 use super::preview::reserved;
 use super::{Broken, Folder, Tree, hosts};
 use crate::settings::Settings;
@@ -21,6 +24,9 @@ use crate::settings::Settings;
 /// A file that changed this shortly before a look may change again without its times changing, since they have the
 /// resolution of the kernel's tick (10 ms at most) or of a coarser file system. Git calls such a file racy.
 const RACY: Duration = Duration::from_millis(50);
+
+/// How often the names are read anew before a folder of folders that never stands still counts as one that cannot be read.
+const MOST_LOOKS: u32 = 16;
 
 /// The stack of each reading thread. Source is bounded to 3,000 levels, each of which takes about a kilobyte.
 const STACK: usize = 32 * 1024 * 1024;
@@ -68,14 +74,6 @@ pub enum TreeError {
     /// No threads to read with.
     #[error("cannot start the threads that read the tree")]
     Threads(#[source] rayon::ThreadPoolBuildError),
-}
-
-/// One entry of `apis/`.
-enum Seen {
-    Folder(ApiId),
-    Finding(Diagnostic),
-    /// An API that cannot be looked into.
-    Broken(ApiId, Diagnostic),
 }
 
 /// What came of one folder.
@@ -144,32 +142,45 @@ impl Scanner {
 
     /// Looks at everything.
     ///
+    /// Something that has gone may have been renamed while the names were read, which shows neither its old name nor its
+    /// new one. So they are read until those of two looks agree: nobody may take a renamed folder for a removed one.
+    ///
     /// # Errors
     /// Where the folder of API folders cannot be read; the earlier tree then stays.
     pub fn read(&mut self) -> Result<Look, TreeError> {
         let directory = self.open()?;
-        let mut ids = Vec::new();
-        let mut findings = Vec::new();
-        let mut broken = BTreeMap::new();
-        for seen in self.entries(&directory)? {
-            match seen {
-                Seen::Folder(id) => ids.push(id),
-                Seen::Finding(finding) => findings.push(finding),
-                Seen::Broken(id, finding) => {
-                    broken.insert(id.clone(), Folder::Broken(Arc::new(Broken { id, findings: vec![finding] })));
-                }
+        let mut entries = self.entries(&directory)?;
+        for _ in 0..MOST_LOOKS {
+            let outcomes = self.outcomes(&directory, &entries)?;
+            let (gone, there): (Vec<_>, Vec<_>) =
+                outcomes.iter().partition(|(_, outcome)| matches!(outcome, Outcome::Gone));
+            if !gone.iter().any(|(id, _)| self.tree.folders.contains_key(id)) {
+                return Ok(self.take(outcomes, Some(entries.findings)));
             }
+            let there: BTreeSet<&ApiId> = there.into_iter().map(|(id, _)| id).collect();
+            let again = self.entries(&directory)?;
+            if again.ids().eq(there) {
+                return Ok(self.take(outcomes, Some(again.findings)));
+            }
+            entries = again;
         }
-        findings.sort_by(|a, b| a.path.cmp(&b.path));
-        let there: BTreeSet<ApiId> = ids.iter().chain(broken.keys()).cloned().collect();
-        let gone = self.tree.folders.keys().filter(|id| !there.contains(*id)).cloned();
-        let mut outcomes: Vec<(ApiId, Outcome)> = gone.map(|id| (id, Outcome::Gone)).collect();
-        outcomes.extend(broken.into_iter().map(|(id, folder)| (id, Outcome::Read(folder, None))));
-        outcomes.append(&mut self.look(&directory, &ids)?);
-        Ok(self.take(outcomes, Some(findings)))
+        Err(self.failed(Errno::BUSY))
     }
 
-    /// Looks at these folders only. The rest of the tree stays as the last look saw it.
+    /// What came of every entry, and of every folder that has none any more.
+    fn outcomes(&self, directory: &OwnedFd, entries: &Entries) -> Result<Vec<(ApiId, Outcome)>, TreeError> {
+        let there: BTreeSet<&ApiId> = entries.ids().collect();
+        let gone = self.tree.folders.keys().filter(|id| !there.contains(id));
+        let mut outcomes: Vec<(ApiId, Outcome)> = gone.map(|id| (id.clone(), Outcome::Gone)).collect();
+        let broken = entries.broken.iter().map(|(id, finding)| (id.clone(), broken(id, finding.clone())));
+        outcomes.extend(broken);
+        let folders: Vec<ApiId> = entries.folders.iter().cloned().collect();
+        outcomes.append(&mut self.look(directory, &folders)?);
+        Ok(outcomes)
+    }
+
+    /// Looks at these folders, and at all others where one of them is gone: it may have been renamed to one of those.
+    /// Otherwise the rest of the tree stays as the last look saw it.
     ///
     /// # Errors
     /// As [`Scanner::read`].
@@ -177,6 +188,11 @@ impl Scanner {
         let directory = self.open()?;
         let ids: Vec<ApiId> = ids.iter().cloned().collect();
         let outcomes = self.look(&directory, &ids)?;
+        let is_gone =
+            |(id, outcome): &(ApiId, Outcome)| matches!(outcome, Outcome::Gone) && self.tree.folders.contains_key(id);
+        if outcomes.iter().any(is_gone) {
+            return self.read();
+        }
         Ok(self.take(outcomes, None))
     }
 
@@ -198,53 +214,6 @@ impl Scanner {
         apis.join(name).display().to_string()
     }
 
-    fn entries(&self, directory: &OwnedFd) -> Result<Vec<Seen>, TreeError> {
-        let mut seen = Vec::new();
-        for entry in Dir::read_from(directory).map_err(|errno| self.failed(errno))? {
-            let entry = entry.map_err(|errno| self.failed(errno))?;
-            let name = entry.file_name().to_string_lossy();
-            if is_ignored(&name) {
-                continue;
-            }
-            let kind = match entry.file_type() {
-                FileType::Unknown => {
-                    match rustix::fs::statat(directory, entry.file_name(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        Err(Errno::NOENT) => continue,
-                        Err(errno) => return Err(self.failed(errno)),
-                    }
-                }
-                kind => kind,
-            };
-            seen.extend(self.entry(&name, kind));
-        }
-        Ok(seen)
-    }
-
-    fn entry(&self, name: &str, kind: FileType) -> Option<Seen> {
-        let path = self.shown(name);
-        let id = ApiId::new(name);
-        match (kind, id) {
-            (FileType::Directory, Ok(id)) => Some(Seen::Folder(id)),
-            (FileType::Directory, Err(error)) => {
-                let finding = Diagnostic::error(code::BAD_ID, path, error.to_string(), hint_for_id(name, error));
-                Some(Seen::Finding(finding))
-            }
-            (FileType::Symlink, id) => {
-                let hint = "put the folder itself there: links can lead out of the tree";
-                let message = "a symbolic link, which skep does not follow";
-                let finding = Diagnostic::error(code::SYMLINK, path, message, hint);
-                Some(id.map_or_else(|_| Seen::Finding(finding.clone()), |id| Seen::Broken(id, finding.clone())))
-            }
-            (FileType::RegularFile, _) if name.to_lowercase().starts_with("readme") => None,
-            _ => {
-                let hint = "each API is a folder; put the file into one, or move it out of here";
-                let message = "a file beside the API folders, which nothing reads";
-                Some(Seen::Finding(Diagnostic::warning(code::STRAY_FILE, path, message, hint)))
-            }
-        }
-    }
-
     /// Looks at some folders, all at once.
     fn look(&self, directory: &OwnedFd, ids: &[ApiId]) -> Result<Vec<(ApiId, Outcome)>, TreeError> {
         self.threads.install(|| {
@@ -255,10 +224,6 @@ impl Scanner {
     /// Looks at one folder, and reads it where it is not as it was.
     fn folder(&self, apis: &OwnedFd, id: &ApiId) -> Result<Outcome, TreeError> {
         let path = self.shown(id.as_str());
-        let broken = |finding| {
-            let broken = Broken { id: id.clone(), findings: vec![finding] };
-            Ok(Outcome::Read(Folder::Broken(Arc::new(broken)), None))
-        };
         let directory = match folder::open_directory(apis.as_fd(), id.as_str()) {
             Ok(directory) => directory,
             Err(Errno::NOENT) => return Ok(Outcome::Gone),
@@ -266,12 +231,12 @@ impl Scanner {
             Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => return Err(self.failed(errno)),
             Err(errno) => {
                 let hint = "the user that runs skep must be able to read it";
-                return broken(Diagnostic::error(code::UNREADABLE, path, folder::refusal(errno), hint));
+                return Ok(broken(id, Diagnostic::error(code::UNREADABLE, path, folder::refusal(errno), hint)));
             }
         };
         if id.is_preview() != self.is_of_previews {
             // It is there: what serves under that name must not be taken for removed.
-            return broken(reserved(path));
+            return Ok(broken(id, reserved(path)));
         }
         match self.settle(&directory, id, &path) {
             Ok(outcome) => Ok(outcome),
@@ -285,9 +250,7 @@ impl Scanner {
         let stat = rustix::fs::statat(apis, id.as_str(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
         let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
         match kind.map(|kind| self.entry(id.as_str(), kind)) {
-            Ok(Some(Seen::Broken(id, finding))) => {
-                Outcome::Read(Folder::Broken(Arc::new(Broken { id, findings: vec![finding] })), None)
-            }
+            Ok(Some(Seen::Broken(id, finding))) => broken(&id, finding),
             // It is a folder again, or the system cannot say.
             Ok(Some(Seen::Folder(_))) => Outcome::Unsettled,
             Err(errno) if errno != Errno::NOENT => Outcome::Unsettled,
@@ -376,23 +339,9 @@ impl Scanner {
     }
 }
 
-/// The id that a folder's name comes nearest to.
-fn hint_for_id(name: &str, error: IdError) -> String {
-    if let IdError::TooLong(_) = error {
-        return "rename the folder".to_owned();
-    }
-    let mut slug = String::new();
-    for c in name.to_lowercase().chars() {
-        match c {
-            'a'..='z' | '0'..='9' => slug.push(c),
-            _ if slug.ends_with('-') => {}
-            _ => slug.push('-'),
-        }
-    }
-    match ApiId::new(slug.trim_matches('-')) {
-        Ok(id) => format!("rename the folder, as in `{id}`"),
-        Err(_) => "rename the folder".to_owned(),
-    }
+/// Of a folder that is there, and of which nothing but this can be said.
+fn broken(id: &ApiId, finding: Diagnostic) -> Outcome {
+    Outcome::Read(Folder::Broken(Arc::new(Broken { id: id.clone(), findings: vec![finding] })), None)
 }
 
 #[cfg(test)]

@@ -68,20 +68,30 @@ fn a_renamed_api_is_created_before_it_is_removed() {
     world.expect_answer("old-name", "/", "one");
     world.expect_rest("old-name", "synced", "healthy");
     std::fs::rename(world.root().join("apis/old-name"), world.root().join("apis/new-name")).unwrap();
-    world.until("the new name answers", || {
-        // At every moment one of them does.
-        let old = world.get("old-name", "/").status;
-        let new = world.get("new-name", "/").status;
-        assert!(old == 200 || new == 200 || world.get("new-name", "/").status == 200, "neither answers: {old}, {new}");
-        new == 200
-    });
-    world.until("the old one is gone", || world.instances("old-name").is_empty());
-    world.expect_rest("new-name", "synced", "healthy");
+    expect_to_take_over(&world, "old-name", "new-name");
+
+    // As git does it: what goes is removed first, and what is new is written then, and takes its time.
+    std::fs::remove_dir_all(world.root().join("apis/new-name")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    world.code("newer-name", &saying("one"));
+    expect_to_take_over(&world, "new-name", "newer-name");
 
     // The same without a daemon, in one go.
     world.interrupt();
-    std::fs::rename(world.root().join("apis/new-name"), world.root().join("apis/newest-name")).unwrap();
+    std::fs::rename(world.root().join("apis/newer-name"), world.root().join("apis/newest-name")).unwrap();
     let ran = world.run(&["apply"]).expect(0);
     assert!(ran.out.contains("newest-name"), "{}", ran.out);
-    assert!(world.instances("new-name").is_empty() && world.instances("newest-name").len() == 1);
+    assert!(world.instances("newer-name").is_empty() && world.instances("newest-name").len() == 1);
+}
+
+/// That at every moment one of them answers, until the later name does and the earlier one is gone.
+fn expect_to_take_over(world: &World, old: &str, new: &str) {
+    let get = |id| world.get(id, "/").status;
+    world.until("the new name answers", || {
+        let (before, now) = (get(old), get(new));
+        assert!(before == 200 || now == 200 || get(new) == 200, "neither answers: {before}, {now}");
+        now == 200
+    });
+    world.until("the old one is gone", || world.instances(old).is_empty());
+    world.expect_rest(new, "synced", "healthy");
 }

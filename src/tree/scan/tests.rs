@@ -320,3 +320,43 @@ fn a_host_that_two_apis_claim_is_an_error_until_one_gives_it_up() {
     root.write("apis/b/api.yaml", "route: { hosts: [x.test, y.test] }\n");
     assert_eq!(taken(&scanner.read_folders(&ids(&["b"])).unwrap()).len(), 1);
 }
+
+#[test]
+fn a_folder_that_is_renamed_is_never_gone_without_its_new_name() {
+    let root = Root::new();
+    root.write("apis/old/main.py", MAIN);
+    let mut scanner = root.scanner();
+    scanner.read().unwrap();
+    fs::rename(root.path("apis/old"), root.path("apis/new")).unwrap();
+    // The watcher tells of one of the names first.
+    let look = scanner.read_folders(&ids(&["old"])).unwrap();
+    assert_eq!(look.changed, ids(&["old", "new"]));
+    assert!(look.tree.sound(&ApiId::new("new").unwrap()).is_some());
+
+    // Renamed over and over while it is looked at.
+    let (from, to) = (root.path("apis/new"), root.path("apis/old"));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for (a, b) in [(&from, &to), (&to, &from)] {
+                    fs::rename(a, b).unwrap();
+                    std::thread::sleep(Duration::from_micros(300));
+                }
+            }
+        });
+        for turn in 0..500 {
+            let look = match turn % 2 {
+                0 => scanner.read(),
+                _ => scanner.read_folders(&ids(&["old", "new"])),
+            };
+            match look {
+                Ok(look) => assert!(!look.tree.folders.is_empty(), "turn {turn}"),
+                // It never stood still.
+                Err(TreeError::Io { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
