@@ -5,7 +5,7 @@ SHELL := /bin/bash
 export PATH := $(PATH):$(HOME)/.cargo/bin:/usr/local/sbin:/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 SEEDS ?= 100000
-.PHONY: help run setup build static deb image check test lint fuzz bench chaos hostile simulate schema ci clean
+.PHONY: help run setup build static deb service image check test lint fuzz bench chaos hostile simulate schema ci clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,6 +29,10 @@ static: ## Build one static binary for any Linux, below target/
 deb: static ## Build a Debian package, target/deb/*.deb, and try it in a fresh system
 	@scripts/deb "$$(scripts/static binary)"
 	@scripts/check-deb target/deb/*_$$(dpkg --print-architecture).deb
+
+service: deb ## Run the package's service under a real systemd, in a container, and look whether it does what it should
+	@scripts/setup serve
+	@scripts/check-service target/deb/*_$$(dpkg --print-architecture).deb
 
 image: static ## Build the container image skep:VERSION, from Debian packages and no registry
 	@scripts/setup serve

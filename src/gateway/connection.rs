@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
@@ -102,7 +102,7 @@ impl Server {
             .with_upgrades();
         // Asked only when one of them has something to say: a token takes a lock that all connections share.
         let mut signals: FuturesUnordered<BoxFuture<'_, Signal>> = FuturesUnordered::from_iter([
-            shutdown.cancelled().map(|()| Signal::Finish).boxed(),
+            shutdown.cancelled().map(|()| Signal::Shutdown).boxed(),
             self.end.cancelled().map(|()| Signal::End).boxed(),
             activity.quiet_for(limits.head_timeout).map(|()| Signal::End).boxed(),
         ]);
@@ -112,6 +112,7 @@ impl Server {
                 biased;
                 ended = connection.as_mut() => return log(ended),
                 Some(signal) = signals.next() => match signal {
+                    Signal::Shutdown => signals.push(sleep(limits.linger).map(|()| Signal::Finish).boxed()),
                     Signal::Finish => connection.as_mut().graceful_shutdown(),
                     Signal::End => return,
                 },
@@ -186,6 +187,8 @@ impl Server {
 /// What a connection is told.
 #[derive(Debug, Clone, Copy)]
 enum Signal {
+    /// That the daemon ends.
+    Shutdown,
     /// To end after the request that it is at.
     Finish,
     /// To end at once.

@@ -121,7 +121,7 @@ impl<'a> Exchange<'a> {
             timing.write_to(headers, began.elapsed());
         }
         headers.insert(X_REQUEST_ID, self.request_id);
-        if !is_http2 && self.server.gateway.leaving.is_so() && !headers.contains_key(UPGRADE) {
+        if !is_http2 && self.server.gateway.leaving.sends_away() && !headers.contains_key(UPGRADE) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(mut access) = self.access {

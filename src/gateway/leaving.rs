@@ -1,7 +1,8 @@
 //! Leaving is how a daemon goes whose place another one has taken: it accepts nobody any more, and goes on answering those
 //! whose connections are its own, each of which it asks to come again elsewhere.
 //!
-//! An idle connection is not closed: its caller may be writing the next request at this moment, and would lose it.
+//! An idle connection is not closed: its caller may be writing the next request at this moment, and would lose it. Where a
+//! daemon ends, and nobody takes its place, it is not closed for a moment either: whoever is at work hears of it by then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub struct Leaving {
     begun: CancellationToken,
-    /// The same, without the lock that asking a token takes: each answer looks.
-    is_so: Arc<AtomicBool>,
+    /// Whether callers are asked to come again on another connection. Without the lock that asking a token takes: each
+    /// answer looks.
+    sends_away: Arc<AtomicBool>,
     /// Whether it accepts nobody for now.
     pauses: Arc<watch::Sender<bool>>,
 }
@@ -22,8 +24,18 @@ pub struct Leaving {
 impl Leaving {
     /// Begins to leave.
     pub fn begin(&self) {
-        self.is_so.store(true, Ordering::Relaxed);
+        self.send_away();
         self.begun.cancel();
+    }
+
+    /// Asks all callers, with their next answer, to come again on another connection.
+    pub(super) fn send_away(&self) {
+        self.sends_away.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether callers are asked to come again on another connection.
+    pub(super) fn sends_away(&self) -> bool {
+        self.sends_away.load(Ordering::Relaxed)
     }
 
     /// Accepts nobody while another daemon makes sure that it has taken over; or goes on, where that came to nothing.
@@ -45,6 +57,6 @@ impl Leaving {
     /// Whether it has begun.
     #[must_use]
     pub fn is_so(&self) -> bool {
-        self.is_so.load(Ordering::Relaxed)
+        self.begun.is_cancelled()
     }
 }

@@ -65,6 +65,9 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// How long requests, streams and tunnels may finish after the shutdown has been asked for.
     pub shutdown: Duration,
+    /// How long a connection on which nobody asks stays open after that, so that a request which its caller is just writing
+    /// is answered. Nobody new is accepted meanwhile.
+    pub linger: Duration,
     /// How long connections may go on where another daemon accepts in this one's place.
     pub leaving: Duration,
 }
@@ -79,6 +82,7 @@ impl Default for Limits {
             connections: 10_000,
             connections_per_address: 5000,
             shutdown: Duration::from_secs(30),
+            linger: Duration::from_millis(250),
             leaving: Duration::from_secs(15 * 60),
         }
     }
@@ -142,6 +146,7 @@ impl Server {
             }
         }
         drop(listener);
+        self.gateway.leaving.send_away();
         self.tasks.close();
         let left = tokio::time::timeout(self.gateway.limits.leaving, self.tasks.wait());
         if self.gateway.leaving.is_so()

@@ -122,3 +122,19 @@ async fn a_shutdown_lets_answers_finish_and_ends_tunnels_at_the_limit() {
     assert!(tunnel.ends().await);
     tokio::time::timeout(Duration::from_secs(5), world.served).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn who_asks_on_an_open_connection_as_the_daemon_ends_is_answered_and_sent_elsewhere() {
+    let world = World::with(Limits { linger: Duration::from_secs(20), ..Limits::default() }).await;
+    world.route("quick", &[crate::world::app(async |_| crate::world::text("done")).await], |_| ());
+    let mut client = world.client().await;
+    let reply = client.ask(world.head("GET /run/quick", "")).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, None));
+    world.stop.cancel();
+    // Nobody is accepted any more, so it has begun to end.
+    eventually(|| std::net::TcpStream::connect(world.address).is_err()).await;
+    let reply = client.ask(world.head("GET /run/quick", "")).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, Some("close")));
+    assert!(client.ends().await);
+    tokio::time::timeout(Duration::from_secs(5), world.served).await.unwrap().unwrap();
+}

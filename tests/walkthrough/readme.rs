@@ -218,7 +218,7 @@ impl Dev {
         self.begin(command, key);
         self.terminal.wait_for("remote: ~ hello  update");
         self.terminal.press(INTERRUPT);
-        self.terminal.end(command).ends_with(130);
+        self.terminal.end(command).interrupted();
         user.run(&place.until_it_says("Good evening, world!")).good();
     }
 

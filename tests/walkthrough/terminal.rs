@@ -184,6 +184,13 @@ impl Ran {
         self
     }
 
+    /// It did not end well, by an interrupt. Most times git ends by the signal; where its helper goes first, it says 1.
+    #[track_caller]
+    pub fn interrupted(self) -> Self {
+        assert!([130, 1].contains(&self.exit_code), "$ {}\n{}", self.command, self.text);
+        self
+    }
+
     /// It printed all of these.
     #[track_caller]
     pub fn says(self, all: &[&str]) -> Self {

@@ -50,6 +50,10 @@ impl Distribution {
     }
 }
 
+/// What to do where this process lacks rights: the image stays on the engine, whoever makes it.
+const HELD_BACK: &str =
+    "; this process lacks the rights to: run `skep plan` once in a shell of root, which makes the image for all";
+
 impl Docker {
     /// Makes the image, or waits for another skep that is just making it.
     pub(super) async fn bootstrap(
@@ -130,7 +134,10 @@ impl Docker {
                     let _ = client.remove_image(&half, None::<RemoveImageOptions>, None).await;
                 }
                 let cause = said.iter().rev().find(|line| line.starts_with("E:")).map_or("see its output", |line| line);
-                Err(failed(&format!("mmdebstrap could not make a base image: {cause}"), said))
+                // As within a hardened service, or a container.
+                let is_held_back = said.iter().any(|line| line.contains("Operation not permitted"));
+                let hint = if is_held_back { HELD_BACK } else { "" };
+                Err(failed(&format!("mmdebstrap could not make a base image: {cause}{hint}"), said))
             }
             (Ok(None), true) => Err(failed("the engine imported the base image and named no id", said)),
             (Err(fault), _) => Err(fault.into()),
