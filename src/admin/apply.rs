@@ -1,5 +1,6 @@
 //! An apply is asked for over the control surface, and told of line by line.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use super::ApplyLine;
 use super::streams::Query;
 use super::surface::Surface;
 use crate::gateway::Body;
-use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
+use crate::reconcile::{Controller, ROUNDS};
 use crate::tree::{ApiId, PullRequest};
 
 impl Surface {
@@ -50,14 +51,21 @@ async fn tell(controller: Arc<Controller>, tree: Ask, wanted: Option<PullRequest
     let mut news = controller.world().news.subscribe();
     let done = async {
         tree.look().await;
-        match controller.look().await {
-            // All of them, since one may have been at work before this look, and so have nothing left for it.
-            Ok(_) => {
-                let ids = controller.known().into_iter().filter(is_wanted).collect();
-                ApplyLine::Done(controller.rested(&ids).await)
+        let mut rests = BTreeMap::new();
+        // What may go only once something else serves is given its turn by the next look.
+        for _ in 0..ROUNDS {
+            let hinted = match controller.look().await {
+                Ok(hinted) => hinted,
+                Err(error) => return ApplyLine::Failed(error.to_string()),
+            };
+            if !rests.is_empty() && !hinted.iter().any(is_wanted) {
+                break;
             }
-            Err(error) => ApplyLine::Failed(error.to_string()),
+            // All of them, since one may have been at work before this look, and so have nothing left for it.
+            let ids = controller.known().into_iter().filter(is_wanted).collect();
+            rests = controller.rested(&ids).await;
         }
+        ApplyLine::Done(rests)
     };
     tokio::pin!(done);
     loop {

@@ -33,19 +33,27 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) fn answer(&self, request_id: &str) -> Response<Body> {
-        let (status, error) = match self {
+    /// How it is told, as a status and in words.
+    pub(super) fn said(&self) -> (StatusCode, String) {
+        match self {
             Self::Bad(why) => (StatusCode::BAD_REQUEST, why.clone()),
             Self::Unknown(id) => (StatusCode::NOT_FOUND, format!("there is no API {id}")),
             Self::Missing(what) => (StatusCode::NOT_FOUND, what.clone()),
-            Self::NotFound => return crate::gateway::not_found(request_id),
+            Self::NotFound => (StatusCode::NOT_FOUND, "there is nothing here".to_owned()),
             Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "this path does not know that method".to_owned()),
             Self::Conflict(why) => (StatusCode::CONFLICT, why.clone()),
             Self::TooLarge(most) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("more than {most} bytes are not taken here"))
             }
             Self::Unavailable(why) => (StatusCode::SERVICE_UNAVAILABLE, why.clone()),
-        };
+        }
+    }
+
+    pub(super) fn answer(&self, request_id: &str) -> Response<Body> {
+        if matches!(self, Self::NotFound) {
+            return crate::gateway::not_found(request_id);
+        }
+        let (status, error) = self.said();
         let mut answer = json_answer(status, &json!({ "error": error, "request_id": request_id }));
         if let Self::Method(allowed) = self
             && let Ok(allowed) = HeaderValue::from_str(allowed)

@@ -106,6 +106,15 @@ pub(super) fn unauthorized() -> Response<Body> {
     answer
 }
 
+/// What git is refused with, as text: it shows people no other.
+pub(super) fn refused(fault: &Fault) -> Response<Body> {
+    let (status, why) = fault.said();
+    let mut answer = Response::new(Body::from(Bytes::from(format!("skep: {why}\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
 impl Pushes {
     /// Into a store that is there. `scheme` is how callers' addresses begin, where callers come to the same address.
     #[must_use]

@@ -150,7 +150,7 @@ impl Surface {
     async fn called(&self, request: Request<Incoming>, request_id: &str) -> Result<Response<Body>, Fault> {
         let path = request.uri().path().to_owned();
         if push::is_git(&path) {
-            return self.git(request).await;
+            return Ok(self.git(request).await.unwrap_or_else(|fault| push::refused(&fault)));
         }
         if hooks::is_hook(&path) {
             return self.hook(request).await;

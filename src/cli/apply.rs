@@ -17,7 +17,7 @@ use crate::installation::Holder;
 use crate::reconcile::leadership::keep_leading;
 use crate::reconcile::plan::Plan;
 use crate::reconcile::status::{Health, Sync};
-use crate::reconcile::{Basis, Rest};
+use crate::reconcile::{Basis, Desired, Goal, ROUNDS, Rest};
 use crate::report;
 use crate::report::progress::Progress;
 use crate::report::status::ApiStatus;
@@ -227,9 +227,6 @@ async fn do_it(parts: &Parts, plan: &Plan, mut progress: Progress) -> anyhow::Re
     rests
 }
 
-/// How often it is looked whether something is left to do. Twice is what a rename takes.
-const ROUNDS: usize = 4;
-
 /// Has these APIs come to rest, and shows how.
 pub(super) async fn rested(parts: &Parts, ids: &BTreeSet<ApiId>, progress: &mut Progress) -> BTreeMap<ApiId, Rest> {
     let mut news = parts.world.news.subscribe();
@@ -256,7 +253,7 @@ pub(super) struct Done {
     rests: BTreeMap<ApiId, Rest>,
     /// Those that are not as the tree says. One whose folder is broken counts too.
     ill: Vec<ApiId>,
-    /// How many there are.
+    /// How many there are, but for those that go.
     count: usize,
     /// Whether it was about the previews of a pull request.
     is_preview: bool,
@@ -279,7 +276,11 @@ impl Done {
             None => plan.all().all(|api| api.id != *id),
         };
         let ill = comparison.apis.keys().filter(|id| !is_well(id)).cloned().collect();
-        Self { rests, ill, count: comparison.apis.len(), is_preview: args.pull_request.is_some() }
+        let stays = |desired: &Desired| {
+            !matches!(desired.goal, Goal::Remove) && !matches!(desired.basis, Basis::RemovalWaits(_))
+        };
+        let count = comparison.apis.values().filter(|(desired, _)| stays(desired)).count();
+        Self { rests, ill, count, is_preview: args.pull_request.is_some() }
     }
 
     /// Whether every API is as the tree says.
@@ -313,6 +314,7 @@ impl Done {
             return "What is previewed of this pull request is as it says.".to_owned();
         }
         match self.count {
+            0 => "No API is left, as the tree says.".to_owned(),
             1 => "The one API is as the tree says.".to_owned(),
             count => format!("All {count} APIs are as the tree says."),
         }

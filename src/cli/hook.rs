@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use super::context::Context;
 use super::previewing;
+use super::wishes::{Wish, Wishes};
 use crate::admin::client;
 use crate::admin::push::{ONLY_PREVIEWS, PUSHES};
 use crate::git::Repository;
@@ -54,23 +55,6 @@ pub(super) struct Update {
     pub(super) new: String,
     pub(super) name: String,
 }
-
-/// What whoever pushes has asked for besides, with `git push -o`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Wish {
-    /// Only the plan.
-    DryRun,
-    /// No progress, and no word on how it ended.
-    Nowait,
-    /// APIs may go, however many they are.
-    AllowDeletes,
-    /// What somebody changed by hand may go.
-    Overwrite,
-}
-
-/// All that is asked for.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Wishes(Vec<Wish>);
 
 /// Runs `skep hook`.
 ///
@@ -145,9 +129,18 @@ async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
     let place = Placing::pushed(&store, &context.settings);
     let repository = store.repository().clone().in_hook();
     let difference = place.difference(&repository, commit).await?;
-    if difference == Difference::default() && repository.folders(commit, &place.prefix).await?.is_empty() {
-        anstream::eprintln!("there is no folder {}/ in this commit; nothing is served from it", &place.prefix);
-        return Ok(false);
+    // Git keeps no empty folder: either nothing is to be served any more, or the folder goes by another name, or it is another
+    // repository. Only the first is what somebody means by it, and they can say so.
+    if repository.folders(commit, &place.prefix).await?.is_empty() {
+        let is_wanted = difference != Difference::default() && Wishes::of_environment()?.has(Wish::AllowDeletes);
+        if !is_wanted {
+            let prefix = &place.prefix;
+            anstream::eprintln!("there is no folder {prefix}/ in this commit; nothing would be served from it");
+            if difference != Difference::default() {
+                anstream::eprintln!("To have every API removed: git push -o allow-deletes");
+            }
+            return Ok(false);
+        }
     }
     check_folders(context, &repository, commit, &difference.changed).await
 }
@@ -203,6 +196,9 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
             Ok(Outcome::DoesNotServe) => {
                 answers.push(format!("ng {} taken, but not all of it serves", update.name));
             }
+            Ok(Outcome::Superseded(now)) => {
+                answers.push(format!("ng {} taken, and superseded; in its place: {now}", update.name));
+            }
             Err(error) => {
                 anstream::eprintln!("{}", paint(format!("error: {}", plain(&format!("{error:#}"))), BAD));
                 answers.push(format!("ng {} not done", update.name));
@@ -217,6 +213,8 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
 pub(super) enum Outcome {
     Serves,
     DoesNotServe,
+    /// By what was pushed later.
+    Superseded(String),
     DryRun,
 }
 
@@ -247,7 +245,14 @@ async fn carry_out(
         return if planned { Ok(Outcome::DryRun) } else { bail!("there is no plan") };
     }
     let is_new = update.old.bytes().all(|digit| digit == b'0');
-    store.move_ref(&update.name, &update.new, (!is_new).then_some(&update.old)).await?;
+    if let Err(error) = store.move_ref(&update.name, &update.new, (!is_new).then_some(&update.old)).await {
+        return match later(&store, update, &update.old).await {
+            Some(now) => {
+                bail!("somebody else has pushed {now} meanwhile; git fetch, and push again what is made after it")
+            }
+            None => Err(error.into()),
+        };
+    }
     let placed = match place.put(ready).await {
         Ok(placed) => placed,
         Err(error) => {
@@ -266,8 +271,22 @@ async fn carry_out(
     }
     let arguments: &[&str] = if wishes.has(Wish::AllowDeletes) { &["apply", "--allow-deletes"] } else { &["apply"] };
     let serves = skep(context, arguments).await?;
+    if let Some(now) = later(&store, update, &update.new).await {
+        anstream::eprintln!("{}", paint(format!("Superseded; in its place: {now}."), BOLD));
+        return Ok(Outcome::Superseded(now));
+    }
     say_where(context, placed.changed.iter().filter_map(|name| ApiId::new(name).ok())).await;
     Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
+}
+
+/// What a name in the store stands for by now, where that is not this commit any more.
+pub(super) async fn later(store: &Store, update: &Update, commit: &str) -> Option<String> {
+    match store.repository().commit(&update.name).await {
+        Ok(Some(now)) => (now.id != commit).then(|| format!("{} {}", now.short(), plain(&now.subject))),
+        Ok(None) => Some("nothing".to_owned()),
+        // Not known, so nobody is told of it.
+        Err(_) => None,
+    }
 }
 
 async fn undo(store: &Store, update: &Update, is_new: bool) {
@@ -363,29 +382,5 @@ impl Update {
 
     pub(super) fn is_removal(&self) -> bool {
         self.new.bytes().all(|digit| digit == b'0')
-    }
-}
-
-impl Wishes {
-    pub(super) fn of_environment() -> anyhow::Result<Self> {
-        let variable = |name: &str| std::env::var(name).ok();
-        let count = variable("GIT_PUSH_OPTION_COUNT").and_then(|count| count.parse::<u16>().ok()).unwrap_or(0);
-        Self::read((0..count).filter_map(|n| variable(&format!("GIT_PUSH_OPTION_{n}"))).collect())
-    }
-
-    fn read(options: Vec<String>) -> anyhow::Result<Self> {
-        let wish = |option: String| {
-            let known = || "there are dry-run, nowait, allow-deletes and overwrite, and no such option";
-            Wish::from_str(&option, false).map_err(|_| anyhow::anyhow!("-o {}: {}", plain(&option), known()))
-        };
-        let wishes = options.into_iter().map(wish).collect::<anyhow::Result<Vec<_>>>()?;
-        if wishes.contains(&Wish::Nowait) && wishes.contains(&Wish::AllowDeletes) {
-            bail!("-o nowait and -o allow-deletes: only one of them; what goes is waited for");
-        }
-        Ok(Self(wishes))
-    }
-
-    pub(super) fn has(&self, wish: Wish) -> bool {
-        self.0.contains(&wish)
     }
 }

@@ -43,6 +43,7 @@ pub mod term;
 pub mod upgrade;
 pub mod usage;
 mod welcome;
+mod wishes;
 mod write;
 
 use std::path::PathBuf;

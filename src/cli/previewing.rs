@@ -9,7 +9,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::hook::{Outcome, Update, Wish, Wishes, check_folders, pusher, say_where, skep};
+use super::hook::{Outcome, Update, check_folders, later, pusher, say_where, skep};
+use super::wishes::{Wish, Wishes};
 use crate::admin::Surface;
 use crate::git::Repository;
 use crate::git::store::{PREVIEWS, Store, WITHIN, branch_ref};
@@ -104,6 +105,13 @@ pub(super) async fn carry_out(
         return Ok(Outcome::Serves);
     }
     let outcome = wait(context, pull_request, wishes).await;
+    if !changed.is_empty()
+        && !wishes.has(Wish::Nowait)
+        && let Some(now) = later(&store, update, &update.new).await
+    {
+        anstream::eprintln!("{}", paint(format!("Superseded; in its place: {now}."), BOLD));
+        return Ok(Outcome::Superseded(now));
+    }
     say_where(context, placed.there.into_iter()).await;
     outcome
 }

@@ -15,6 +15,10 @@ use crate::world::Record;
 /// How long a removal counts among those that go at once.
 pub const RECENT: Duration = Duration::from_secs(600);
 
+/// How often whoever waits for the end looks whether something is left to do: what may go only once something else serves is
+/// found by the look after. Twice is what a rename takes.
+pub const ROUNDS: usize = 4;
+
 /// The event of an API that is gone because somebody said that it may be.
 pub const REMOVED_AS_CONFIRMED: &str = "removed-as-confirmed";
 

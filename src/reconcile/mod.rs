@@ -34,6 +34,7 @@ mod writing;
 
 pub use controller::{Controller, Rest};
 pub use desired::{Basis, Desired, Goal, Target};
+pub use goals::ROUNDS;
 pub use readings::Readings;
 pub use step::{Action, Next, Step, step};
 pub use turn::{News, Outcome, TurnError, World};

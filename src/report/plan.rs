@@ -99,6 +99,9 @@ pub fn summary_line(plan: &Plan) -> String {
         counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
     if counts.is_empty() {
         return match plan.unchanged {
+            count if !plan.previews.is_empty() => {
+                format!("{} {} of previews; {count} unchanged.", paint("Plan:", BOLD), plan.previews.len())
+            }
             1 => "Nothing to do: the one API is as it should be.".to_owned(),
             count => format!("Nothing to do: all {count} APIs are as they should be."),
         };

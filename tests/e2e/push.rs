@@ -219,6 +219,49 @@ fn what_hands_changed_and_what_goes_is_asked_for_and_an_interrupted_push_deploys
 }
 
 #[test]
+fn a_push_that_renames_goes_well_one_that_empties_is_asked_for_and_one_that_is_overtaken_says_so() {
+    let world = begin("{}");
+    let dev = Dev::new(&world, "dev");
+    dev.code("other", "other");
+    dev.code("hello", "one");
+    dev.push(&[]).expect(0);
+
+    // The new name serves before the old one goes, and the push waits for both.
+    dev.git(&["mv", "apis/hello", "apis/hi"]).expect(0);
+    dev.commit("Rename it");
+    let renamed = dev.push(&[]).expect(0);
+    said(&renamed, &["serving, synced", "All 2 APIs are as the tree says."]);
+    assert_eq!(world.get("hi", "/").expect(200).text(), "one");
+    assert!(world.instances("hello").is_empty());
+
+    // A folder that goes by another name is taken for no wish to have nothing served.
+    dev.git(&["mv", "apis", "services"]).expect(0);
+    dev.commit("Call it otherwise");
+    said(&dev.push(&[]).expect(1), &["there is no folder apis/ in this commit", "git push -o allow-deletes"]);
+    world.get("hi", "/").expect(200);
+    dev.git(&["reset", "--quiet", "--hard", "HEAD~1"]).expect(0);
+
+    // What comes later serves in its place, and whoever waits for the earlier one is told.
+    dev.write("apis/hi/main.py", &format!("import time\ntime.sleep(30)\n{}", saying("slow")));
+    dev.commit("Begin slowly");
+    let mut slow = dev.command(&["push", "--porcelain", "skep", "main"]);
+    let slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    world.until("the slow one is started", || world.instances("hi").len() == 2);
+    dev.code("hi", "quick");
+    dev.push(&[]).expect(0);
+    let slow = Ran::of(slow.wait_with_output().unwrap()).expect(1);
+    said(&slow, &["Superseded; in its place: ", "hi says quick", "taken, and superseded"]);
+    assert_eq!(world.get("hi", "/").expect(200).text(), "quick");
+
+    // And where nothing is to be served any more, that can be said.
+    dev.git(&["rm", "-r", "--quiet", "apis"]).expect(0);
+    dev.write("README.md", "nothing here");
+    dev.commit("Serve nothing");
+    said(&dev.push(&["-o", "allow-deletes"]).expect(0), &["No API is left, as the tree says."]);
+    assert!(world.instances("hi").is_empty() && world.instances("other").is_empty());
+}
+
+#[test]
 fn nothing_of_a_hostile_push_is_followed_or_run() {
     let world = begin("{ max_size: 1MiB }");
     let dev = Dev::new(&world, "dev");
