@@ -105,7 +105,8 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
         }
         if update.name != branch {
             let to = &push.branch;
-            anstream::eprintln!("{}: only {to} is served here: git push skep HEAD:{to}", plain(&update.name));
+            let how = if update.name.starts_with("refs/tags/") { "--no-follow-tags " } else { "" };
+            anstream::eprintln!("{}: only {to} is served here: git push {how}skep HEAD:{to}", plain(&update.name));
             return Ok(ExitCode::FAILURE);
         }
         if update.is_removal() {

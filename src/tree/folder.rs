@@ -221,6 +221,11 @@ impl Reader<'_> {
         let hint = match other {
             Some(app) if has_manifest => format!("did you mean `app: {app}` in api.yaml?"),
             Some(app) => format!("add an api.yaml that says `app: {app}`"),
+            None if self.files.is_empty() && !has_manifest => {
+                format!(
+                    "write {file}, or remove the folder, hidden files and caches in it included, which are none of the API's"
+                )
+            }
             None => format!("write {file}, or set `app` in api.yaml to the module that is there"),
         };
         let message = format!("there is no {file} for the module `{module}`");
