@@ -17,8 +17,9 @@ use crate::reconcile::plan::{Change, Plan};
 use crate::report::diagnostics::Findings;
 use crate::report::plan::unified;
 use crate::settings::{self, Settings};
+use crate::tree::folder::MANIFEST;
 use crate::tree::scan::Scanner;
-use crate::tree::{ApiId, Diagnostic, Tree};
+use crate::tree::{ApiId, Diagnostic, Tree, hosts};
 
 /// Two trees, and what the second changes.
 pub(super) struct Between {
@@ -242,9 +243,42 @@ async fn side(
             repository.export(commit, apis, &sound, &settings.policy, &folder.join("apis")).await?;
         }
     }
-    let tree = Scanner::new(&settings)?.read_folders(ids)?.tree;
+    let mut scanner = Scanner::new(&settings)?;
+    let mut tree = scanner.read_folders(ids)?.tree;
+    if !is_base {
+        let (strays, taken) = (scanner.strays(changed)?, taken(repository, wanted, &settings, &tree, changed).await?);
+        Arc::make_mut(&mut tree).findings.extend(strays.into_iter().chain(taken));
+    }
     findings.retain(Diagnostic::is_error);
     Ok(Side { tree, findings })
+}
+
+/// The hosts that changed folders claim and unchanged ones have. Of those, only the ones are read that name such a host.
+async fn taken(
+    repository: &Repository,
+    wanted: Wanted<'_>,
+    settings: &Settings,
+    tree: &Tree,
+    changed: &BTreeSet<String>,
+) -> anyhow::Result<Vec<Diagnostic>> {
+    let hosts = hosts::claimed(tree);
+    let From::Commit(commit) = wanted.from else { return Ok(hosts::taken_beside(tree, settings, changed)?) };
+    if hosts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut names = repository.holding(commit, wanted.apis, MANIFEST, &hosts).await?;
+    names.retain(|name| !changed.contains(name));
+    let root = wanted.folder.join("unchanged");
+    let settings = Settings { apis: root.join("apis"), root, ..settings.clone() };
+    let export = async |names| repository.export(commit, wanted.apis, names, &settings.policy, &settings.apis).await;
+    let refused = export(&names).await?;
+    if !refused.is_empty() {
+        // What cannot be served has no hosts.
+        let is_sound = |name: &&String| refused.iter().all(|refusal| refusal.folder != **name);
+        let sound = names.iter().filter(is_sound).cloned().collect();
+        export(&sound).await?;
+    }
+    Ok(hosts::taken_beside(tree, &settings, changed)?)
 }
 
 fn add_diffs(plan: &mut Plan, old: &Tree, new: &Tree) {

@@ -1,6 +1,5 @@
 //! `skep hook`: what git runs while a push comes in. What it prints stands in the pusher's terminal.
 
-use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
@@ -9,12 +8,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
+use super::checking::check;
 use super::context::Context;
 use super::previewing;
 use super::wishes::{Wish, Wishes};
 use crate::admin::client;
 use crate::admin::push::{ONLY_PREVIEWS, PUSHES};
-use crate::git::Repository;
 use crate::git::difference::Difference;
 use crate::git::pkt;
 use crate::git::place::{PlaceError, Placing};
@@ -22,11 +21,9 @@ use crate::git::scratch::Scratch;
 use crate::git::store::{PREVIEWS, SCRATCH, Store, branch_ref, previewed};
 use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
-use crate::report::diagnostics::Findings;
 use crate::report::style::{BAD, BOLD, NAME, WARN, paint, plain};
-use crate::settings::{PushSettings, Settings};
+use crate::settings::PushSettings;
 use crate::tree::ApiId;
-use crate::tree::scan::Scanner;
 
 /// Arguments of `skep hook`.
 #[derive(Debug, clap::Args)]
@@ -122,54 +119,6 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Checks the folders that a commit changes, as `skep check` would; answers whether they are sound.
-async fn check(context: &Context, commit: &str) -> anyhow::Result<bool> {
-    let store = Store::of(&context.settings.state);
-    let place = Placing::pushed(&store, &context.settings);
-    let repository = store.repository().clone().in_hook();
-    let difference = place.difference(&repository, commit).await?;
-    // Git keeps no empty folder: either nothing is to be served any more, or the folder goes by another name, or it is another
-    // repository. Only the first is what somebody means by it, and they can say so.
-    if repository.folders(commit, &place.prefix).await?.is_empty() {
-        let is_wanted = difference != Difference::default() && Wishes::of_environment()?.has(Wish::AllowDeletes);
-        if !is_wanted {
-            let prefix = &place.prefix;
-            anstream::eprintln!("there is no folder {prefix}/ in this commit; nothing would be served from it");
-            if difference != Difference::default() {
-                anstream::eprintln!("To have every API removed: git push -o allow-deletes");
-            }
-            return Ok(false);
-        }
-    }
-    check_folders(context, &repository, commit, &difference.changed).await
-}
-
-/// Checks these folders of a commit.
-pub(super) async fn check_folders(
-    context: &Context,
-    repository: &Repository,
-    commit: &str,
-    changed: &BTreeSet<String>,
-) -> anyhow::Result<bool> {
-    let folder = Scratch::new(&context.settings.state, SCRATCH)?;
-    let settings = settings_in(&folder, &context.settings);
-    let prefix = settings.apis_name();
-    let refused = repository.export_whole(commit, &prefix, changed, &settings.policy, &settings.apis).await?;
-    for refusal in &refused {
-        anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.why)), BAD));
-    }
-    let tree = Scanner::new(&settings)?.read()?.tree;
-    let findings = Findings::new(&[], &tree, None, "");
-    let is_sound = refused.is_empty() && findings.summary().errors == 0;
-    if tree.all_findings().next().is_some() {
-        anstream::eprint!("{}", findings.text(true));
-    }
-    if !is_sound {
-        anstream::eprintln!("{}", paint("This push is refused, and nothing has changed.", BOLD));
-    }
-    Ok(is_sound)
 }
 
 /// Does what a push asks for, and tells git how it went.
@@ -367,12 +316,6 @@ impl TryClone for std::io::Stderr {
         use std::os::fd::AsFd as _;
         Ok(Stdio::from(self.as_fd().try_clone_to_owned()?))
     }
-}
-
-/// As those of the tree, but for where it is.
-fn settings_in(scratch: &Scratch, settings: &Settings) -> Settings {
-    let root = scratch.path().to_owned();
-    Settings { apis: root.join(settings.apis_name()), root, ..settings.clone() }
 }
 
 impl Update {

@@ -5,6 +5,7 @@ pub mod apply;
 mod between;
 mod boot;
 pub mod check;
+mod checking;
 pub mod completions;
 pub mod context;
 pub mod doctor;

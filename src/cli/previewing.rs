@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::checking::check_folders;
 use super::context::Context;
-use super::hook::{Outcome, Update, check_folders, later, pusher, say_where, skep};
+use super::hook::{Outcome, Update, later, pusher, say_where, skep};
 use super::wishes::{Wish, Wishes};
 use crate::admin::Surface;
 use crate::git::Repository;
@@ -36,7 +37,8 @@ pub(super) async fn judge(context: &Context, pull_request: PullRequest, update: 
     match changed(context, push, &repository, &update.new).await {
         Ok(changed) => {
             let names: BTreeSet<String> = changed.iter().map(ToString::to_string).collect();
-            check_folders(context, &repository, &update.new, &names).await
+            // A preview has no hosts, whatever its folder claims.
+            check_folders(context, &repository, &update.new, &names, None).await
         }
         Err(error) => {
             anstream::eprintln!("pull request {pull_request}: {error:#}");

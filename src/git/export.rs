@@ -16,6 +16,9 @@ use crate::settings::Policy;
 /// Whatever comes out of one push may not be larger than this, however small it was on its way.
 const MOST_BYTES: u64 = 4 << 30;
 
+/// How many texts git looks for at once.
+const TEXTS: usize = 500;
+
 /// Folders of a commit, by the names of git's objects: equal names are equal folders.
 pub type Folders = BTreeMap<String, String>;
 
@@ -54,6 +57,41 @@ impl Repository {
         let below = |entry: Entry| Some((entry.path.strip_prefix(prefix)?.strip_prefix('/')?.to_owned(), entry.object));
         // Plain files there are named too, so that whoever compares sees them come and go.
         Ok(entries.into_iter().filter_map(below).collect())
+    }
+
+    /// The folders right below `prefix` in a commit whose file of that name holds one of these texts.
+    ///
+    /// # Errors
+    /// Where git cannot say.
+    pub async fn holding(
+        &self,
+        commit: &str,
+        prefix: &str,
+        file: &str,
+        texts: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, GitError> {
+        let fixed = ["grep", "-l", "-z", "-F", "--full-name", "--no-color", "--no-textconv", "--no-recurse-submodules"];
+        let literal = |c: char| if r"\*?[]".contains(c) { format!("\\{c}") } else { c.to_string() };
+        let path = format!(":(top,glob){}/*/{file}", prefix.chars().map(literal).collect::<String>());
+        let mut folders = BTreeSet::new();
+        // All of them would be more than a command line holds.
+        for some in texts.iter().collect::<Vec<_>>().chunks(TEXTS) {
+            let patterns = some.iter().flat_map(|text| ["-e", text.as_str()]);
+            let arguments: Vec<&str> = fixed.into_iter().chain(patterns).chain([commit, "--", &path]).collect();
+            let printed = match self.ask(&arguments, WITHIN).await {
+                Ok(printed) => printed,
+                // Nothing of it stands anywhere.
+                Err(GitError::Failed { said, .. }) if said.is_empty() => continue,
+                Err(error) => return Err(error),
+            };
+            let names = String::from_utf8_lossy(&printed).into_owned();
+            let name = |line: &str| {
+                let path = line.strip_prefix(commit)?.strip_prefix(':')?;
+                Some(path.strip_prefix(prefix)?.strip_prefix('/')?.split('/').next()?.to_owned())
+            };
+            folders.extend(names.split('\0').filter_map(name));
+        }
+        Ok(folders)
     }
 
     async fn entries(&self, arguments: &[&str]) -> Result<Vec<Entry>, GitError> {

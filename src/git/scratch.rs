@@ -2,51 +2,47 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 
-/// Told apart within one process.
-static COUNT: AtomicU32 = AtomicU32::new(0);
+use rustix::process::geteuid;
+use tempfile::TempDir;
 
-/// A folder of one's own, for a while.
+/// A folder of one's own, for a while: nobody else may look into it.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch(TempDir);
 
 impl Scratch {
-    /// An empty one in `folder`, whose name begins with `name`; the number of this process follows.
+    /// An empty one in `folder`, which others may write into as well. Its name begins with `name`; the number of this process
+    /// follows, and what nobody guesses. What is there already is never taken for it, nor followed.
     ///
     /// # Errors
     /// Where it cannot be made.
     pub fn new(folder: &Path, name: &str) -> io::Result<Self> {
-        sweep(folder, name);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = folder.join(format!("{name}{}-{number}", std::process::id()));
-        // Of a process before this one, with the same number.
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
+        sweep(folder, name, geteuid().as_raw());
+        fs::create_dir_all(folder)?;
+        let prefix = format!("{name}{}-", std::process::id());
+        let alone = fs::Permissions::from_mode(0o700);
+        tempfile::Builder::new().prefix(&prefix).permissions(alone).tempdir_in(folder).map(Self)
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        self.0.path()
     }
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Removes folders of that name whose process is no more.
-fn sweep(folder: &Path, name: &str) {
+/// Removes folders of that name, and of that user, whose process is no more.
+fn sweep(folder: &Path, name: &str, user: u32) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.filter_map(Result::ok) {
         let file = entry.file_name().to_string_lossy().into_owned();
         let pid = file.strip_prefix(name).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+        let is_left = pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+        // Of the entry itself, and not of what it may be a link to.
+        let is_ours = || entry.metadata().is_ok_and(|data| data.is_dir() && data.uid() == user);
+        if is_left && is_ours() {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -68,5 +64,41 @@ mod tests {
         let path = one.path().to_owned();
         drop(one);
         assert!(!path.exists() && two.path().is_dir());
+    }
+
+    #[test]
+    fn nobody_can_lay_something_into_its_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("kept"), "").unwrap();
+        // What would be there for a name that counts up, as a folder, and as a link out of it.
+        let guessed = |number: u32| folder.path().join(format!("plan-{}-{number}", std::process::id()));
+        for number in 0..100 {
+            if number % 2 == 0 {
+                fs::create_dir(guessed(number)).unwrap();
+            } else {
+                std::os::unix::fs::symlink(&elsewhere, guessed(number)).unwrap();
+            }
+        }
+        // A link whose name says that a process is no more.
+        let link = folder.path().join("plan-999999999-0");
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        let one = Scratch::new(folder.path(), "plan-").unwrap();
+        assert!((0..100).all(|number| one.path() != guessed(number) && guessed(number).symlink_metadata().is_ok()));
+        assert!(elsewhere.join("kept").exists() && link.symlink_metadata().is_ok(), "nothing is followed");
+        assert_eq!(fs::metadata(one.path()).unwrap().mode() & 0o7777, 0o700);
+        assert!(one.path().file_name().unwrap().len() > format!("plan-{}-0", std::process::id()).len());
+    }
+
+    #[test]
+    fn in_a_folder_of_all_users_what_another_has_left_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let (left, user) = (folder.path().join("plan-999999999-0"), geteuid().as_raw());
+        fs::create_dir(&left).unwrap();
+        sweep(folder.path(), "plan-", user + 1);
+        assert!(left.exists());
+        sweep(folder.path(), "plan-", user);
+        assert!(!left.exists());
     }
 }

@@ -20,7 +20,9 @@ use crate::git::{Commit, GitError};
 use crate::report::with_causes;
 use crate::settings::Settings;
 use crate::tree::folder::is_ignored;
+use crate::tree::hosts::taken_beside;
 use crate::tree::scan::Scanner;
+use crate::tree::{Diagnostic, Tree, TreeError};
 
 /// How many findings or folders are told of in one sentence.
 const TOLD: usize = 5;
@@ -199,10 +201,11 @@ impl Source {
         let difference = place.difference(self.store.repository(), &commit.id).await?;
         let trees = difference.changed.iter().filter_map(|name| after.get(name)).collect();
         remote.fetch_files(reference, &trees).await.map_err(|error| self.refuse(reference, error.into()))?;
-        self.check(ground.settings, &commit.id, &difference.changed).await?;
+        let tree = self.check(ground.settings, &commit.id, &difference.changed).await?;
 
         let _one_at_a_time = ground.placing.lock().await;
         place.spared = self.be_alone(ground, &after).await?;
+        self.get_on(ground.settings, tree, &difference, &place.spared).await?;
         let before = self.store.resolve(PLACED).await?;
         let lock = place.lock(false)?;
         if lock.is_none() || !(ground.leads)() {
@@ -233,8 +236,7 @@ impl Source {
     }
 
     /// Checks the folders that a commit changes, as `skep check` would.
-    async fn check(&self, settings: &Settings, commit: &str, changed: &BTreeSet<String>) -> Result<(), Stop> {
-        let failed = |error: &dyn std::fmt::Display| stop(TroubleKind::Failed, error.to_string());
+    async fn check(&self, settings: &Settings, commit: &str, changed: &BTreeSet<String>) -> Result<Arc<Tree>, Stop> {
         let scratch = Scratch::new(&settings.state, SCRATCH).map_err(|error| failed(&error))?;
         let (root, prefix) = (scratch.path().to_owned(), &self.settings.folder);
         let looked_at = Settings { apis: root.join(settings.apis_name()), root, ..settings.clone() };
@@ -243,12 +245,32 @@ impl Source {
         if !refused.is_empty() {
             return Err(stop(TroubleKind::Broken, refusals(&refused)));
         }
-        let here = format!("{}/", settings.apis_name());
-        let read = tokio::task::spawn_blocking(move || {
-            Ok::<_, crate::tree::TreeError>(Scanner::new(&looked_at)?.read()?.tree)
-        });
+        let read = tokio::task::spawn_blocking(move || Ok::<_, TreeError>(Scanner::new(&looked_at)?.read()?.tree));
         let tree = read.await.map_err(|error| failed(&error))?.map_err(|error| failed(&with_causes(&error)))?;
-        let errors = tree.all_findings().filter(|finding| finding.is_error()).map(|finding| {
+        self.sound(settings, tree.all_findings())?;
+        Ok(tree)
+    }
+
+    /// Sees to it that what comes claims no host of a folder that stays as it is, whoever has brought that.
+    async fn get_on(
+        &self,
+        settings: &Settings,
+        coming: Arc<Tree>,
+        difference: &Difference,
+        spared: &BTreeSet<String>,
+    ) -> Result<(), Stop> {
+        let goes = difference.gone.iter().filter(|name| !spared.contains(*name));
+        let replaced: BTreeSet<String> = difference.changed.iter().chain(goes).cloned().collect();
+        let here = settings.clone();
+        let taken = tokio::task::spawn_blocking(move || taken_beside(&coming, &here, &replaced)).await;
+        let taken = taken.map_err(|error| failed(&error))?.map_err(|error| failed(&with_causes(&error)))?;
+        self.sound(settings, taken.iter())
+    }
+
+    /// Says what is wrong in the words of the remote, in which the folder of API folders may be another.
+    fn sound<'a>(&self, settings: &Settings, findings: impl Iterator<Item = &'a Diagnostic>) -> Result<(), Stop> {
+        let (here, prefix) = (format!("{}/", settings.apis_name()), &self.settings.folder);
+        let errors = findings.filter(|finding| finding.is_error()).map(|finding| {
             let path = finding
                 .path
                 .strip_prefix(&here)
@@ -287,6 +309,11 @@ impl Source {
 
 fn stop(kind: TroubleKind, what: String) -> Stop {
     Stop { kind, what, commit: None }
+}
+
+/// Something here is not as it should be.
+fn failed(error: &dyn std::fmt::Display) -> Stop {
+    stop(TroubleKind::Failed, error.to_string())
 }
 
 fn refusals(refused: &[Refusal]) -> String {

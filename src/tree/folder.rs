@@ -17,7 +17,7 @@ pub(super) use listing::Listing;
 use listing::Stamp;
 pub use listing::is_ignored;
 use open::read_file;
-pub(super) use open::{OpenError, open_directory, read_again};
+pub(super) use open::{OpenError, open_directory, read_again, read_small};
 
 use super::api::{Api, Broken, File, Files};
 use super::diagnostic::{Diagnostic, code};
@@ -50,8 +50,10 @@ pub(super) enum NoFolder {
     System(Errno),
 }
 
-/// The files that say things about the API rather than being part of it.
-const MANIFEST: &str = "api.yaml";
+// The files that say things about the API rather than being part of it.
+
+/// Its settings.
+pub const MANIFEST: &str = "api.yaml";
 pub(super) const REQUIREMENTS: &str = "requirements.txt";
 
 /// Reads and checks the files of a listing.

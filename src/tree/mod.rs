@@ -7,7 +7,7 @@ pub mod api;
 pub mod cors;
 pub mod diagnostic;
 pub mod folder;
-mod hosts;
+pub mod hosts;
 pub mod id;
 pub mod lock;
 pub mod manifest;

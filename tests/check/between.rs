@@ -166,6 +166,42 @@ fn what_holds_for_all_changes_all_and_what_is_broken_is_an_error() {
 }
 
 #[test]
+fn a_host_that_a_folder_has_which_does_not_change_is_an_error_of_the_one_that_claims_it() {
+    let repository = three();
+    let claim = |id: &str, host: &str| {
+        repository.write(&format!("apis/{id}/api.yaml"), &format!("route: {{ hosts: [{host}] }}\n"));
+    };
+    claim("a", "shop.example.com");
+    claim("c", "myshop.example.com");
+    repository.write("apis/b/api.yaml", "description: It is not at shop.example.com\n");
+    repository.commit("Give two of them hosts");
+    // Committed or not, and whichever comes first by its id.
+    claim("b", "shop.example.com");
+    let fails = |arguments: &[&str]| {
+        let (code, out, err) = repository.plan(arguments);
+        let said = "`route.hosts`: shop.example.com is claimed by `a` too, which stays as it is";
+        assert!(code == 1 && err.contains("error[host-taken]") && err.contains(said), "{err}{out}");
+        assert!(err.contains("apis/b/api.yaml") && err.matches("error[").count() == 1, "{err}");
+    };
+    fails(&["--base", "HEAD"]);
+    repository.commit("Claim what a has");
+    fails(&["--base", "HEAD~1"]);
+    fails(&["--base", "HEAD~1", "--head", "HEAD"]);
+    // Not where it moves on with the same commit; nor where both have had it before, and neither changes.
+    claim("a", "other.example.com");
+    repository.commit("Give it up");
+    assert_eq!(repository.plan(&["--base", "HEAD~2", "--head", "HEAD"]).0, 0);
+    claim("a", "shop.example.com");
+    repository.commit("Both again");
+    repository.write("apis/c/main.py", &format!("{APP}\n# more\n"));
+    assert_eq!(repository.plan(&["--base", "HEAD"]).0, 0);
+    // A name that is no id is one here as for a check.
+    repository.write("apis/My_Shop/main.py", APP);
+    let (code, _, err) = repository.plan(&["--base", "HEAD"]);
+    assert!(code == 1 && err.contains("error[bad-id]") && err.contains("apis/My_Shop"), "{err}");
+}
+
+#[test]
 fn a_comment_is_markdown_that_no_tree_can_break_out_of() {
     let repository = three();
     repository.write("apis/a/main.py", &format!("{APP}\n# ````\n# </details> @everyone\n"));

@@ -285,6 +285,53 @@ fn two_sources_serve_side_by_side_and_do_not_fight_over_an_id() {
     world.expect_answer("own", "/", "b2");
 }
 
+#[test]
+fn a_commit_that_claims_the_host_of_a_folder_which_stays_is_not_placed() {
+    let world = World::new();
+    let (a, b) = (Forge::new(&world, "a"), Forge::new(&world, "b"));
+    let claim = |forge: &Forge, id: &str, host: &str| {
+        forge.write(&format!("apis/{id}/api.yaml"), &format!("suspend: true\nroute: {{ hosts: [{host}] }}\n"));
+    };
+    claim(&a, "shop", "shop.example.com");
+    a.code("shop", "one");
+    claim(&b, "own", "own.example.com");
+    b.code("own", "one");
+    let one = |forge: &Forge, name: &str| format!("name: {name}, url: '{}', every: 1h", forge.url());
+    follow(&world, &[one(&a, "first"), one(&b, "second")]);
+    expect_placed(&world, "first", "shop says one");
+    expect_placed(&world, "second", "own says one");
+    // A host of the source's own other folder, and one of another source's.
+    claim(&a, "two", "shop.example.com");
+    a.code("two", "two");
+    look(&world);
+    expect_trouble(
+        &world,
+        "first",
+        "broken",
+        "apis/two/api.yaml: `route.hosts`: shop.example.com is claimed by `shop`",
+    );
+    claim(&b, "own", "shop.example.com");
+    b.code("own", "two");
+    look(&world);
+    expect_trouble(&world, "second", "broken", "shop.example.com is claimed by `shop` too, which stays as it is");
+    assert!(!world.root().join("apis/two").exists());
+    world.run(&["check"]).expect(0);
+    // It moves on within one commit; from source to source once the one has given it up.
+    claim(&a, "shop", "other.example.com");
+    a.code("shop", "three");
+    look(&world);
+    expect_placed(&world, "first", "shop says three");
+    look(&world);
+    expect_trouble(&world, "second", "broken", "shop.example.com is claimed by `two` too");
+    claim(&a, "two", "two.example.com");
+    a.code("two", "three");
+    look(&world);
+    expect_placed(&world, "first", "two says three");
+    look(&world);
+    expect_placed(&world, "second", "own says two");
+    world.run(&["check"]).expect(0);
+}
+
 /// Ends a world's daemon, and starts one with other settings.
 #[track_caller]
 fn follow_otherwise(world: &World, before: &str, after: &str) {

@@ -168,6 +168,42 @@ fn a_push_is_checked_deployed_and_told_of_to_its_end() {
 }
 
 #[test]
+fn a_push_that_claims_the_host_of_a_folder_which_stays_is_refused() {
+    let world = begin("{}");
+    let dev = Dev::new(&world, "dev");
+    let claim = |id: &str, host: &str| {
+        dev.write(&format!("apis/{id}/api.yaml"), &format!("suspend: true\nroute: {{ hosts: [{host}] }}\n"));
+    };
+    claim("hello", "shop.example.com");
+    dev.code("hello", "one");
+    dev.push(&[]).expect(0);
+    claim("two", "shop.example.com");
+    dev.code("two", "two");
+    let taken = "`route.hosts`: shop.example.com is claimed by `hello` too, which stays as it is";
+    let refused = dev.push(&[]).expect(1);
+    said(&refused, &["remote: error[host-taken]", taken, "apis/two/api.yaml", "This push is refused"]);
+    assert!(!world.root().join("apis/two").exists());
+    world.run(&["check"]).expect(0);
+    // Whoever gives it up in the same push may.
+    claim("hello", "other.example.com");
+    dev.commit("Give it up");
+    dev.push(&[]).expect(0);
+    // What somebody made here by hand has its hosts as well.
+    world.write("apis/by-hand/main.py", &saying("by hand"));
+    world.write("apis/by-hand/api.yaml", "suspend: true\nroute: { hosts: [hand.example.com] }\n");
+    claim("two", "hand.example.com");
+    dev.commit("Claim what is here only");
+    said(&dev.push(&[]).expect(1), &["hand.example.com is claimed by `by-hand` too"]);
+    world.run(&["check"]).expect(0);
+    // And goes with its folder.
+    dev.git(&["rm", "-r", "--quiet", "apis/hello"]).expect(0);
+    claim("two", "other.example.com");
+    dev.commit("Take the place of hello");
+    dev.push(&["-o", "allow-deletes"]).expect(0);
+    world.run(&["check"]).expect(0);
+}
+
+#[test]
 fn what_hands_changed_and_what_goes_is_asked_for_and_an_interrupted_push_deploys() {
     let world = begin("{ branch: release }");
     let dev = Dev::new(&world, "dev");

@@ -47,6 +47,18 @@ pub(in crate::tree) fn read_file(directory: &OwnedFd, path: &str, stamp: &Stamp)
     read_exactly(file, stamp.len())
 }
 
+/// Reads the beginning of a file that nobody has looked at; `None` where there is none that can be read.
+pub(in crate::tree) fn read_small(directory: &OwnedFd, path: &str) -> Option<Vec<u8>> {
+    const MOST: u64 = 1 << 20;
+    let file = open_file(directory.as_fd(), path).ok()?;
+    if FileType::from_raw_mode(fstat(&file).ok()?.st_mode) != FileType::RegularFile {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    std::fs::File::from(file).take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Opens a file, segment by segment, none of them a link. Whether it is a regular file, the caller asks of the descriptor.
 fn open_file(directory: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, Errno> {
     let mut inner: Option<OwnedFd> = None;

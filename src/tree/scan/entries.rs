@@ -69,6 +69,17 @@ impl Scanner {
         Ok(entries)
     }
 
+    /// What is wrong with the names themselves among these: those that are no ids, and what nothing reads.
+    ///
+    /// # Errors
+    /// Where the folder of API folders cannot be read.
+    pub fn strays(&self, names: &BTreeSet<String>) -> Result<Vec<Diagnostic>, TreeError> {
+        let shown: BTreeSet<String> = names.iter().map(|name| self.shown(name)).collect();
+        let mut findings = self.entries(&self.open()?)?.findings;
+        findings.retain(|finding| shown.contains(&finding.path));
+        Ok(findings)
+    }
+
     pub(super) fn entry(&self, name: &str, kind: FileType) -> Option<Seen> {
         let path = self.shown(name);
         let id = ApiId::new(name);
