@@ -5,18 +5,24 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::told::Told;
 use crate::settings::{Follows, PullSource};
 use crate::tree::{PullRequest, Seconds};
 
-/// How many are remembered that are over: so that no delivery of before opens one again.
+/// How many are remembered that are over: so that no delivery of before opens one again. Of those before them, [`Offers::until`].
 const OVER: usize = 500;
+
+/// How far the forge's clock may be ahead of ours: what it tells of a time beyond that holds up nobody for longer.
+const AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many may be open: anybody can open more.
 const OPEN: usize = 200;
+
+/// What has one served that was not told of in time.
+const AGAIN: &str = "with the next push to it, or whatever else the forge tells of it, it is served";
 
 /// All pull requests of a source that are known of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +30,10 @@ pub struct Offers {
     /// By number.
     #[serde(default)]
     pub all: BTreeMap<u32, Offer>,
+    /// Until when, by the forge's clock, something was told of those that were over and are forgotten. Of one that is not known,
+    /// nothing from before then says that it is open still.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub until: Option<Timestamp>,
 }
 
 /// One pull request.
@@ -102,6 +112,9 @@ impl Offers {
         {
             return Err("something later was told of it".to_owned());
         }
+        if before.is_none() && told.is_open && told.at.zip(self.until).is_some_and(|(at, until)| at <= until) {
+            return Err(format!("so much was closed since that nobody knows whether it was, too; {AGAIN}"));
+        }
         let refused = if told.is_open { refusal(told.is_fork, Some(&told.into), source) } else { None };
         let is_open = told.is_open && refused.is_none();
         let is_known_open = before.is_some_and(|before| !before.is_over);
@@ -172,7 +185,9 @@ impl Offers {
             self.all.iter().filter(|(_, offer)| offer.is_over).map(|(key, offer)| (offer.heard, *key)).collect();
         over.sort_unstable();
         for (_, key) in over.iter().take(over.len().saturating_sub(OVER)) {
-            self.all.remove(key);
+            let gone = self.all.remove(key);
+            let told = gone.and_then(|gone| Some(gone.told?.min(gone.heard.saturating_add(AHEAD).ok()?)));
+            self.until = self.until.max(told);
         }
     }
 }
@@ -264,6 +279,54 @@ mod tests {
         offers.hear(&told(3, false, 30), &source, at(4)).unwrap();
         offers.hear(&told(3, true, 29), &source, at(5)).unwrap_err();
         assert_eq!(open(&offers), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_told_before_opens_nothing_again_however_many_were_closed_since() {
+        let (source, mut offers) = (source("{}"), Offers::default());
+        // One that stays open all the time.
+        offers.hear(&told(9999, true, 5), &source, at(5)).unwrap();
+        let opened = |number: u64| told(number, true, 10 * i64::try_from(number).unwrap());
+        let closed = |number: u64| Told {
+            at: opened(number).at.map(|at| at + SignedDuration::from_secs(1)),
+            ..told(number, false, 0)
+        };
+        let heard = |told: &Told| told.at.unwrap();
+        for number in 1..=1200 {
+            for told in [opened(number), closed(number)] {
+                offers.hear(&told, &source, heard(&told)).unwrap();
+            }
+        }
+        assert_eq!(offers.all.len(), OVER + 1);
+        let state = tempfile::tempdir().unwrap();
+        offers.remember(state.path(), "a").unwrap();
+        let mut offers = Offers::remembered(state.path(), "a").unwrap();
+        for number in 1..=1200 {
+            offers.hear(&opened(number), &source, at(20_000)).unwrap_err();
+        }
+        assert_eq!(open(&offers), [9999]);
+        // One of which nothing was heard until now, opened while the last of them were: the delivery only came late.
+        offers.hear(&Told { at: opened(1100).at, ..told(2000, true, 0) }, &source, at(20_000)).unwrap();
+        // From before then, it may be over as well; until something new is told of it, or of one that was closed.
+        let late = Told { at: opened(300).at, ..told(2001, true, 0) };
+        assert!(offers.hear(&late, &source, at(20_000)).unwrap_err().contains("with the next push"));
+        for number in [2001, 7] {
+            offers.hear(&told(number, true, 20_001), &source, at(20_001)).unwrap();
+        }
+        offers.hear(&told(9999, true, 20_001), &source, at(20_001)).unwrap();
+        assert_eq!(open(&offers), [7, 2000, 2001, 9999]);
+    }
+
+    #[test]
+    fn a_forge_whose_clock_was_far_ahead_holds_up_nobody_for_ever() {
+        let (source, mut offers) = (source("{}"), Offers::default());
+        for number in 1..1000 {
+            offers.hear(&told(number, false, 4_000_000_000), &source, at(0)).unwrap();
+        }
+        let day = 24 * 60 * 60;
+        offers.hear(&told(5000, true, day), &source, at(day)).unwrap_err();
+        offers.hear(&told(5000, true, day + 1), &source, at(day)).unwrap();
+        assert_eq!(open(&offers), [5000]);
     }
 
     #[test]
