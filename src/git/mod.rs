@@ -6,6 +6,7 @@ pub mod base;
 pub mod commit;
 pub mod difference;
 pub mod export;
+pub mod hands;
 mod offered;
 pub mod pkt;
 pub mod place;

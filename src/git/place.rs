@@ -136,6 +136,25 @@ impl<'a> Placing<'a> {
         Ok(Ready { commit: commit.to_owned(), placed, difference, aside })
     }
 
+    /// Makes folders of the commit that was placed last ready once more, as they were placed. Those that are there go only where
+    /// hands' changes may. To be called with the lock held.
+    ///
+    /// # Errors
+    /// Where git cannot say, or the policy allows no such folder any more.
+    pub async fn again(&self, names: BTreeSet<String>, overwrites: bool) -> Result<Option<Ready>, PlaceError> {
+        let Some(placed) = self.store.resolve(PLACED).await? else { return Ok(None) };
+        let is_free = |name: &String| overwrites || self.apis.join(name).symlink_metadata().is_err();
+        let changed: BTreeSet<String> = names.into_iter().filter(is_free).collect();
+        let aside = aside(self.apis)?;
+        let new = aside.path().join("new");
+        let refused = self.store.repository().export(&placed, &self.before, &changed, self.policy, &new).await?;
+        if !refused.is_empty() {
+            return Err(PlaceError::Refused(refused));
+        }
+        let difference = Difference { changed, gone: BTreeSet::new() };
+        Ok(Some(Ready { commit: placed.clone(), placed: Some(placed), difference, aside }))
+    }
+
     /// Puts what is ready into the tree.
     ///
     /// # Errors
@@ -296,7 +315,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 /// The files below a folder by their path in it; the one of a plain file is itself. `None` where it cannot be read.
-fn files(folder: &Path) -> Option<BTreeMap<PathBuf, PathBuf>> {
+pub(super) fn files(folder: &Path) -> Option<BTreeMap<PathBuf, PathBuf>> {
     fn walk(root: &Path, folder: &Path, into: &mut BTreeMap<PathBuf, PathBuf>) -> Option<()> {
         for entry in fs::read_dir(folder).ok()? {
             let entry = entry.ok()?;

@@ -1,7 +1,10 @@
 //! What came of asking a source: for somebody who has asked, and waits for it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
+use super::hands::Righted;
 use super::status::SourceStatus;
 use super::turn::{News, Stop};
 
@@ -33,13 +36,16 @@ pub enum Outcome {
 
 impl Asked {
     /// Of a turn, after which the source is like that.
-    pub(super) fn of(turned: &Result<Option<News>, Stop>, status: SourceStatus) -> Self {
+    pub(super) fn of(turned: &Result<Option<News>, Stop>, righted: &Righted, status: SourceStatus) -> Self {
         let (outcome, difference) = match turned {
+            Ok(news) if righted.stop.is_some() => (Outcome::Trouble, news.as_ref().map(|news| &news.difference)),
             Ok(Some(news)) => (Outcome::Placed, Some(&news.difference)),
+            Ok(None) if !righted.back.is_empty() => (Outcome::Placed, None),
             Ok(None) => (Outcome::Unchanged, None),
             Err(_) => (Outcome::Trouble, None),
         };
-        let changed = difference.iter().flat_map(|difference| &difference.changed).cloned().collect();
+        let changed = difference.iter().flat_map(|difference| &difference.changed).chain(&righted.back);
+        let changed = changed.cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let gone = difference.iter().flat_map(|difference| &difference.gone).cloned().collect();
         Self { outcome, changed, gone, status }
     }

@@ -4,6 +4,7 @@
 //! that no commit took away.
 
 pub mod asked;
+mod hands;
 pub mod offers;
 pub mod pick;
 mod previewing;

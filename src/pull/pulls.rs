@@ -1,5 +1,6 @@
 //! All sources of an installation: each is asked in its time, and at once where somebody hints at something new.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::asked::Asked;
 use super::source::Source;
-use super::status::{SourceStatus, Trouble};
+use super::status::{SourceStatus, Trouble, TroubleKind};
 use super::turn::{Ground, News, Stop, some};
 use crate::git::store::{PLACED, Store, WITHIN};
 use crate::records::{NewEvent, Records};
@@ -171,9 +172,25 @@ impl Pulls {
         let ground = Ground { settings: &settings, sources: &self.sources, placing: &self.placing, leads };
         let number = source.begin();
         let turned = source.turn(&ground).await;
-        source.is_current.send_replace(turned.is_ok());
-        let asked = Asked::of(&turned, source.status());
-        self.tell(source, records, turned).await;
+        let mut righted = source.put_right(&ground).await;
+        if turned.is_err() {
+            // Where what it has now is not here, hands' work on what it had is not what is to be told of.
+            righted.stop = None;
+        }
+        // What hands changed here is this host's tree, and its own.
+        let is_there = righted.stop.as_ref().is_none_or(|stop| stop.kind == TroubleKind::Edited);
+        source.is_current.send_replace(turned.is_ok() && is_there);
+        let asked = Asked::of(&turned, &righted, source.status());
+        tell_of_hands(source, records, &righted.back).await;
+        match righted.stop {
+            Some(stop) => {
+                if matches!(turned, Ok(Some(_))) {
+                    self.tell(source, records, turned).await;
+                }
+                self.tell(source, records, Err(stop)).await;
+            }
+            None => self.tell(source, records, turned).await,
+        }
         source.end(number, Asked { status: source.status(), ..asked });
         source.offered.notify_one();
     }
@@ -216,10 +233,26 @@ impl Pulls {
         } else {
             tracing::info!("source {message}");
         }
-        let event = NewEvent { at: Timestamp::now(), api: None, revision: None, kind: kind.to_owned(), message };
-        if let Err(error) = records.add_event(&event).await {
-            tracing::warn!("this is not among the events: {error}");
-        }
+        note(records, kind, message).await;
+    }
+}
+
+/// Tells which folders were put back.
+async fn tell_of_hands(source: &Source, records: &dyn Records, back: &BTreeSet<String>) {
+    if back.is_empty() {
+        return;
+    }
+    let names: Vec<String> = back.iter().cloned().collect();
+    let message =
+        format!("{}: puts back {}, which somebody changed or removed here by hand", source.name(), some(&names));
+    tracing::info!("source {message}");
+    note(records, "pulled", message).await;
+}
+
+async fn note(records: &dyn Records, kind: &str, message: String) {
+    let event = NewEvent { at: Timestamp::now(), api: None, revision: None, kind: kind.to_owned(), message };
+    if let Err(error) = records.add_event(&event).await {
+        tracing::warn!("this is not among the events: {error}");
     }
 }
 
@@ -272,6 +305,6 @@ mod tests {
     fn no_pause_is_more_than_a_tenth_off() {
         let spans: Vec<Duration> = (0..1000).map(|_| jittered(Duration::from_secs(100))).collect();
         assert!(spans.iter().all(|span| (90..=110).contains(&span.as_secs())));
-        assert!(spans.iter().collect::<std::collections::BTreeSet<_>>().len() > 900);
+        assert!(spans.iter().collect::<BTreeSet<_>>().len() > 900);
     }
 }

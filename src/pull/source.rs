@@ -12,6 +12,7 @@ use super::offers::Offers;
 use super::status::{SourceStatus, TroubleKind};
 use super::turn::Stop;
 use super::webhook::Deliveries;
+use crate::git::hands::Known;
 use crate::git::remote::Follows;
 use crate::git::store::Store;
 use crate::settings::{PullSource, SecretPlace};
@@ -25,6 +26,8 @@ pub struct Source {
     pub(super) fetched: Mutex<Option<(String, Follows)>>,
     /// What was fetched in vain, and why: it is not fetched time and again.
     pub(super) refused: Mutex<Option<(String, Stop)>>,
+    /// How its folders lay in the tree when they were looked at last.
+    pub(super) known: Mutex<Known>,
     /// Somebody has said that there may be something new.
     pub(super) hint: Notify,
     pub(super) deliveries: Mutex<Deliveries>,
@@ -52,6 +55,7 @@ impl Source {
             store: Store::of_source(state, &settings.name),
             fetched: Mutex::default(),
             refused: Mutex::default(),
+            known: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),
             offered: Notify::new(),

@@ -58,6 +58,11 @@ pub(super) struct Stop {
 }
 
 impl Stop {
+    /// That somebody else places something just now.
+    pub(super) fn of_another() -> Self {
+        stop(TroubleKind::Failed, "another process is at work on the tree".to_owned())
+    }
+
     /// As one of that commit, where it is of none yet.
     fn of(self, commit: &str, reference: &Reference) -> Self {
         if self.commit.is_some() {
@@ -209,7 +214,7 @@ impl Source {
         let before = self.store.resolve(PLACED).await?;
         let lock = place.lock(false)?;
         if lock.is_none() || !(ground.leads)() {
-            return Err(stop(TroubleKind::Failed, "another process is at work on the tree".to_owned()));
+            return Err(Stop::of_another());
         }
         if before.is_none() {
             // Later it would be a disk that is not there, and no folder that was never made.

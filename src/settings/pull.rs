@@ -61,8 +61,8 @@ pub struct SourceFields {
     pub webhook: Option<At<SecretFile>>,
     /// Who must have signed the commit, or the tag, that is served. Without it nobody has to.
     pub signed_by: Option<At<SignedByFile>>,
-    /// Whether folders that somebody has changed here by hand are written over by commits that change them too; else such a
-    /// commit waits.
+    /// Whether folders that somebody has changed here by hand are put back as their commit has them; else they stay, and a
+    /// commit that changes them too waits.
     #[schemars(extend("default" = false))]
     pub overwrite: Option<bool>,
     /// Where its forge is told what became of each commit. Without it, nobody is.

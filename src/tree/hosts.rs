@@ -182,4 +182,21 @@ mod tests {
             assert!(!is_host(bad), "{bad}");
         }
     }
+
+    #[test]
+    fn a_folder_that_may_have_a_host_is_found_by_its_text() {
+        let hosts = BTreeSet::from(["shop.example.com".to_owned()]);
+        for good in [
+            "route: { hosts: [a.b,shop.example.com] }",
+            "route:\n  hosts:\n    - shop.example.com\n",
+            "route: { hosts: [\"shop.example.com\"] }",
+            "hosts: &all [shop.example.com]",
+            "# shop.example.com",
+        ] {
+            assert!(names_one(good.as_bytes(), &hosts), "{good}");
+        }
+        for bad in ["", "hosts: [myshop.example.com]", "hosts: [shop.example.com.au]", "shop.example", "\u{e9}\0"] {
+            assert!(!names_one(bad.as_bytes(), &hosts), "{bad}");
+        }
+    }
 }

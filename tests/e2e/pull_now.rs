@@ -76,6 +76,62 @@ fn whoever_asks_for_a_look_sees_what_comes_of_it_to_its_end() {
     assert!(alone.err.contains("no daemon is at work here"), "{alone:#?}");
 }
 
+#[test]
+fn a_folder_that_hands_took_away_is_put_back_and_one_that_they_changed_is_told_of() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    for id in ["hello", "three", "still"] {
+        forge.write(&format!("apis/{id}/api.yaml"), "suspend: true\n");
+        forge.write(&format!("apis/{id}/main.py"), &saying("one"));
+    }
+    forge.commit("All");
+    forge.push();
+    follow(&world, &[format!("name: team, url: '{}', every: 1h", forge.url())]);
+    expect_placed(&world, "team", "All");
+    says(&pull(&world, &["--nowait"]).expect(0), &["team  nothing new: main at "]);
+
+    // Both, without any commit.
+    std::fs::rename(world.root().join("apis/hello"), world.aside().join("hello")).unwrap();
+    world.code("three", &saying("by hand"));
+    let edited = "edited: somebody has changed three here by hand";
+    says(&pull(&world, &["team", "--nowait"]).expect(1), &[edited, "goes on being served: main at "]);
+    let by_hand = std::fs::read_to_string(world.root().join("apis/three/main.py")).unwrap();
+    assert_eq!(by_hand, saying("by hand"), "what hands made stays");
+    let back = std::fs::read_to_string(world.root().join("apis/hello/main.py")).unwrap();
+    assert_eq!(back, saying("one"), "of what is gone nothing is lost");
+    let status = world.run(&["status"]).expect(0).out;
+    assert!(status.contains("somebody has changed three here by hand"), "{status}");
+    // It is no news each time, and commits to other folders go ahead meanwhile.
+    says(&pull(&world, &["--nowait"]).expect(1), &[edited]);
+    let events = || world.run(&["events", "-n", "200"]).expect(0).out;
+    assert_eq!(events().matches("pull-trouble").count(), 1, "{}", events());
+    assert!(events().contains("team: puts back hello, which somebody changed or removed here by hand"), "{}", events());
+    forge.code("hello", "two");
+    says(&pull(&world, &["--nowait"]).expect(1), &[edited, "hello says two"]);
+    assert_eq!(std::fs::read_to_string(world.root().join("apis/hello/main.py")).unwrap(), saying("two"));
+    assert_eq!(std::fs::read_to_string(world.root().join("apis/three/main.py")).unwrap(), saying("by hand"));
+
+    // Put back, all is well again; and one that is taken away while a commit comes lies there with it.
+    world.code("three", &saying("one"));
+    says(&pull(&world, &["--nowait"]).expect(0), &["team  nothing new: main at "]);
+    assert!(events().contains("pull-recovered"), "{}", events());
+    std::fs::remove_dir_all(world.root().join("apis/still")).unwrap();
+    forge.code("three", "two");
+    says(&pull(&world, &["--nowait"]).expect(0), &["three says two, by Ada; 2 folders placed"]);
+    assert!(world.root().join("apis/still/main.py").exists());
+
+    // A daemon after this one sees what was done while none was there; where hands' work may go, it goes.
+    world.crash();
+    world.code("three", &saying("by hand"));
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &settings.replace("every: 1h", "every: 1h, overwrite: true"));
+    world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY)]);
+    world.until("it is put back", || {
+        std::fs::read_to_string(world.root().join("apis/three/main.py")).unwrap() == saying("two")
+    });
+    says(&pull(&world, &["--nowait"]).expect(0), &["team  nothing new: main at "]);
+}
+
 /// Bytes that cannot be made smaller.
 fn noise() -> Vec<u8> {
     let mut bytes = vec![0; 700 << 10];
