@@ -12,6 +12,7 @@ mod between;
 mod hostile;
 mod lock;
 mod manual;
+mod remote;
 mod schema;
 mod secrets;
 
