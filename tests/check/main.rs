@@ -15,6 +15,7 @@ mod manual;
 mod remote;
 mod schema;
 mod secrets;
+mod workflows;
 
 /// Runs the program in a folder.
 fn skep(folder: &Path, arguments: &[&str]) -> Output {
