@@ -101,7 +101,8 @@ pub(super) async fn planned(controller: &Controller) -> Result<Value, Fault> {
     let tree = controller.tree().map_err(Fault::Unavailable)?;
     let apis = seen(controller).await?;
     let plan = plan(apis.values().map(|(desired, observed)| (desired, observed)));
-    let shown = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
+    let (summary, findings) = (Summary::of(&plan), tree.all_findings().collect());
+    let shown = PlanJson { plan: &plan, summary, findings, base: None };
     serde_json::to_value(shown).map_err(|error| Fault::Unavailable(error.to_string()))
 }
 

@@ -203,7 +203,7 @@ impl Surface {
             }
             Call::CleanUp => deployments::clean_up(&self.leading()?.0).await?,
             Call::Plan => holds::planned(&self.leading()?.0).await?,
-            Call::PlanOf => trial::planned(&self.leading()?.0, &self.callers.settings(), body).await?,
+            Call::PlanOf => trial::planned(&self.leading()?.0, &self.callers.settings(), &parts.headers, body).await?,
             Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
             Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
             Call::History(id) => holds::history(&*self.working()?, &id).await?,

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -22,14 +23,16 @@ use crate::reconcile::{Controller, Desired};
 use crate::report::plan::{PlanJson, Summary, breaks};
 use crate::report::{self, diagnostics::Findings};
 use crate::settings::Settings;
-use crate::tree::folder::is_ignored;
-use crate::tree::{ApiId, Scanner, Tree};
+use crate::tree::{ApiId, Scanner, Tree, TreeError};
 
 /// The most bytes of one as it comes in.
 const MOST: usize = 64 << 20;
 
 /// The most bytes of its files, and the most files: what unpacks to more is none.
 const MOST_UNPACKED: (u64, usize) = (512 << 20, 200_000);
+
+/// The header of a request that says what leads from where its sender is to the root of the tree, for the paths of findings.
+pub const PREFIX: &str = "skep-prefix";
 
 /// The longest path, and how deep: far more than an API folder may hold.
 const MOST_PATH: (usize, usize) = (400, 16);
@@ -40,49 +43,57 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// One at a time: each may be large.
 static TURN: Semaphore = Semaphore::const_new(1);
 
-/// Packs the API folders of `apis` as a trial wants them: as a tar of `ID/…`, gzipped. What no tree takes notice of is left out.
+/// Why a tree is not packed.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// It cannot be read, or is being changed.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// It is more than one may be of.
+    #[error("the tree is too large: {packed} bytes, packed; {MOST} are taken")]
+    TooLarge {
+        /// How many bytes there are so far.
+        packed: usize,
+    },
+    /// An archive cannot hold it.
+    #[error("the tree cannot be packed")]
+    Io(#[from] io::Error),
+}
+
+/// Packs a tree as a trial wants it: as a tar of `ID/…`, gzipped. `scanner` has read it, and found no error: what it would not
+/// read is not packed, least of all what a link leads to.
 ///
 /// # Errors
-/// Where a file cannot be read, or all of it is too large.
-pub fn pack(apis: &Path) -> io::Result<Bytes> {
+/// Where a file cannot be read any more, or all of it is too large.
+pub fn pack(scanner: &Scanner) -> Result<Bytes, PackError> {
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
-    let is_taken = |path: &Path| path.file_name().is_some_and(|name| !is_ignored(&name.to_string_lossy()));
-    let is_folder = |path: &PathBuf| path.is_dir() && is_taken(path);
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(apis)?
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<Vec<_>>>()?
-        .into_iter()
-        .filter(is_folder)
-        .collect();
-    folders.sort();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
-            let (kind, path) = (entry.file_type()?, entry.path());
-            if !is_taken(&path) {
-                continue;
-            }
-            if kind.is_dir() {
-                folders.push(path);
-            } else if kind.is_file() {
-                let below = path.strip_prefix(apis).map_err(io::Error::other)?;
-                let bytes = std::fs::read(&path)?;
-                let mut header = tar::Header::new_gnu();
-                header.set_size(bytes.len() as u64);
-                header.set_mode(0o644);
-                archive.append_data(&mut header, below, &bytes[..])?;
-            }
+    for id in scanner.tree().folders.keys() {
+        for (path, bytes) in scanner.files(id)? {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, Path::new(id.as_str()).join(path), &bytes[..])?;
+        }
+        let packed = archive.get_ref().get_ref().len();
+        if packed > MOST {
+            return Err(PackError::TooLarge { packed });
         }
     }
     let packed = archive.into_inner()?.finish()?;
-    if packed.len() > MOST {
-        return Err(io::Error::other(format!("the tree is of {} bytes, packed; {MOST} are taken", packed.len())));
+    match packed.len() {
+        ..=MOST => Ok(packed.into()),
+        packed => Err(PackError::TooLarge { packed }),
     }
-    Ok(packed.into())
 }
 
 /// `POST /admin/plan`: what a tree would change here. Answers with the plan, its findings, and both as text.
-pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, body: Incoming) -> Result<Value, Fault> {
+pub(super) async fn planned(
+    controller: &Arc<Controller>,
+    settings: &Settings,
+    headers: &HeaderMap,
+    body: Incoming,
+) -> Result<Value, Fault> {
+    let prefix = prefix(headers)?;
     let busy = |_| Fault::Unavailable("another tree is being looked at; ask again".to_owned());
     let turn = TURN.try_acquire().map_err(busy)?;
     let read = tokio::time::timeout(WITHIN, Limited::new(body, MOST).collect()).await;
@@ -96,13 +107,21 @@ pub(super) async fn planned(controller: &Arc<Controller>, settings: &Settings, b
     let controller = Arc::clone(controller);
     let planned = tokio::spawn(async move {
         let _until_then = (folder, turn);
-        plan_of(&controller, &tree).await
+        plan_of(&controller, &tree, &prefix).await
     });
     planned.await.map_err(|error| Fault::Unavailable(error.to_string()))?
 }
 
+/// What leads from where the reader is to the root of the tree; nothing where nobody says it.
+fn prefix(headers: &HeaderMap) -> Result<String, Fault> {
+    let given = headers.get(PREFIX).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_sane = |text: &&str| text.len() <= MOST_PATH.0 && !text.chars().any(char::is_control);
+    let text = std::str::from_utf8(given).ok().filter(is_sane);
+    text.map(ToOwned::to_owned).ok_or_else(|| Fault::Bad(format!("{PREFIX} is no path")))
+}
+
 /// What the daemon would do for a tree, in all the words in which it may be asked for.
-async fn plan_of(controller: &Controller, tree: &Arc<Tree>) -> Result<Value, Fault> {
+async fn plan_of(controller: &Controller, tree: &Arc<Tree>, prefix: &str) -> Result<Value, Fault> {
     let world = controller.world();
     let look = world.look().await?;
     let goals = controller.would(&look, tree);
@@ -112,10 +131,11 @@ async fn plan_of(controller: &Controller, tree: &Arc<Tree>) -> Result<Value, Fau
     };
     let apis = goals.into_iter().map(observe).collect();
     let plan = whole(world, tree, &apis, &BTreeMap::new()).await;
-    let findings = Findings::new(&[], tree, None, "");
+    let findings = Findings::new(&[], tree, None, prefix);
     let breaks = breaks(&plan);
-    let with_breaks = Findings::new(&breaks, tree, None, "");
-    let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings: tree.all_findings().collect() };
+    let with_breaks = Findings::new(&breaks, tree, None, prefix);
+    let (summary, all) = (Summary::of(&plan), tree.all_findings().collect());
+    let json = PlanJson { plan: &plan, summary, findings: all, base: None };
     Ok(json!({
         "plan": json,
         "errors": findings.summary().errors,
@@ -123,7 +143,7 @@ async fn plan_of(controller: &Controller, tree: &Arc<Tree>) -> Result<Value, Fau
             "text": report::plan::text(&plan, false),
             "steps": report::plan::text(&plan, true),
             "markdown": report::markdown::markdown(&plan, None),
-            "github": findings.github() + &report::markdown::github(&plan),
+            "github": findings.github() + &report::markdown::github(&plan, prefix),
             "findings": findings.text(true),
             "sarif": with_breaks.sarif(),
         },
@@ -197,21 +217,54 @@ mod tests {
         archive.into_inner().unwrap().finish().unwrap()
     }
 
+    fn read(root: &Path) -> Scanner {
+        let mut scanner = Scanner::new(&Settings::built_in(root)).unwrap();
+        scanner.read().unwrap();
+        scanner
+    }
+
+    #[test]
+    fn a_link_that_takes_the_place_of_what_was_read_gives_nothing_of_what_it_leads_to() {
+        let (from, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folder = from.path().join("apis/a");
+        for folder in [&folder.join("inner"), &outside.path().to_owned()] {
+            std::fs::create_dir_all(folder).unwrap();
+            std::fs::write(folder.join("main.py"), "app = 1").unwrap();
+        }
+        std::fs::write(folder.join("main.py"), "app = 1").unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink(outside.path(), path).unwrap();
+        let scanner = read(from.path());
+        assert!(pack(&scanner).is_ok());
+        std::fs::remove_dir_all(folder.join("inner")).unwrap();
+        link(&folder.join("inner"));
+        assert!(matches!(pack(&scanner), Err(PackError::Tree(TreeError::Changing(_)))));
+        std::fs::remove_dir_all(&folder).unwrap();
+        link(&folder);
+        assert!(matches!(pack(&scanner), Err(PackError::Tree(TreeError::Io { .. }))));
+    }
+
     #[test]
     fn what_is_packed_unpacks_to_the_same_and_nothing_but_plain_files_does() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        std::fs::create_dir_all(from.path().join("a/inner")).unwrap();
-        std::fs::create_dir(from.path().join(".cache")).unwrap();
+        let apis = from.path().join("apis");
+        std::fs::create_dir_all(apis.join("a/inner")).unwrap();
+        std::fs::create_dir(apis.join(".cache")).unwrap();
         let long = format!("a/{}.txt", "long".repeat(40));
-        std::fs::write(from.path().join(&long), "three").unwrap();
-        for (path, text) in
-            [("a/main.py", "one"), ("a/inner/x.py", "two"), ("a/.hidden", "no"), ("stray", "no"), (".cache/x", "no")]
-        {
-            std::fs::write(from.path().join(path), text).unwrap();
+        std::fs::write(apis.join(&long), "three").unwrap();
+        for (path, text) in [
+            ("a/main.py", "app = 1"),
+            ("a/api.yaml", "replicas: 2"),
+            ("a/inner/x.py", "two"),
+            ("a/.hidden", "no"),
+            ("stray", "no"),
+            (".cache/x", "no"),
+        ] {
+            std::fs::write(apis.join(path), text).unwrap();
         }
-        unpack(&pack(from.path()).unwrap(), to.path()).unwrap();
+        unpack(&pack(&read(from.path())).unwrap(), to.path()).unwrap();
         assert_eq!(std::fs::read_to_string(to.path().join("a/inner/x.py")).unwrap(), "two");
         assert_eq!(std::fs::read_to_string(to.path().join(&long)).unwrap(), "three");
+        assert_eq!(std::fs::read_to_string(to.path().join("a/api.yaml")).unwrap(), "replicas: 2");
         assert!(to.path().join("a/main.py").exists() && !to.path().join("a/.hidden").exists());
         assert!(!to.path().join(".cache").exists());
         assert!(!to.path().join("stray").exists());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use super::boot::contracts;
 use crate::contract::{Contract, looked_at};
@@ -15,7 +15,8 @@ use crate::git::{Commit, GitError, Repository};
 use crate::reconcile::between::between;
 use crate::reconcile::plan::{Change, Plan};
 use crate::report::diagnostics::Findings;
-use crate::report::plan::unified;
+use crate::report::plan::{Basis, unified};
+use crate::report::style::plain;
 use crate::settings::{self, Settings};
 use crate::tree::folder::MANIFEST;
 use crate::tree::scan::Scanner;
@@ -29,11 +30,23 @@ pub(super) struct Between {
     /// Of the second tree's settings.
     pub settings: Vec<Diagnostic>,
     /// The commit that is compared with.
-    pub base: Commit,
+    base: Commit,
+    /// What somebody named, where that is another commit.
+    named: Option<String>,
     /// The first tree.
     before: Arc<Tree>,
     /// Where the exported trees are, while they are needed.
     _scratch: Scratch,
+}
+
+/// What is compared, by the names of commits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub base: &'a str,
+    /// What lies in the folder, where none is named.
+    pub head: Option<&'a str>,
+    /// With `base` itself, and not with what both have in common.
+    pub exact: bool,
 }
 
 /// A tree, and where it was read.
@@ -50,11 +63,12 @@ enum From<'a> {
 }
 
 impl Between {
-    /// Compares `base` with `head`, or with what lies in `root` now.
+    /// Compares with `head`, or with what lies in `root` now, the last commit that it has in common with `base`: so what
+    /// came to `base` since then is no change, as a forge shows a pull request. Compares `base` itself where that is asked for.
     ///
     /// # Errors
-    /// Where `root` is in no repository, or has no such commits.
-    pub(super) async fn of(root: &Path, base: &str, head: Option<&str>) -> anyhow::Result<Self> {
+    /// Where `root` is in no repository, or has no such commits, or these have none in common.
+    pub(super) async fn of(root: &Path, Ends { base, head, exact }: Ends<'_>) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
         let repository = Repository::at(&root);
         // Each run of git takes a few milliseconds, so that only those wait for each other that have to.
@@ -65,9 +79,16 @@ impl Between {
                 None => Ok(None),
             }
         };
-        let (below, base, head) = tokio::join!(below, commit(&repository, base), named);
+        let tip = head.unwrap_or("HEAD");
+        let shared = async { if exact { Ok(None) } else { repository.merge_base(base, tip).await } };
+        let (below, begun, head, shared) = tokio::join!(below, commit(&repository, base), named, shared);
         let below = below.with_context(|| format!("{} is in no git repository", root.display()))?;
-        let (base, head) = (base?, head?);
+        let (begun, head) = (begun?, head?);
+        let (base, named) = match shared? {
+            Some(shared) if shared != begun.id => (commit(&repository, &shared).await?, Some(base.to_owned())),
+            None if !exact => return Err(apart(&repository, base, tip).await),
+            _ => (begun, None),
+        };
         let below = String::from_utf8_lossy(&below).trim().to_owned();
         let (apis, file) = (format!("{below}apis"), format!("{below}{}", settings::FILE));
         let scratch = Scratch::new(&std::env::temp_dir(), "skep-plan-")?;
@@ -110,6 +131,7 @@ impl Between {
             head: Arc::new(looked_at(&new.tree)),
             settings: new.findings,
             base,
+            named,
             before,
             _scratch: scratch,
         };
@@ -144,9 +166,27 @@ impl Between {
         }
     }
 
-    /// Everything that is wrong with the second tree's changed folders.
-    pub(super) fn findings(&self) -> Findings<'_> {
-        Findings::new(&self.settings, &self.head, None, "")
+    /// Everything that is wrong with the second tree's changed folders. `prefix` leads from where the reader is to the root.
+    pub(super) fn findings(&self, prefix: &str) -> Findings<'_> {
+        Findings::new(&self.settings, &self.head, None, prefix)
+    }
+
+    /// What is compared with.
+    pub(super) fn basis(&self) -> Basis<'_> {
+        Basis { commit: &self.base, of: self.named.as_deref() }
+    }
+}
+
+/// Why there is nothing to compare with.
+async fn apart(repository: &Repository, base: &str, head: &str) -> anyhow::Error {
+    let shallow = repository.ask(&["rev-parse", "--is-shallow-repository"], WITHIN).await;
+    if shallow.is_ok_and(|said| said.starts_with(b"true")) {
+        anyhow!(
+            "{base} and {head} have no commit in common among those that are here, and this is a shallow clone; fetch the \
+             others: with fetch-depth: 0 for actions/checkout, GIT_DEPTH: 0 on GitLab, else `git fetch --unshallow`"
+        )
+    } else {
+        anyhow!("{base} and {head} have no commit in common; --exact compares with {base} itself")
     }
 }
 
@@ -235,7 +275,8 @@ async fn side(
         for refusal in &refused {
             // What was no folder of an API is as if it had not been there; what would be none is an error.
             if !is_base || !sound.remove(&refusal.folder) && refusal.folder.is_empty() {
-                let all: Vec<String> = refused.iter().map(ToString::to_string).collect();
+                // Names that others chose, each of which may hold anything.
+                let all: Vec<String> = refused.iter().map(|refusal| plain(&refusal.to_string())).collect();
                 bail!("{}", all.join("\nerror: "));
             }
         }

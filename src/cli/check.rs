@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
-use super::between::Between;
+use super::between::{Between, Ends};
 use super::boot::{Tried, boot};
 use crate::contract::looked_at;
 use crate::report::diagnostics::Findings;
@@ -23,7 +23,7 @@ use crate::tree::{ApiId, Scanner, Tree};
   skep check apis/thumbnails         one API
   skep check --output github         annotations in a GitHub workflow
   skep check --boot                  builds and starts all, where an engine is, apart from what serves
-  skep check --boot --base origin/main    only those that differ from a commit
+  skep check --boot --base origin/main    only those that a branch has changed since it left main
   skep check --output json | jq '.findings[] | select(.severity == \"error\")'
 
 Exit codes: 0 where there are no errors (warnings are none), 1 where there are.
@@ -38,9 +38,14 @@ pub struct Check {
     #[arg(long, value_name = "ID", num_args = 0..)]
     pub boot: Option<Vec<ApiId>>,
 
-    /// With --boot: only those that differ from what they are in a commit.
+    /// With --boot: only those that differ from what they are in the last commit in common with this one, which they are to
+    /// be merged into.
     #[arg(long, value_name = "COMMIT", requires = "boot")]
     pub base: Option<String>,
+
+    /// With --base: that differ from what they are in that very commit.
+    #[arg(long, requires = "base")]
+    pub exact: bool,
 
     /// How to write the findings.
     #[arg(long, value_enum, default_value_t)]
@@ -77,13 +82,13 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
         Some(id) => scanner.read_folders(&BTreeSet::from([id.clone()]))?,
         None => scanner.read()?,
     };
-    let prefix = root.strip_prefix(".").unwrap_or(&root).display().to_string();
+    let prefix = prefix(&root);
     let (mut tree, mut boots) = (looked_at(&look.tree), Vec::new());
     if let Some(named) = &arguments.boot {
-        let tried = try_out(&root, &tree, named, arguments.base.as_deref())?;
+        let tried = try_out(&root, &tree, named, arguments)?;
         (tree, boots) = (tried.added_to(&tree), tried.boots);
     }
-    let findings = Findings::new(&findings, &tree, one.as_ref(), prefix.trim_end_matches('/')).with_boots(boots);
+    let findings = Findings::new(&findings, &tree, one.as_ref(), &prefix).with_boots(boots);
     let text = match arguments.output {
         Format::Text => findings.text(true),
         Format::Json => findings.json(),
@@ -99,7 +104,7 @@ pub fn run(arguments: &Check, root: &Path) -> anyhow::Result<ExitCode> {
 }
 
 /// Builds and starts the APIs that are named, or all of the tree; of those the ones that differ from a commit.
-fn try_out(root: &Path, tree: &Tree, named: &[ApiId], base: Option<&str>) -> anyhow::Result<Tried> {
+fn try_out(root: &Path, tree: &Tree, named: &[ApiId], arguments: &Check) -> anyhow::Result<Tried> {
     let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
     // The engine is this host's, and so is the way to the package index.
     let (settings, findings) = Settings::read(&root, |name| std::env::var(name).ok())?;
@@ -113,14 +118,22 @@ fn try_out(root: &Path, tree: &Tree, named: &[ApiId], base: Option<&str>) -> any
     ids.retain(|id| named.is_empty() || named.contains(id));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let tried = runtime.block_on(async {
-        if let Some(base) = base {
-            let plan = Between::of(&root, base, None).await?.plan;
-            ids.retain(|id| plan.apis.iter().any(|api| api.id == *id));
+        if let Some(base) = &arguments.base {
+            let between = Between::of(&root, Ends { base, head: None, exact: arguments.exact }).await?;
+            if let Some(basis) = between.basis().sentence() {
+                anstream::eprintln!("{basis}");
+            }
+            ids.retain(|id| between.plan.apis.iter().any(|api| api.id == *id));
         }
         boot(&settings, tree, &ids).await
     });
     runtime.shutdown_background();
     tried
+}
+
+/// What leads from where the reader is to a root, for the paths of findings.
+pub(super) fn prefix(root: &Path) -> String {
+    root.strip_prefix(".").unwrap_or(root).display().to_string().trim_end_matches('/').to_owned()
 }
 
 /// The root to check, and the API where `path` is the folder of one.

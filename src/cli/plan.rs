@@ -7,32 +7,38 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
-use super::between::Between;
+use super::between::{Between, Ends};
 use super::boot::contracts;
+use super::check::prefix;
 use super::context::{Comparison, Context, Parts};
-use super::remote;
+use super::remote::{self, Here};
 use crate::admin::whole::whole;
-use crate::git::Commit;
 use crate::reconcile::plan::Plan;
 use crate::report;
 use crate::report::diagnostics::Findings;
-use crate::report::plan::{PlanJson, Summary, breaks};
+use crate::report::plan::{Basis, PlanJson, Summary, breaks};
+use crate::report::style::inert_json;
 use crate::settings::Settings;
 use crate::tree::ApiId;
 
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made; with --fail-on-breaking: it breaks callers\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base or --remote, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown --fail-on-breaking\n  SKEP_TOKEN=skep_… skep plan --remote https://apis.example.com:8664\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
+    after_help = "Exit codes:\n  0  the plan was made\n  1  it could not be made; with --fail-on-breaking: it breaks callers\n  2  with --detailed-exitcode: something would change, or is blocked\n\nWith --base or --remote, a tree that is broken is an error too (1).\n\nExamples:\n  skep plan\n  skep plan --base origin/main --output markdown --fail-on-breaking\n  skep plan --base v2 --head v1 --exact\n  SKEP_TOKEN=skep_… skep plan --remote https://apis.example.com:8664\n  skep plan --detailed-exitcode --output json\n  skep plan --out plan.json && skep apply plan.json"
 )]
 pub struct Args {
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     output: Format,
 
-    /// Compare with the tree of a commit, with no engine and no daemon in reach: as for a pull request.
+    /// What this is to be merged into. Says what it changes since the last commit that both have in common, as forges show
+    /// a pull request, with no engine and no daemon in reach.
     #[arg(long, value_name = "COMMIT", conflicts_with_all = ["out", "apis"])]
     base: Option<String>,
+
+    /// With --base: compare with that very commit, as for going back to an older one.
+    #[arg(long, requires = "base")]
+    exact: bool,
 
     /// With --base: the commit to compare it with, rather than what lies in the folder now.
     #[arg(long, value_name = "COMMIT", requires = "base")]
@@ -42,8 +48,9 @@ pub struct Args {
     #[arg(long, value_name = "URL", conflicts_with_all = ["base", "out", "apis"])]
     remote: Option<String>,
 
-    /// With --remote: the key. Better set as `SKEP_TOKEN`, where nobody else on this host sees it.
-    #[arg(long, env = "SKEP_TOKEN", hide_env_values = true, requires = "remote")]
+    /// With --remote: the key. Better set as `SKEP_TOKEN` in the environment, where nobody else on this host sees it.
+    // Not an `env` of clap, to which a variable is an argument: whoever has it set could make no other plan.
+    #[arg(long, requires = "remote")]
     token: Option<String>,
 
     /// Exit with 2 where something would change.
@@ -102,12 +109,13 @@ pub enum Format {
 /// Where the tree cannot be read or the world cannot be looked at.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(base) = &args.base {
-        let mut between = Between::of(root, base, args.head.as_deref()).await?;
+        let ends = Ends { base, head: args.head.as_deref(), exact: args.exact };
+        let mut between = Between::of(root, ends).await?;
         if args.promises.boot {
             // The engine is this host's.
             between.boot(&Settings::load(&root.canonicalize()?, |name| std::env::var(name).ok())?).await?;
         }
-        return compare(args, &between);
+        return compare(args, &between, &prefix(root));
     }
     if let Some(url) = &args.remote {
         return ask(args, url, root).await;
@@ -126,11 +134,12 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         plan = whole(&parts.world, &comparison.tree, &comparison.apis, &booted).await;
     }
     let findings: Vec<_> = comparison.tree.all_findings().collect();
-    let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings };
+    let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings, base: None };
+    let prefix = prefix(root);
     if args.output == Format::Sarif {
-        anstream::print!("{}", Findings::new(&breaks(&plan), &comparison.tree, None, "").sarif());
+        anstream::print!("{}", Findings::new(&breaks(&plan), &comparison.tree, None, &prefix).sarif());
     }
-    print(args, &json, None)?;
+    print(args, &json, None, &prefix)?;
     if let Some(file) = &args.out {
         let text = serde_json::to_vec_pretty(&json)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -162,10 +171,11 @@ fn code(args: &Args, is_sound: bool, fails: bool, changes: bool) -> ExitCode {
 
 /// Prints what one tree changes of the other. One that is broken is an error: that is what people want to hear of a pull
 /// request.
-fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
-    let findings = between.findings();
+fn compare(args: &Args, between: &Between, prefix: &str) -> anyhow::Result<ExitCode> {
+    let (findings, basis) = (between.findings(prefix), between.basis());
     let all = between.settings.iter().chain(between.head.all_findings()).collect();
-    let json = PlanJson { plan: &between.plan, summary: Summary::of(&between.plan), findings: all };
+    let (summary, base) = (Summary::of(&between.plan), Some(basis.commit.id.as_str()));
+    let json = PlanJson { plan: &between.plan, summary, findings: all, base };
     match args.output {
         Format::Text if findings.summary().errors + findings.summary().warnings > 0 => {
             anstream::eprint!("{}", findings.text(true));
@@ -173,27 +183,46 @@ fn compare(args: &Args, between: &Between) -> anyhow::Result<ExitCode> {
         Format::Github => anstream::print!("{}", findings.github()),
         Format::Sarif => {
             let all: Vec<_> = between.settings.iter().cloned().chain(breaks(&between.plan)).collect();
-            anstream::print!("{}", Findings::new(&all, &between.head, None, "").sarif());
+            anstream::print!("{}", Findings::new(&all, &between.head, None, prefix).sarif());
         }
         _ => {}
     }
-    print(args, &json, Some(&between.base))?;
+    print(args, &json, Some(&basis), prefix)?;
     let (is_sound, plan) = (findings.summary().errors == 0, &between.plan);
     Ok(code(args, is_sound, fails(args, plan.breaks_callers(), plan.unsure()), !plan.apis.is_empty()))
 }
 
+/// Prints what is wrong with a tree that nobody is asked about.
+fn broken(args: &Args, findings: &Findings<'_>, url: &str) -> anyhow::Result<ExitCode> {
+    match args.output {
+        Format::Text => anstream::eprint!("{}", findings.text(true)),
+        Format::Json => anstream::print!("{}", findings.json()),
+        Format::Markdown => anstream::print!("{}", report::markdown::broken(findings)),
+        Format::Github => anstream::print!("{}", findings.github()),
+        Format::Sarif => anstream::print!("{}", findings.sarif()),
+    }
+    bail!("the tree is broken, so that {url} is not asked about it; mend it first")
+}
+
 /// Asks a daemon elsewhere, and prints what it says.
 async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
-    let Some(token) = &args.token else {
+    let set = || std::env::var("SKEP_TOKEN").ok();
+    // An unset secret of a workflow is an empty variable.
+    let Some(token) = &args.token.clone().or_else(set).filter(|token| !token.is_empty()) else {
         bail!("--remote wants a key: make one there with `skep keys create --name ci --plans`, and set SKEP_TOKEN")
     };
-    let answer = remote::ask(url, token, root).await?;
+    let here = Here::read(root)?;
+    let findings = here.findings();
+    if findings.summary().errors > 0 {
+        return broken(args, &findings, url);
+    }
+    let answer = remote::ask(url, token, &here).await?;
     let said = |name: &str| answer["text"][name].as_str().unwrap_or_default().to_owned();
     let apis = answer["plan"]["apis"].as_array().map(Vec::as_slice).unwrap_or_default();
     let differences = apis.iter().filter_map(|api| api["contract"]["differences"].as_array()).flatten();
     let breaks = differences.into_iter().any(|difference| difference["breaking"] == true);
     match args.output {
-        Format::Json => anstream::println!("{:#}", answer["plan"]),
+        Format::Json => anstream::println!("{}", inert_json(&format!("{:#}", answer["plan"]))),
         Format::Text => {
             if answer["plan"]["findings"].as_array().is_some_and(|findings| !findings.is_empty()) {
                 anstream::eprint!("{}", said("findings"));
@@ -209,12 +238,17 @@ async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
     Ok(code(args, answer["errors"] == 0, fails(args, breaks, unsure.iter()), !apis.is_empty()))
 }
 
-fn print(args: &Args, json: &PlanJson<'_>, base: Option<&Commit>) -> anyhow::Result<()> {
+fn print(args: &Args, json: &PlanJson<'_>, basis: Option<&Basis<'_>>, prefix: &str) -> anyhow::Result<()> {
+    match (args.output, basis.and_then(Basis::sentence)) {
+        (Format::Text | Format::Github, Some(basis)) => anstream::println!("{basis}"),
+        (Format::Sarif, Some(basis)) => anstream::eprintln!("{basis}"),
+        _ => {}
+    }
     match args.output {
-        Format::Json => anstream::println!("{}", serde_json::to_string_pretty(json)?),
+        Format::Json => anstream::println!("{}", inert_json(&serde_json::to_string_pretty(json)?)),
         Format::Text => anstream::print!("{}", report::plan::text(json.plan, args.steps)),
-        Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, base)),
-        Format::Github => anstream::print!("{}", report::markdown::github(json.plan)),
+        Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, basis)),
+        Format::Github => anstream::print!("{}", report::markdown::github(json.plan, prefix)),
         // It holds findings alone, which whoever has made the plan prints.
         Format::Sarif => {}
     }

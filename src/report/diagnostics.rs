@@ -8,6 +8,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use anstyle::AnsiColor;
 use serde::Serialize;
 
+use super::style::{inert, inert_json};
 use crate::tree::diagnostic::{ENVIRONMENT, Excerpt, is_treacherous};
 use crate::tree::{ApiId, Diagnostic, Severity, Tree};
 
@@ -94,7 +95,7 @@ impl<'a> Findings<'a> {
         for boot in &self.boots {
             let _ = writeln!(text, "{} boots in {:.1} s", boot.id, boot.seconds);
         }
-        text + &self.summary.to_string() + "\n"
+        inert(&(text + &self.summary.to_string() + "\n"))
     }
 
     /// For programs: `{"version": 1, "findings": […], "summary": {…}}`, described in `docs/checks.md`.
@@ -111,7 +112,7 @@ impl<'a> Findings<'a> {
         let (findings, boots, summary) = (&self.findings[..], &self.boots[..], self.summary);
         let document = Document { version: VERSION, findings, boots, summary };
         // Plain structs with string keys cannot fail to become JSON.
-        serde_json::to_string_pretty(&document).unwrap_or_default() + "\n"
+        inert_json(&serde_json::to_string_pretty(&document).unwrap_or_default()) + "\n"
     }
 
     /// For a GitHub workflow: one command a finding, which it shows beside the line.
@@ -153,12 +154,13 @@ impl<'a> Findings<'a> {
     }
 
     pub(super) fn shown(&self, finding: &Diagnostic) -> String {
-        if self.prefix.is_empty() || finding.path == ENVIRONMENT {
-            finding.path.clone()
-        } else {
-            format!("{}/{}", self.prefix, finding.path)
-        }
+        if finding.path == ENVIRONMENT { finding.path.clone() } else { below(&self.prefix, &finding.path) }
     }
+}
+
+/// A path, from where the reader is.
+pub(super) fn below(prefix: &str, path: &str) -> String {
+    if prefix.is_empty() { path.to_owned() } else { format!("{prefix}/{path}") }
 }
 
 impl std::fmt::Display for Summary {
@@ -235,12 +237,12 @@ fn escape_excerpt(excerpt: &Excerpt) -> (String, Range<usize>) {
 }
 
 /// The data of a workflow command, escaped as the runner undoes it.
-fn data(text: &str) -> String {
+pub(super) fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// A property of a workflow command, escaped as the runner undoes it.
-fn property(text: &str) -> String {
+pub(super) fn property(text: &str) -> String {
     data(text).replace(':', "%3A").replace(',', "%2C")
 }
 

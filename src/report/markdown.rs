@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::plan::{change_text, moved, summary_line};
-use super::style::plain;
-use crate::git::Commit;
+use super::diagnostics::{Findings, below, data, property};
+use super::plan::{Basis, change_text, moved, summary_line};
+use super::style::{inert, plain};
 use crate::reconcile::plan::{ApiPlan, Change, Plan, Rebuild, Verdict};
 
 /// Stands in the first line of every comment, so that whoever posts it finds the one before, and edits that.
@@ -13,12 +13,37 @@ pub const MARKER: &str = "<!-- skep plan -->";
 /// A comment on GitHub may be 65,536 characters long, and diffs are what there can be less of.
 const LONGEST: usize = 60_000;
 
-/// A plan as Markdown. `base` is what it is compared with, where that is a commit.
+/// A plan as Markdown. `basis` is what it is compared with, where that is a commit.
 #[must_use]
-pub fn markdown(plan: &Plan, base: Option<&Commit>) -> String {
+pub fn markdown(plan: &Plan, basis: Option<&Basis<'_>>) -> String {
+    inert(&written(plan, basis))
+}
+
+/// What is wrong with a tree of which there is no plan, as Markdown.
+#[must_use]
+pub fn broken(findings: &Findings<'_>) -> String {
+    let mut text = format!("{MARKER}\n### skep: the tree is broken: {}\n\n", findings.summary());
+    for finding in findings.all() {
+        let kind = if finding.is_error() { "error" } else { "warning" };
+        let line = finding.span.map(|span| format!(":{}:{}", span.line, span.column)).unwrap_or_default();
+        let place = safe(&(findings.shown(finding) + &line));
+        let hint = if finding.hint.is_empty() { String::new() } else { format!("; {}", safe(&finding.hint)) };
+        let line = format!("- **{kind}** `{}` {place}: {}{hint}\n", finding.code, safe(&finding.message));
+        if text.len() + line.len() > LONGEST {
+            text.push_str("\nMore than a comment has room for: see all with `skep check`.\n");
+            break;
+        }
+        text.push_str(&line);
+    }
+    inert(&text)
+}
+
+fn written(plan: &Plan, basis: Option<&Basis<'_>>) -> String {
     let mut text = format!("{MARKER}\n### skep: {}\n\n", anstream::adapter::strip_str(&summary_line(plan)));
-    if let Some(base) = base {
-        let _ = writeln!(text, "Compared with `{}` {}\n", base.short(), safe(&base.subject));
+    if let Some(Basis { commit, of }) = basis {
+        let _ = write!(text, "Compared with `{}` {}", commit.short(), safe(&commit.subject));
+        let of = of.map(|of| format!(", the last commit in common with {}", safe(of))).unwrap_or_default();
+        let _ = writeln!(text, "{of}\n");
     }
     if plan.apis.is_empty() {
         return text;
@@ -42,9 +67,9 @@ pub fn markdown(plan: &Plan, base: Option<&Commit>) -> String {
     text
 }
 
-/// A plan as annotations, one for each API.
+/// A plan as annotations, one for each API. `prefix` leads from where the reader is to the root of the tree.
 #[must_use]
-pub fn github(plan: &Plan) -> String {
+pub fn github(plan: &Plan, prefix: &str) -> String {
     let mut text = String::new();
     for api in &plan.apis {
         let level = match (&api.blocked, api.breaks().next()) {
@@ -54,10 +79,9 @@ pub fn github(plan: &Plan) -> String {
         };
         let message: Vec<String> =
             api.blocked.iter().chain(&api.callers).map(|line| plain(line)).chain([effects(api)]).collect();
-        // As GitHub's own toolkit escapes them.
-        let message = message.join("\n").replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
-        let _ =
-            writeln!(text, "::{level} file=apis/{0}/api.yaml,title={0}%3A {1}::{message}", api.id, word(api.verdict));
+        let file = property(&below(prefix, &format!("apis/{}/api.yaml", api.id)));
+        let title = property(&format!("{}: {}", api.id, word(api.verdict)));
+        let _ = writeln!(text, "::{level} file={file},title={title}::{}", data(&message.join("\n")));
     }
     let _ = writeln!(text, "{}", anstream::adapter::strip_str(&summary_line(plan)));
     text
@@ -104,7 +128,8 @@ fn details(api: &ApiPlan) -> String {
                 // Longer than any in the text, so that nothing in it can end it.
                 let longest = diff.split(|c| c != '`').map(str::len).max().unwrap_or(0);
                 let fence = "`".repeat((longest + 1).max(3));
-                let _ = writeln!(text, "{}\n\n{fence}diff\n{}\n{fence}\n", safe(path), diff.trim_end());
+                let lines: Vec<String> = diff.trim_end().lines().map(plain).collect();
+                let _ = writeln!(text, "- {}\n\n{fence}diff\n{}\n{fence}\n", safe(path), lines.join("\n"));
             }
             change => {
                 let _ = writeln!(text, "- {}", safe(&anstream::adapter::strip_str(&change_text(change)).to_string()));

@@ -14,7 +14,9 @@ pub mod usage;
 
 /// Prints an error that ended a command, with its causes, on standard error.
 pub fn error(error: &anyhow::Error) {
-    anstream::eprintln!("{}: {error:#}", style::paint("error", style::BAD));
+    // It may name what somebody else has named.
+    let lines: Vec<String> = format!("{error:#}").split('\n').map(style::plain).collect();
+    anstream::eprintln!("{}", style::inert(&format!("{}: {}", style::paint("error", style::BAD), lines.join("\n"))));
 }
 
 /// An error with its causes, in one line.

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, paint, plain};
+use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, inert, paint, plain};
 use crate::contract::{self, Difference};
+use crate::git::Commit;
 use crate::reconcile::plan::{ApiPlan, Change, Move, Plan, Rebuild, Verdict};
 use crate::tree::Diagnostic;
 use crate::tree::diagnostic::code;
@@ -20,6 +21,28 @@ pub struct PlanJson<'a> {
     pub summary: Summary,
     /// What is wrong with the tree.
     pub findings: Vec<&'a Diagnostic>,
+    /// The commit that it is compared with, where that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<&'a str>,
+}
+
+/// The commit that a tree is compared with.
+#[derive(Debug, Clone, Copy)]
+pub struct Basis<'a> {
+    /// Which.
+    pub commit: &'a Commit,
+    /// What it is the last commit in common with, where somebody named that, and it is another.
+    pub of: Option<&'a str>,
+}
+
+impl Basis<'_> {
+    /// Which commit it is, where nobody named it.
+    #[must_use]
+    pub fn sentence(&self) -> Option<String> {
+        let of = plain(self.of?);
+        let (short, subject) = (self.commit.short(), plain(&self.commit.subject));
+        Some(inert(&format!("Compared with {short} {subject}, the last commit in common with {of}.")))
+    }
 }
 
 /// How many APIs each verdict has.
@@ -80,7 +103,7 @@ pub fn text(plan: &Plan, show_steps: bool) -> String {
     }
     out.push_str(&summary_line(plan));
     out.push('\n');
-    out
+    inert(&out)
 }
 
 /// The last line of a plan: `Plan: 1 to create, 2 to update; 9 unchanged.`

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::diagnostics::Findings;
-use super::style::plain;
+use super::style::{inert_json, plain};
 use crate::tree::diagnostic::ENVIRONMENT;
 use crate::tree::{Diagnostic, Severity};
 
@@ -34,7 +34,7 @@ impl Findings<'_> {
                 "results": results,
             }],
         });
-        format!("{document:#}\n")
+        inert_json(&format!("{document:#}\n"))
     }
 
     fn result(&self, finding: &Diagnostic, codes: &[&str]) -> Value {

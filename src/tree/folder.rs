@@ -16,8 +16,7 @@ use rustix::io::Errno;
 pub(super) use listing::Listing;
 use listing::Stamp;
 pub use listing::is_ignored;
-use open::read_file;
-pub(super) use open::{OpenError, open_directory, read_again, read_small};
+pub(super) use open::{OpenError, open_directory, read_again, read_file, read_small};
 
 use super::api::{Api, Broken, File, Files};
 use super::diagnostic::{Diagnostic, code};

@@ -1,6 +1,7 @@
 //! A scanner looks at all API folders and makes a tree of them, reading again only what changed.
 
 mod entries;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,6 +72,9 @@ pub enum TreeError {
         #[source]
         source: std::io::Error,
     },
+    /// A folder did not stand still.
+    #[error("{0} was changing while it was read; do that again once it stands still")]
+    Changing(String),
     /// No threads to read with.
     #[error("cannot start the threads that read the tree")]
     Threads(#[source] rayon::ThreadPoolBuildError),

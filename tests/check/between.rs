@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-struct Repository {
+pub struct Repository {
     folder: tempfile::TempDir,
 }
 
 impl Repository {
     /// One whose tree lies below its root, as in a repository of many things.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let repository = Self { folder: tempfile::tempdir().unwrap() };
         repository.git(&["init", "--quiet", "-b", "main"]);
         repository
@@ -19,7 +19,7 @@ impl Repository {
         self.folder.path().join("team/shop")
     }
 
-    fn git(&self, arguments: &[&str]) -> String {
+    pub fn git(&self, arguments: &[&str]) -> String {
         let mut git = Command::new("git");
         git.current_dir(self.folder.path()).args(["-c", "user.name=Ada", "-c", "user.email=ada@example.com"]);
         let done = git.args(arguments).output().unwrap();
@@ -33,13 +33,13 @@ impl Repository {
         std::fs::write(path, text).unwrap();
     }
 
-    fn write_at_root(&self, path: &str, text: &str) {
+    pub fn write_at_root(&self, path: &str, text: &str) {
         let path = self.folder.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn commit(&self, subject: &str) {
+    pub fn commit(&self, subject: &str) {
         self.git(&["add", "-A"]);
         self.git(&["commit", "--quiet", "-m", subject]);
     }
@@ -50,15 +50,20 @@ impl Repository {
 }
 
 fn plan_in(root: &Path, arguments: &[&str]) -> (i32, String, String) {
+    plan_in_with(root, &["plan"], arguments)
+}
+
+fn plan_in_with(folder: &Path, command: &[&str], arguments: &[&str]) -> (i32, String, String) {
     let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+    skep.current_dir(folder).args(command).args(arguments).env_remove("SKEP_ROOT").env_remove("SKEP_TOKEN");
     // An engine that nobody reaches: none is asked.
-    skep.current_dir(root).arg("plan").args(arguments).env("DOCKER_HOST", "tcp://127.0.0.1:1").env("NO_COLOR", "1");
+    skep.env("DOCKER_HOST", "tcp://127.0.0.1:1").env("NO_COLOR", "1");
     let done = skep.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (done.status.code().unwrap(), text(done.stdout), text(done.stderr))
 }
 
-const APP: &str = "from fastapi import FastAPI\n\napp = FastAPI()\n";
+pub const APP: &str = "from fastapi import FastAPI\n\napp = FastAPI()\n";
 
 fn three() -> Repository {
     let repository = Repository::new();
@@ -82,6 +87,37 @@ fn a_branch_is_compared_with_what_it_began_from() {
     repository.commit("Change a, add d, remove b");
     let (code, out, err) = repository.plan(&["--base", "main"]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    // What main got since is no change of the branch.
+    repository.git(&["checkout", "--quiet", "main"]);
+    repository.write("apis/c/main.py", &format!("{APP}\n# newer\n"));
+    repository.write("apis/later/main.py", APP);
+    repository.git(&["mv", "team/shop/apis/a/main.py", "team/shop/apis/a/other.py"]);
+    repository.commit("Go on | <b>");
+    repository.git(&["checkout", "--quiet", "change"]);
+    let begun = repository.git(&["rev-parse", "main~1"]);
+    let short = &begun[..10];
+    let since = format!("Compared with {short} Three, the last commit in common with main.\n");
+    for head in [&[][..], &["--head", "change"], &["--head", "HEAD"]] {
+        let (code, moved, err) = repository.plan(&[&["--base", "main"], head].concat());
+        assert_eq!((code, moved, err.as_str()), (0, format!("{since}{out}"), ""));
+    }
+    let (_, markdown, _) = repository.plan(&["--base", "main", "--output", "markdown"]);
+    let said = format!("\nCompared with `{short}` Three, the last commit in common with main\n");
+    assert!(markdown.contains(&said) && !markdown.contains("later"), "{markdown}");
+    let (_, json, _) = repository.plan(&["--base", "main", "--output", "json"]);
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(plan["base"], begun.trim());
+    assert!(repository.plan(&["--base", "main", "--output", "github"]).1.contains(&since));
+    let (_, sarif, err) = repository.plan(&["--base", "main", "--output", "sarif"]);
+    assert!(serde_json::from_str::<serde_json::Value>(&sarif).is_ok() && err == since, "{sarif}{err}");
+    // With main itself, where that is asked for: as for going back.
+    let (_, exact, _) = repository.plan(&["--base", "main", "--exact"]);
+    assert!(exact.contains("- later  remove") && exact.contains("~ c  update"), "{exact}");
+    assert!(!exact.contains("Compared with"), "{exact}");
+    let (_, back, _) = repository.plan(&["--base", "main", "--head", "main~1", "--exact"]);
+    assert!(back.contains("- later  remove"), "{back}");
+    assert!(repository.plan(&["--base", "main", "--head", "main~1"]).1.contains("Nothing to do"));
+    repository.git(&["branch", "--quiet", "--force", "main", "main~1"]);
     for said in [
         "~ a  update",
         "anybody may call, without a key",
@@ -107,6 +143,125 @@ fn a_branch_is_compared_with_what_it_began_from() {
     assert_eq!(plan["summary"]["create"], 1);
     assert_eq!(plan["apis"][0]["rebuild"], "dependencies");
     assert!(plan["apis"][0]["changes"].to_string().contains("httpx"), "{plan}");
+}
+
+#[test]
+fn without_a_commit_in_common_nothing_is_guessed_and_it_is_said_what_to_fetch() {
+    let repository = three();
+    repository.git(&["checkout", "--quiet", "-b", "change"]);
+    repository.write("apis/a/main.py", &format!("{APP}\n# more\n"));
+    repository.commit("Change a");
+    repository.git(&["checkout", "--quiet", "main"]);
+    repository.write("apis/b/main.py", &format!("{APP}\n# more\n"));
+    repository.commit("Change b");
+    let checkout = tempfile::tempdir().unwrap();
+    let clone = checkout.path().join("clone");
+    let url = format!("file://{}", repository.folder.path().display());
+    repository.git(&["clone", "--quiet", "--depth", "1", "--no-single-branch", &url, clone.to_str().unwrap()]);
+    let root = clone.join("team/shop");
+    let ends = ["--base", "origin/main", "--head", "origin/change"];
+    let (code, out, err) = plan_in(&root, &ends);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("origin/main and origin/change have no commit in common"), "{err}");
+    assert!(err.contains("fetch-depth: 0") && err.contains("shallow"), "{err}");
+    let mut fetch = Command::new("git");
+    assert!(fetch.current_dir(&clone).args(["fetch", "--quiet", "--unshallow"]).status().unwrap().success());
+    let (code, out, _) = plan_in(&root, &ends);
+    assert!(code == 0 && out.contains("Plan: 1 to update; 2 unchanged."), "{out}");
+
+    repository.git(&["checkout", "--quiet", "--orphan", "alone"]);
+    repository.commit("Begin anew");
+    let (code, _, err) = repository.plan(&["--base", "change"]);
+    assert!(code == 1 && err.contains("change and HEAD have no commit in common; --exact"), "{err}");
+    assert_eq!(repository.plan(&["--base", "change", "--exact"]).0, 0);
+}
+
+/// What is in the log of a job, its runner reads too.
+#[test]
+fn what_a_tree_holds_is_no_command_to_a_runner_and_moves_no_cursor() {
+    let commands = |text: &str| -> Vec<String> {
+        let is_command =
+            |line: &&str| line.trim_start().starts_with("::") || line.contains("##[") || line.contains('\u{1b}');
+        text.lines().filter(is_command).map(ToOwned::to_owned).collect()
+    };
+    let repository = three();
+    let odd = "x = '''\n::error::one\n  ::warning::two\n##[error]three\n\u{1b}[2J````\n'''\n";
+    repository.write("apis/a/main.py", &format!("{APP}{odd}"));
+    repository.write("apis/b/::error file=x::pwn", "1\n");
+    repository.write("apis/b/##[error]pwn", "1\n");
+    repository.write("apis/c/openapi.json", "{");
+    repository.write("apis/c/api.yaml", "description: \"##[error]x ::error::y\"\n");
+    repository.commit("::error::subject ##[error]");
+    // The odd lines are now those around a change.
+    repository.write("apis/a/main.py", &format!("{APP}{odd}y = 1\n"));
+    for ends in [&["--base", "HEAD~1"][..], &["--base", "HEAD"], &["--base", "HEAD~1", "--head", "HEAD"]] {
+        for output in ["text", "markdown", "json", "sarif"] {
+            let (code, out, err) = repository.plan(&[ends, &["--output", output]].concat());
+            assert_eq!((code, commands(&out), commands(&err)), (0, vec![], vec![]), "{output}: {out}{err}");
+        }
+        let (_, out, _) = repository.plan(&[ends, &["--output", "github"]].concat());
+        let is_ours = |line: &String| {
+            let command = line.strip_prefix("::notice ").or_else(|| line.strip_prefix("::warning "));
+            command.is_some_and(|rest| rest.starts_with("file=apis/"))
+        };
+        assert!(commands(&out).iter().all(is_ours), "{out}");
+    }
+    // A name that no folder can hold ends it, and is told in one line.
+    repository.write("apis/a/x\u{1b}]0;PWN\u{7}\u{1b}[2Jy\n::error::inj", "1\n");
+    repository.commit("Name it oddly");
+    for output in ["text", "markdown", "json", "github", "sarif"] {
+        let ends = ["--base", "HEAD~1", "--head", "HEAD", "--output", output];
+        let (code, out, err) = repository.plan(&ends);
+        assert_eq!((code, commands(&out), commands(&err)), (1, vec![], vec![]), "{output}: {out}{err:?}");
+        assert!(err.contains("PWN") && err.lines().count() == 1, "{err:?}");
+    }
+}
+
+#[test]
+fn below_a_subfolder_findings_and_annotations_name_files_from_where_the_reader_is() {
+    let repository = three();
+    repository.write("apis/a/main.py", "def f(:\n");
+    repository.write("apis/b/openapi.json", &shop("before"));
+    repository.commit("Break a");
+    repository.write("apis/b/openapi.json", &shop("after"));
+    let plan = |root: &str, more: &[&str]| {
+        plan_in_with(repository.folder.path(), &["--root", root, "plan"], &[&["--base"], more].concat())
+    };
+    let (code, out, _) = plan("team/shop", &["HEAD~1", "--output", "github"]);
+    assert!(code == 1 && out.contains("::error file=team/shop/apis/a/main.py,line=1,col=7"), "{out}");
+    assert!(out.contains("::error file=team/shop/apis/a/api.yaml,title=a%3A blocked::"), "{out}");
+    assert!(plan("team/shop", &["HEAD~1"]).2.contains("--> team/shop/apis/a/main.py:1:7"));
+    let uris = |base: &str| -> Vec<String> {
+        let (_, out, _) = plan("./team/shop/", &[base, "--output", "sarif"]);
+        let sarif: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let results = sarif["runs"][0]["results"].as_array().unwrap();
+        let uri = |result: &serde_json::Value| {
+            result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"].as_str().unwrap().to_owned()
+        };
+        results.iter().map(uri).collect()
+    };
+    assert_eq!(uris("HEAD~1"), ["team/shop/apis/a/main.py"]);
+    let breaking = uris("HEAD");
+    assert!(!breaking.is_empty() && breaking.iter().all(|uri| uri == "team/shop/apis/b/openapi.json"), "{breaking:?}");
+    // In the folder itself, as it was.
+    let (_, out, _) = repository.plan(&["--base", "HEAD~1", "--output", "github"]);
+    assert!(out.contains("::error file=apis/a/main.py,line=1,col=7"), "{out}");
+}
+
+#[test]
+fn a_key_in_the_environment_is_no_wish_to_ask_anybody() {
+    let repository = three();
+    let plan = |arguments: &[&str]| {
+        let mut skep = Command::new(env!("CARGO_BIN_EXE_skep"));
+        skep.current_dir(repository.root()).arg("plan").args(arguments).env("SKEP_TOKEN", "skep_x");
+        let done = skep.env("DOCKER_HOST", "tcp://127.0.0.1:1").output().unwrap();
+        (done.status.code().unwrap(), String::from_utf8(done.stderr).unwrap())
+    };
+    assert_eq!(plan(&["--base", "HEAD"]), (0, String::new()));
+    // What keeps it from a plan is the engine, which is not there.
+    let (code, err) = plan(&[]);
+    assert!(code == 1 && !err.contains("--remote"), "{code}: {err}");
+    assert_eq!(plan(&["--token", "skep_x"]).0, 2, "one that is written there is");
 }
 
 #[test]
@@ -214,61 +369,8 @@ fn a_comment_is_markdown_that_no_tree_can_break_out_of() {
     assert!(!out.contains("<img") && !out.contains("<script"), "{out}");
 }
 
-/// The commands of the workflows to copy are run as they stand, in a checkout as such a runner makes it.
-#[test]
-fn the_workflows_to_copy_do_what_they_say() {
-    let origin = Repository::new();
-    for id in ["a", "b"] {
-        origin.write_at_root(&format!("apis/{id}/main.py"), APP);
-        origin.write_at_root(&format!("apis/{id}/requirements.txt"), "fastapi\n");
-    }
-    origin.commit("Two");
-    let base = origin.git(&["rev-parse", "HEAD"]).trim().to_owned();
-    let checkout = tempfile::tempdir().unwrap();
-    let clone = checkout.path().join("clone");
-    origin.git(&["clone", "--quiet", ".", clone.to_str().unwrap()]);
-    std::fs::write(clone.join("apis/a/main.py"), format!("{APP}\n# more\n")).unwrap();
-    let programs = Path::new(env!("CARGO_BIN_EXE_skep")).parent().unwrap();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
-    for name in ["github", "gitlab", "forgejo"] {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("examples/ci/{name}.yml"));
-        let workflow: serde_json::Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-        let mut commands = Vec::new();
-        collect(&workflow, &mut commands);
-        // Those that need an engine are run where one is.
-        let is_ours = |command: &&String| command.starts_with("skep ") && !command.contains("--boot");
-        let ours: Vec<&String> = commands.iter().filter(is_ours).collect();
-        assert_eq!(ours.len(), 2, "{name}: a check and a plan: {commands:?}");
-        let mut said = String::new();
-        for command in ours {
-            let mut shell = Command::new("sh");
-            shell.args(["-ec", command]).current_dir(&clone).env("PATH", &path);
-            shell.env("BASE", "main").env("CI_MERGE_REQUEST_DIFF_BASE_SHA", &base);
-            let done = shell.output().unwrap();
-            assert!(done.status.success(), "{name}: {command}: {done:?}");
-            said.push_str(&String::from_utf8(done.stdout).unwrap());
-        }
-        assert!(said.contains("1 to update; 1 unchanged."), "{name}: {said}");
-    }
-}
-
-/// Every text that a runner hands to a shell.
-fn collect(value: &serde_json::Value, into: &mut Vec<String>) {
-    match value {
-        serde_json::Value::Object(map) => map.iter().for_each(|(key, value)| match (key.as_str(), value) {
-            ("run", serde_json::Value::String(text)) => into.push(text.clone()),
-            ("script" | "before_script", serde_json::Value::Array(lines)) => {
-                into.extend(lines.iter().filter_map(|line| line.as_str().map(ToOwned::to_owned)));
-            }
-            (_, value) => collect(value, into),
-        }),
-        serde_json::Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
-        _ => {}
-    }
-}
-
 /// What FastAPI made of the same app before and after a change.
-fn shop(side: &str) -> String {
+pub fn shop(side: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts");
     std::fs::read_to_string(folder.join(side).join("openapi.json")).unwrap()
 }

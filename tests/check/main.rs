@@ -12,8 +12,10 @@ mod between;
 mod hostile;
 mod lock;
 mod manual;
+mod remote;
 mod schema;
 mod secrets;
+mod workflows;
 
 /// Runs the program in a folder.
 fn skep(folder: &Path, arguments: &[&str]) -> Output {

@@ -133,8 +133,14 @@ fn two_trees_are_tried_where_neither_has_a_document_as_the_workflow_to_copy_does
     std::fs::write(sudo.join("sudo"), "#!/bin/sh\n[ \"$1\" = -E ] && shift && exec \"$@\"\n").unwrap();
     std::fs::set_permissions(sudo.join("sudo"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}:{}", sudo.display(), programs.display(), std::env::var("PATH").unwrap());
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-ec", commands[0]]).current_dir(&clone).env("PATH", path).env("BASE", "main").env_remove("SKEP_ROOT");
+    // As GitHub's runner does where a step names no shell.
+    let mut shell = std::process::Command::new("bash");
+    shell
+        .args(["-e", "-c", commands[0]])
+        .current_dir(&clone)
+        .env("PATH", path)
+        .env("BASE", "main")
+        .env_remove("SKEP_ROOT");
     let ran = Ran::of(shell.output().unwrap()).expect(0);
     assert!(ran.out.contains("3 APIs, no findings"), "{ran:?}");
 }

@@ -159,12 +159,27 @@ fn a_daemon_says_what_a_tree_elsewhere_would_do_there_to_who_may_ask_and_nothing
     assert!(text.contains("fresh") && text.contains("1 to create"), "{text}");
     assert!(plan(&token, &["--output", "markdown"]).expect(0).out.starts_with("<!-- "));
 
+    // Files are named from where the reader is, as everywhere.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.current_dir(checkout.path().parent().unwrap()).env("SKEP_TOKEN", &token).args(["--root"]);
+    let name = checkout.path().file_name().unwrap().to_str().unwrap();
+    command.args([name, "plan", "--remote", &url, "--output", "github"]);
+    let annotated = Ran::of(command.output().unwrap()).expect(0).out;
+    assert!(annotated.contains(&format!("::notice file={name}/apis/hello/api.yaml,")), "{annotated}");
+    // How large a file may be is for that host to say.
+    write("apis/fresh/data.bin", &" ".repeat(26 << 20));
+    let large = plan(&token, &[]).expect(1);
+    assert!(large.err.contains("file-too-big") && large.out.contains("! fresh  blocked"), "{large:?}");
+    std::fs::remove_file(checkout.path().join("apis/fresh/data.bin")).unwrap();
+
     // One that is broken is an error, with its place; so is a key that may not ask.
     write("apis/hello/api.yaml", "replicas: many\n");
     let broken = plan(&token, &[]).expect(1);
     assert!(broken.err.contains("apis/hello/api.yaml:1:11"), "{broken:?}");
     let sarif = plan(&token, &["--output", "sarif"]).expect(1).json();
     assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), 1);
+    // Mended, since nobody is asked about a broken one.
+    write("apis/hello/api.yaml", "replicas: 1\n");
     for bad in [caller.as_str(), "skep_wrong"] {
         assert!(plan(bad, &[]).expect(1).err.contains("does not know this key"));
     }
