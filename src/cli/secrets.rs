@@ -1,5 +1,6 @@
 //! `skep secrets`: what an app is given and nobody else may read, encrypted beside its code.
 
+mod draft;
 mod edit;
 mod files;
 mod rotate;
@@ -90,11 +91,12 @@ struct List {
 /// # Errors
 /// Where a key or a file is not what it should be.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
+    draft::sweep();
     let files = Files::of(root)?;
     match &args.action {
         Action::Set { id, name } => set(&files, id, name),
         Action::Unset { id, name } => unset(&files, id, name),
-        Action::Edit { id } => edit::edit(&files, id),
+        Action::Edit { id } => edit::edit(&files, id).await,
         Action::List { id, output } => list(&files, id.as_ref(), *output),
         Action::Rotate(args) => rotate::rotate(args, &files, root).await,
         Action::Key => key(&files),
@@ -170,6 +172,7 @@ fn key(files: &Files) -> anyhow::Result<ExitCode> {
             files.keyring.path().display()
         );
     }
+    files.leave_out_old(&held)?;
     if files.name_recipient(&recipient, &held)? {
         anstream::eprintln!("commit {RECIPIENTS}, so that others encrypt to this key too");
     }

@@ -21,6 +21,10 @@ pub const RECIPIENTS: &str = "secrets.pub";
 /// The first line of what is encrypted says for which API. What other tools encrypt may lack it.
 const FOR: &str = "# secrets of ";
 
+/// What stands before the recipient of a key that was forgotten, in the file of keys: whoever has that key may be named
+/// still, in a tree from before.
+const FORGOTTEN: &str = "# forgotten: ";
+
 /// The keys of one installation, in a file that is read anew each time.
 #[derive(Debug, Clone)]
 pub struct Keyring {
@@ -68,6 +72,20 @@ impl Keyring {
         Ok(self.read()?.iter().map(|key| key.to_public().to_string()).collect())
     }
 
+    /// The recipients of keys that were this installation's before the newest, and are to be encrypted to no more: of those
+    /// that it has still, and of those that were forgotten.
+    ///
+    /// # Errors
+    /// As [`Keyring::recipient`].
+    pub fn former(&self) -> Result<Vec<String>, SecretsError> {
+        let (keys, mut forgotten) = self.read_all()?;
+        forgotten.extend(keys.iter().skip(1).map(|key| key.to_public().to_string()));
+        // A file that somebody has put together may have the newest twice.
+        let newest = keys.first().map(|key| key.to_public().to_string());
+        forgotten.retain(|former| Some(former) != newest.as_ref());
+        Ok(forgotten)
+    }
+
     /// Waits until nobody else changes these keys or what is encrypted to them, and keeps others from it until the answer is
     /// dropped. Has `wait` called where somebody else is at it.
     ///
@@ -96,7 +114,7 @@ impl Keyring {
     /// Where it cannot be written.
     pub fn make(&self) -> Result<String, SecretsError> {
         if !self.exists() {
-            self.write(&[Identity::generate()], |aside| match fs::hard_link(aside, &self.path) {
+            self.write(&[Identity::generate()], &[], |aside| match fs::hard_link(aside, &self.path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
                 _ => fs::remove_file(aside),
             })?;
@@ -109,9 +127,9 @@ impl Keyring {
     /// # Errors
     /// Where there is none yet, or it cannot be written.
     pub fn renew(&self, _held: &Held) -> Result<String, SecretsError> {
-        let mut keys = self.read()?;
+        let (mut keys, forgotten) = self.read_all()?;
         keys.insert(0, Identity::generate());
-        self.write(&keys, |aside| fs::rename(aside, &self.path))?;
+        self.write(&keys, &forgotten, |aside| fs::rename(aside, &self.path))?;
         self.recipient()
     }
 
@@ -121,6 +139,7 @@ impl Keyring {
     /// # Errors
     /// Where there is no key, or it cannot be written.
     pub fn forget_old(&self, _held: &Held) -> Result<Option<(usize, PathBuf)>, SecretsError> {
+        let forgotten = self.former()?;
         let mut keys = self.read()?;
         let old = keys.len().saturating_sub(1);
         if old == 0 {
@@ -137,7 +156,7 @@ impl Keyring {
                 Err(source) => return Err(SecretsError::Io { path: kept, source }),
             }
         }
-        self.write(&keys, |aside| fs::rename(aside, &self.path))?;
+        self.write(&keys, &forgotten, |aside| fs::rename(aside, &self.path))?;
         Ok(Some((old, kept)))
     }
 
@@ -212,6 +231,11 @@ impl Keyring {
     }
 
     fn read(&self) -> Result<Vec<Identity>, SecretsError> {
+        Ok(self.read_all()?.0)
+    }
+
+    /// The keys, and the recipients of those that were forgotten.
+    fn read_all(&self) -> Result<(Vec<Identity>, Vec<String>), SecretsError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => SecretsError::NoKey(self.path.clone()),
             _ => SecretsError::Io { path: self.path.clone(), source },
@@ -227,17 +251,30 @@ impl Keyring {
         let keys: Result<Vec<Identity>, _> =
             lines.map(|(number, line)| line.trim().parse().map_err(|_| bad(number))).collect();
         let keys = keys?;
-        if keys.is_empty() { Err(SecretsError::NoKey(self.path.clone())) } else { Ok(keys) }
+        let forgotten = text.lines().filter_map(|line| line.strip_prefix(FORGOTTEN)).map(|name| name.trim().to_owned());
+        // Anything else there is a note of somebody's, and would be taken for the beginning of any line.
+        let forgotten: Vec<String> = forgotten.filter(|name| name.parse::<Recipient>().is_ok()).collect();
+        if keys.is_empty() { Err(SecretsError::NoKey(self.path.clone())) } else { Ok((keys, forgotten)) }
     }
 
     /// Writes a file for its owner alone, and has it put in its place.
-    fn write(&self, keys: &[Identity], put: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), SecretsError> {
+    fn write(
+        &self,
+        keys: &[Identity],
+        forgotten: &[String],
+        put: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> Result<(), SecretsError> {
         let aside = self.path.with_extension(format!("key.{:016x}", rand::random::<u64>()));
         let mut text = Zeroizing::new(String::from(
             "# The keys of this installation's secrets, the newest first. Whoever has this file can read all secrets.\n",
         ));
         for key in keys {
             text.push_str(key.to_string().expose_secret());
+            text.push('\n');
+        }
+        for recipient in forgotten {
+            text.push_str(FORGOTTEN);
+            text.push_str(recipient);
             text.push('\n');
         }
         let write = || -> io::Result<()> {

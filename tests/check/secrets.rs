@@ -315,3 +315,147 @@ fn what_is_set_while_an_editor_is_open_waits_for_it_and_is_kept() {
     });
     assert_eq!(place.opened(), secrets(&[("MORE", "hunter2"), ("OTHER", "hunter2"), ("TOKEN", "hunter2")]));
 }
+
+/// The folder in memory of the editor that writes its path there, and the process of the command.
+fn editing(place: &Place, skep: &mut Command) -> (std::process::Child, PathBuf) {
+    let seen = place.folder.path().join("path");
+    let process = skep.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let path = waited_for(|| fs::read_to_string(&seen).ok().filter(|path| path.ends_with('\n')));
+    fs::remove_file(seen).unwrap();
+    (process, Path::new(path.trim()).parent().unwrap().to_owned())
+}
+
+fn waited_for<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..3000 {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it does not come");
+}
+
+fn send(signal: &str, process: &std::process::Child) {
+    assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_signal_while_an_editor_is_open_leaves_nothing_that_can_be_read() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let before = place.age();
+    let editor = format!("echo \"$1\" > {}; exec sleep 60", place.folder.path().join("path").display());
+    for (signal, code) in [("-TERM", 143), ("-HUP", 129)] {
+        let mut skep = place.command(&["edit", "honey"]);
+        skep.env("EDITOR", format!("sh -c '{editor}' sh")).env_remove("VISUAL").stdin(Stdio::null());
+        let (mut process, folder) = editing(&place, &mut skep);
+        assert!(fs::read_to_string(folder.join("secrets.yaml")).unwrap().contains("hunter2"));
+        send(signal, &process);
+        assert_eq!(process.wait().unwrap().code(), Some(code), "{signal}");
+        assert!(!folder.exists(), "{signal} leaves {}", folder.display());
+        assert_eq!(place.age(), before);
+    }
+    // An interrupt is the editor's: it may go on, and what is saved then counts.
+    let go_on = place.folder.path().join("go-on");
+    let wait = format!("while ! test -e {}; do sleep 0.02; done", go_on.display());
+    let path = place.folder.path().join("path");
+    let script = format!("echo \"$1\" > {}; {wait}; echo MORE: hunter2 >> \"$1\"", path.display());
+    let mut skep = place.command(&["edit", "honey"]);
+    skep.env("EDITOR", format!("sh -c '{script}' sh")).env_remove("VISUAL").stdin(Stdio::null());
+    let (mut process, folder) = editing(&place, &mut skep);
+    send("-INT", &process);
+    fs::write(go_on, "").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert!(!folder.exists());
+    assert_eq!(place.opened(), secrets(&[("TOKEN", "hunter2"), ("MORE", "hunter2")]));
+}
+
+#[test]
+fn ctrl_c_at_the_question_whether_to_edit_again_leaves_nothing_that_can_be_read() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let path = place.folder.path().join("path");
+    let editor = format!("sh -c 'echo \"$1\" > {}; echo broken >> \"$1\"' sh", path.display());
+    // A terminal of its own, which turns that byte into a signal to all that runs in it.
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &format!("{} secrets edit honey", env!("CARGO_BIN_EXE_skep")), "/dev/null"]);
+    terminal.current_dir(place.root()).env_remove("SKEP_ROOT").env("SKEP_STATE_DIR", place.state());
+    terminal.env("EDITOR", editor).env_remove("VISUAL").env("NO_COLOR", "1");
+    let said = place.folder.path().join("said");
+    terminal.stdin(Stdio::piped()).stdout(fs::File::create(&said).unwrap());
+    let mut process = terminal.spawn().unwrap();
+    waited_for(|| fs::read_to_string(&said).unwrap().contains("press Enter").then_some(()));
+    let folder = fs::read_to_string(&path).unwrap();
+    let folder = Path::new(folder.trim()).parent().unwrap();
+    assert!(folder.exists());
+    process.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(130));
+    assert!(!folder.exists(), "{}", folder.display());
+}
+
+#[test]
+fn what_an_edit_leaves_behind_that_was_killed_is_wiped_by_the_next_command_and_nothing_in_use_is() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let path = place.folder.path().join("path");
+    let number = place.folder.path().join("number");
+    let editor = format!("sh -c 'echo $$ > {}; echo \"$1\" > {}; exec sleep 60' sh", number.display(), path.display());
+    let mut skep = place.command(&["edit", "honey"]);
+    skep.env("EDITOR", editor).env_remove("VISUAL").stdin(Stdio::null());
+    let (mut process, folder) = editing(&place, &mut skep);
+    place.run(&["list"], "").expect(0, "honey: TOKEN");
+    assert!(folder.exists(), "somebody is at it");
+    send("-KILL", &process);
+    process.wait().unwrap();
+    assert!(folder.exists(), "nobody can have wiped it");
+    place.run(&["list"], "").expect(0, "honey: TOKEN");
+    assert!(!folder.exists());
+    // The editor, which nobody has told to end.
+    let number = fs::read_to_string(number).unwrap();
+    assert!(Command::new("kill").arg(number.trim()).status().unwrap().success());
+}
+
+#[test]
+fn what_is_set_after_a_rotation_cannot_be_read_with_the_key_from_before() {
+    let place = Place::new();
+    place.run(&["set", "honey", "TOKEN"], "hunter2").expect(0, "is set");
+    let public = place.root().join("secrets.pub");
+    let other = Place::new();
+    let ada = other.run(&["key"], "").expect(0, "age1").out;
+    let named = fs::read_to_string(&public).unwrap() + "# Ada\n" + &ada;
+    fs::write(&public, &named).unwrap();
+    // What somebody has copied, and the file of recipients where pushes come into: those bring APIs alone.
+    let leaked = place.folder.path().join("leaked");
+    fs::create_dir(&leaked).unwrap();
+    fs::copy(place.state().join("secrets.key"), leaked.join("secrets.key")).unwrap();
+    let old = Keyring::of(&leaked).recipient().unwrap();
+    let id = skep::tree::ApiId::new("honey").unwrap();
+    let opens = |state: &Path| Keyring::of(state).open(&id, &skep::tree::Sealed::of(&place.age())).is_ok();
+    place.run(&["rotate"], "").expect(0, "there is a new key");
+    let new = Keyring::of(&place.state()).recipient().unwrap();
+    for step in ["kept", "forgotten", "forgotten, and renewed"] {
+        match step {
+            "forgotten" => {
+                drop(skep::records::sqlite::Sqlite::open(&place.state().join("records.db")).unwrap());
+                place.run(&["rotate", "--forget-old"], "").expect(0, "1 old keys are forgotten");
+            }
+            "forgotten, and renewed" => drop(place.run(&["rotate"], "").expect(0, "there is a new key")),
+            _ => {}
+        }
+        fs::write(&public, &named).unwrap();
+        place.run(&["set", "honey", "OTHER"], "hunter2").expect(0, "from before a rotation");
+        assert!(!opens(&leaked), "the key is {step}");
+        assert!(opens(&place.state()) && opens(&other.state()), "{step}");
+        let public = fs::read_to_string(&public).unwrap();
+        assert!(!public.contains(&old) && public.contains("# Ada") && public.contains(ada.trim()), "{public}");
+        assert_eq!(public.matches("age1").count(), 2, "{public}");
+    }
+    assert_ne!(Keyring::of(&place.state()).recipient().unwrap(), new);
+    // One that names both is put right too, and said nothing of once it is.
+    fs::write(&public, format!("{old}\n{}", fs::read_to_string(&public).unwrap())).unwrap();
+    place.run(&["rotate", "--keep-key"], "").expect(0, "named 1 of this installation's keys");
+    assert_eq!(fs::read_to_string(&public).unwrap().matches("age1").count(), 2);
+    let ran = place.run(&["set", "honey", "OTHER"], "hunter2").expect(0, "is set");
+    assert!(!ran.err.contains("rotation"), "{}", ran.err);
+    assert!(!opens(&leaked));
+}

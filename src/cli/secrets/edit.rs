@@ -1,28 +1,28 @@
 //! Editing secrets as one text, which lies in memory meanwhile and on no disk.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::io::{self, IsTerminal as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures_util::FutureExt as _;
+use tokio::process::Command;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::draft::Draft;
 use super::files::Files;
 use crate::secrets::{Opened, SecretsError};
 use crate::tree::ApiId;
 
-/// A file system in memory, on every Linux.
-const MEMORY: &str = "/dev/shm";
+/// How long an editor that is told to end is waited for.
+const EDITOR_ENDS_WITHIN: Duration = Duration::from_secs(2);
 
 /// What somebody sees who edits the secrets of an API that has none.
 const EMPTY: &str = "# NAME: value, one in a line. What is saved is encrypted; this text is gone then.\n";
 
-/// A folder in memory with one file. Goes when it is dropped, and what is left of the file is wiped before.
-struct Draft(PathBuf);
-
-pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
+pub(super) async fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
     let held = files.hold()?;
     let (before, is_elsewhere) = match files.open(id) {
         Err(error) if matches!(error.downcast_ref(), Some(SecretsError::Elsewhere(_))) => {
@@ -32,9 +32,14 @@ pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
         before => (before?, false),
     };
     let text = before.as_ref().map_or_else(|| Zeroizing::new(EMPTY.to_owned()), Opened::text);
+    // Not before: whoever waits for somebody else's editor is to be ended by any signal.
+    let mut signals = Signals::catch().context("cannot catch signals")?;
     let draft = Draft::new(&text)?;
     let after = loop {
-        run_editor(&draft.file())?;
+        if let Some(kind) = run_editor(&draft, &mut signals).await? {
+            draft.wipe();
+            return Ok(ended_by(kind));
+        }
         let text = draft.read()?;
         let read = Opened::parse(&text).map_err(anyhow::Error::from);
         match read.and_then(|opened| files.check_variables(id, opened.names()).map(|()| opened)) {
@@ -43,7 +48,10 @@ pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
                 anstream::eprintln!(
                     "error: {error:#}\nnothing is written; press Enter to edit it again, Ctrl-C to give up"
                 );
-                io::stdin().read_line(&mut String::new()).context("cannot read from the terminal")?;
+                if let Some(kind) = wait_for_enter(&mut signals).await? {
+                    draft.wipe();
+                    return Ok(ended_by(kind));
+                }
             }
             Err(error) => return Err(error.context("nothing is written")),
         }
@@ -58,52 +66,100 @@ pub(super) fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the editor as git does: by a shell, since people put options into the variable.
-fn run_editor(path: &Path) -> anyhow::Result<()> {
+/// Runs the editor as git does: by a shell, since people put options into the variable. A signal that ends this command
+/// ends the editor too, and is the answer; one of the keyboard is the editor's, which may well go on.
+async fn run_editor(draft: &Draft, signals: &mut Signals) -> anyhow::Result<Option<SignalKind>> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = get("VISUAL").or_else(|| get("EDITOR")).unwrap_or_else(|| "vi".to_owned());
-    let status = Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(path).status();
-    let status = status.context("cannot start a shell for the editor")?;
-    if !status.success() {
-        bail!("the editor ({editor}) ended with {status}; nothing is written");
-    }
-    Ok(())
-}
-
-impl Draft {
-    fn new(text: &str) -> anyhow::Result<Self> {
-        let place = [Some(PathBuf::from(MEMORY)), std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from)];
-        let place = place.into_iter().flatten().find(|place| place.is_dir());
-        let place = place.with_context(|| format!("there is no {MEMORY} to edit in; use: skep secrets set"))?;
-        let folder = place.join(format!("skep-secrets-{:016x}", rand::random::<u64>()));
-        DirBuilder::new().mode(0o700).create(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let draft = Self(folder);
-        let write = || -> io::Result<()> {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft.file())?;
-            file.write_all(text.as_bytes())
-        };
-        write().with_context(|| format!("cannot write {}", draft.file().display()))?;
-        Ok(draft)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("secrets.yaml")
-    }
-
-    fn read(&self) -> anyhow::Result<Zeroizing<String>> {
-        let mut text = Zeroizing::new(String::new());
-        let read = fs::File::open(self.file()).and_then(|mut file| file.read_to_string(&mut text));
-        read.context("cannot read what the editor wrote; nothing is changed")?;
-        Ok(text)
-    }
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if let Ok(found) = fs::metadata(self.file()) {
-            let zeros = vec![0; usize::try_from(found.len()).unwrap_or_default()];
-            let _ = OpenOptions::new().write(true).open(self.file()).and_then(|mut file| file.write_all(&zeros));
+    let mut shell = Command::new("sh");
+    let mut shell = shell
+        .args(["-c", &format!("{editor} \"$1\""), "sh"])
+        .arg(draft.file())
+        .spawn()
+        .context("cannot start a shell for the editor")?;
+    let mut pressed = None;
+    let status = loop {
+        tokio::select! {
+            status = shell.wait() => break status.context("cannot wait for the editor")?,
+            kind = signals.next() => {
+                if is_of_keyboard(kind) {
+                    pressed = Some(kind);
+                    continue;
+                }
+                // Before anything that could take long: who sends these may send the one that nobody can catch next.
+                draft.wipe();
+                let pid = shell.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+                if let Some(pid) = pid {
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                }
+                let _ = tokio::time::timeout(EDITOR_ENDS_WITHIN, shell.wait()).await;
+                return Ok(Some(kind));
+            }
         }
-        let _ = fs::remove_dir_all(&self.0);
+    };
+    // Both hear of it at once, and the editor may have ended by it first.
+    pressed = pressed.or(signals.next().now_or_never());
+    let interrupt = SignalKind::interrupt().as_raw_value();
+    match pressed {
+        Some(kind) if !is_of_keyboard(kind) => Ok(Some(kind)),
+        _ if status.success() => Ok(None),
+        Some(kind) => Ok(Some(kind)),
+        None if status.signal() == Some(interrupt) || status.code() == Some(128 + interrupt) => {
+            Ok(Some(SignalKind::interrupt()))
+        }
+        None => bail!("the editor ({editor}) ended with {status}; nothing is written"),
     }
+}
+
+/// Waits for a line that somebody enters; answers with the signal by which they give up instead.
+async fn wait_for_enter(signals: &mut Signals) -> anyhow::Result<Option<SignalKind>> {
+    let (entered, line) = tokio::sync::oneshot::channel();
+    // No task: a runtime waits for those when it ends, and nothing ends this read.
+    std::thread::spawn(move || entered.send(io::stdin().read_line(&mut String::new())));
+    tokio::select! {
+        line = line => match line.context("cannot read from the terminal")?.context("cannot read from the terminal")? {
+            0 => bail!("nothing is written"),
+            _ => Ok(None),
+        },
+        kind = signals.next() => Ok(Some(kind)),
+    }
+}
+
+/// The signals that end a command, caught, so that nothing stays behind that can be read.
+struct Signals {
+    interrupt: Signal,
+    quit: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.hang_up.recv() => SignalKind::hangup(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.quit.recv() => SignalKind::quit(),
+        }
+    }
+}
+
+/// Whether a terminal sends it to all that runs in it, when somebody presses a key.
+fn is_of_keyboard(kind: SignalKind) -> bool {
+    kind == SignalKind::interrupt() || kind == SignalKind::quit()
+}
+
+/// The exit code of a command that a signal has ended, as shells have it.
+fn ended_by(kind: SignalKind) -> ExitCode {
+    anstream::eprintln!("nothing is written, and the text is wiped");
+    u8::try_from(128 + kind.as_raw_value()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -86,6 +86,7 @@ impl Files {
     /// Everybody whom the tree names, and this installation where it has a key. Where there is nobody yet, the
     /// installation gets a key.
     fn recipients(&self, held: &Held) -> anyhow::Result<Vec<String>> {
+        self.leave_out_old(held)?;
         let mut recipients = read_recipients(&self.settings.root)?;
         let own = match self.keyring.recipient() {
             Ok(own) => own,
@@ -105,6 +106,26 @@ impl Files {
             recipients.push(own);
         }
         Ok(recipients)
+    }
+
+    /// Puts the key of this installation in the place of those before it, where the tree names one of them: whoever has
+    /// seen such a key must not read what is encrypted from now on. A tree that pushes come into has its file of
+    /// recipients from before a rotation, since a push brings APIs alone. Others stay.
+    pub(super) fn leave_out_old(&self, _held: &Held) -> anyhow::Result<()> {
+        let former = match self.keyring.former() {
+            Err(SecretsError::NoKey(_)) => return Ok(()),
+            former => former?,
+        };
+        let named = read_recipients(&self.settings.root)?;
+        let count = named.iter().filter(|name| former.contains(name)).count();
+        if count > 0 {
+            self.replace_recipients(&self.public()?, &former, &self.keyring.recipient()?)?;
+            anstream::eprintln!(
+                "{RECIPIENTS} named {count} of this installation's keys from before a rotation; now it names the one that \
+                 there is, and nothing is encrypted to the old any more: commit it where it is under version control"
+            );
+        }
+        Ok(())
     }
 
     /// Adds a recipient to those that the tree names; whether it was not among them. Only the first adds itself: who else
@@ -136,7 +157,9 @@ impl Files {
         let is_old = |line: &str| old.iter().any(|old| line.trim_start().starts_with(old.as_str()));
         let mut lines: Vec<&str> = public.lines().collect();
         let place = lines.iter().position(|line| is_old(line)).unwrap_or(lines.len());
-        lines.insert(place, new);
+        if !lines.iter().any(|line| line.trim_start().starts_with(new)) {
+            lines.insert(place, new);
+        }
         lines.retain(|line| !is_old(line));
         replace(&self.settings.root.join(RECIPIENTS), &(lines.join("\n") + "\n"))
     }
