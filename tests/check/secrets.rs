@@ -459,3 +459,53 @@ fn what_is_set_after_a_rotation_cannot_be_read_with_the_key_from_before() {
     assert!(!ran.err.contains("rotation"), "{}", ran.err);
     assert!(!opens(&leaked));
 }
+
+#[test]
+fn a_value_that_is_encrypted_without_this_command_as_the_guide_says_it_is_read_as_it_was() {
+    let place = Place::new();
+    place.run(&["key"], "").expect(0, "age1");
+    let guide = include_str!("../../docs/secrets.md");
+    let line = guide.lines().find(|line| line.contains("| age --armor")).unwrap();
+    let line = line.replace("apis/thumbnails", "apis/honey");
+    for value in [
+        "abc #def",
+        "\"q\"",
+        "'q'",
+        " before",
+        "after ",
+        "a: b",
+        "- x",
+        "{a}",
+        "[x]",
+        "!t",
+        "&a",
+        "*a",
+        "%x",
+        "@x",
+        "`x`",
+        "|",
+        ">",
+        "?",
+        "null",
+        "~",
+        "0123",
+        "1_000",
+        "true",
+        "a\\b\\n",
+        "%s\\n",
+        "$HOME",
+        "a\u{2028}b\u{85}c\u{feff}",
+        "\u{7f}\t\u{1b}",
+        "\u{1d11e}\u{e9}",
+        "-----BEGIN\na\n\n  b\n-----END\n",
+        "\na",
+        "a\n\n",
+        "a\r\nb\r\n",
+    ] {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", &line]).current_dir(place.root()).env("VALUE", value);
+        let ran = shell.output().unwrap();
+        assert!(ran.status.success(), "{value:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(place.opened(), secrets(&[("API_KEY", value)]), "{value:?}");
+    }
+}
