@@ -195,6 +195,20 @@ impl Store {
         }
     }
 
+    /// The commits that were placed, the newest first and at most so many; fewer where that was not written down, as before this
+    /// was, and in a store that is new.
+    ///
+    /// # Errors
+    /// Where git cannot be run.
+    pub async fn placed(&self, most: usize) -> Result<Vec<String>, GitError> {
+        let asked = ["log", "-g", "--no-show-signature", "--format=%H", "-n", &most.to_string(), PLACED, "--"];
+        match self.repository.ask(&asked, WITHIN).await {
+            Ok(printed) => Ok(String::from_utf8_lossy(&printed).lines().map(str::to_owned).collect()),
+            Err(GitError::Failed { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The folder in the placed commit that its folders were placed from; `now` where that was not written down.
     ///
     /// # Errors
@@ -224,7 +238,13 @@ impl Store {
     pub async fn move_ref(&self, name: &str, to: &str, from: Option<&str>) -> Result<(), GitError> {
         let nothing = "0".repeat(to.len());
         let from = from.unwrap_or(&nothing);
-        self.repository.ask(&["update-ref", "--no-deref", name, to, from], WITHIN).await.map(drop)
+        let mut asked = vec!["update-ref", "--no-deref"];
+        if name == PLACED {
+            // Whoever tells of each commit that was placed reads them there, also after a crash.
+            asked.push("--create-reflog");
+        }
+        asked.extend([name, to, from]);
+        self.repository.ask(&asked, WITHIN).await.map(drop)
     }
 
     /// Git for one who speaks its protocol to us: with the hooks, and with nothing of this process's own repository.

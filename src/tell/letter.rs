@@ -2,6 +2,8 @@
 //!
 //! Signed as standardwebhooks.com says it, version 1.0.0: `webhook-id`, `webhook-timestamp` and `webhook-signature`.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use bytes::Bytes;
 use hmac::Mac as _;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::line;
-use super::news::Item;
+use super::news::{How, Item};
 use crate::pull::webhook::{mac, standard_key};
 use crate::settings::{Format, NewsKind, Notified};
 
@@ -45,14 +47,38 @@ pub struct Letter {
     pub body: String,
 }
 
+/// What is told of one kind.
+struct Told<'a> {
+    kind: NewsKind,
+    items: Vec<&'a Item>,
+    /// How many more there were, of which nothing else is known.
+    left_out: usize,
+}
+
+impl Told<'_> {
+    fn count(&self) -> usize {
+        self.items.len() + self.left_out
+    }
+}
+
 /// What somebody is told of what happened: for each kind a message of JSON, or one for all of Slack's.
 #[must_use]
-pub fn write(items: &[Item], to: &Notified, installation: &str, now: Timestamp) -> Vec<Letter> {
-    let of = |kind: NewsKind| items.iter().filter(|item| item.kind == kind).collect::<Vec<_>>();
+pub fn write(
+    items: &[Item],
+    left_out: &BTreeMap<NewsKind, usize>,
+    to: &Notified,
+    installation: &str,
+    now: Timestamp,
+) -> Vec<Letter> {
+    let of = |kind: NewsKind| Told {
+        kind,
+        items: items.iter().filter(|item| item.kind == kind).collect(),
+        left_out: left_out.get(&kind).copied().unwrap_or_default(),
+    };
     let wanted = NewsKind::ALL.into_iter().filter(|kind| to.events.contains(kind));
-    let kinds: Vec<_> = wanted.map(|kind| (kind, of(kind))).filter(|(_, items)| !items.is_empty()).collect();
+    let kinds: Vec<Told<'_>> = wanted.map(of).filter(|told| told.count() > 0).collect();
     let bodies: Vec<Value> = match to.format {
-        Format::Webhook => kinds.iter().map(|(kind, items)| webhook(*kind, items, installation, now)).collect(),
+        Format::Webhook => kinds.iter().map(|told| webhook(told, installation, now)).collect(),
         Format::Slack if kinds.is_empty() => Vec::new(),
         Format::Slack => vec![slack(&kinds)],
     };
@@ -65,9 +91,10 @@ pub fn write(items: &[Item], to: &Notified, installation: &str, now: Timestamp) 
     bodies.into_iter().map(letter).collect()
 }
 
-fn webhook(kind: NewsKind, items: &[&Item], installation: &str, now: Timestamp) -> Value {
+fn webhook(told: &Told<'_>, installation: &str, now: Timestamp) -> Value {
     let mut left = MOST - FRAME;
-    let shown: Vec<Value> = items
+    let shown: Vec<Value> = told
+        .items
         .iter()
         .map_while(|item| {
             let item = json!(item);
@@ -75,26 +102,22 @@ fn webhook(kind: NewsKind, items: &[&Item], installation: &str, now: Timestamp) 
             Some(item)
         })
         .collect();
-    let more = items.len() - shown.len();
+    let more = told.count() - shown.len();
     json!({
-        "type": kind.as_str(),
+        "type": told.kind.as_str(),
         "timestamp": now,
         "data": { "installation": installation, "items": shown, "more": more },
     })
 }
 
 /// At most four sections, each of at most 3,000 characters: as Slack's reference of blocks says.
-fn slack(kinds: &[(NewsKind, Vec<&Item>)]) -> Value {
-    let count = |(kind, items): &(NewsKind, Vec<&Item>)| match items.as_slice() {
-        [Item { api: Some(api), .. }] => format!("{api} {}", kind.as_str()),
-        items => format!("{} {}", items.len(), kind.as_str()),
-    };
-    let text = kinds.iter().map(count).collect::<Vec<_>>().join(", ");
+fn slack(kinds: &[Told<'_>]) -> Value {
+    let text = kinds.iter().flat_map(counted).collect::<Vec<_>>().join(", ");
     let blocks: Vec<Value> = kinds
         .iter()
-        .map(|(kind, items)| {
-            let (mut text, mut named) = (format!("*{}*", title(*kind)), 0);
-            for item in items.iter().take(NAMED) {
+        .map(|told| {
+            let (mut text, mut named) = (format!("*{}*", title(told)), 0);
+            for item in told.items.iter().take(NAMED) {
                 let line = format!("\n• {}", said(item));
                 let is_long = text.chars().count() + line.chars().count() > SECTION.0;
                 if is_long || json_len(&text) + json_len(&line) > SECTION.1 {
@@ -103,8 +126,8 @@ fn slack(kinds: &[(NewsKind, Vec<&Item>)]) -> Value {
                 text.push_str(&line);
                 named += 1;
             }
-            if items.len() > named {
-                text.push_str(&format!("\nand {} more", items.len() - named));
+            if told.count() > named {
+                text.push_str(&format!("\nand {} more", told.count() - named));
             }
             // Verbatim: nothing in it is made a link or a mention.
             json!({ "type": "section", "text": { "type": "mrkdwn", "text": text, "verbatim": true } })
@@ -118,8 +141,31 @@ fn json_len(text: &str) -> usize {
     json!(text).to_string().len()
 }
 
-fn title(kind: NewsKind) -> &'static str {
-    match kind {
+/// What became of how many, as in `shop removed` and `2 deployed`.
+fn counted(told: &Told<'_>) -> Vec<String> {
+    let mut of: BTreeMap<Option<How>, Vec<&Item>> = BTreeMap::new();
+    for item in &told.items {
+        of.entry(item.how).or_default().push(item);
+    }
+    if told.left_out > 0 {
+        of.entry(None).or_default();
+    }
+    let word = |(how, items): (Option<How>, Vec<&Item>)| {
+        let word = how.map_or(told.kind.as_str(), How::as_str);
+        let more = if how.is_none() { told.left_out } else { 0 };
+        match items.as_slice() {
+            [Item { api: Some(api), .. }] if more == 0 => format!("{api} {word}"),
+            items => format!("{} {word}", items.len() + more),
+        }
+    };
+    of.into_iter().map(word).collect()
+}
+
+fn title(told: &Told<'_>) -> &'static str {
+    let are_all = |how| told.left_out == 0 && told.items.iter().all(|item| item.how == Some(how));
+    match told.kind {
+        NewsKind::Deployed if are_all(How::Removed) => "Removed",
+        NewsKind::Deployed if are_all(How::Suspended) => "Suspended",
         NewsKind::Deployed => "Deployed",
         NewsKind::Failed => "Failed",
         NewsKind::Healed => "Healed",
@@ -176,7 +222,7 @@ mod tests {
 
     fn item(kind: NewsKind, api: &str, what: &str) -> Item {
         let (api, at) = (ApiId::new(api).ok(), Timestamp::UNIX_EPOCH);
-        Item { kind, api, name: None, revision: None, what: what.to_owned(), commit: None, at }
+        Item { kind, how: None, api, name: None, revision: None, what: what.to_owned(), commit: None, at }
     }
 
     fn to(format: Format) -> Notified {
@@ -201,7 +247,13 @@ mod tests {
         let items: Vec<Item> = (0..700).map(|n| item(NewsKind::Deployed, &format!("a{n}"), "x")).collect();
         let items = [items, vec![item(NewsKind::Failed, "b", "y"), item(NewsKind::Held, "c", "z")]].concat();
         let wanted = [NewsKind::Deployed, NewsKind::Failed].into_iter().collect();
-        let letters = write(&items, &Notified { events: wanted, ..to(Format::Webhook) }, "0123", Timestamp::UNIX_EPOCH);
+        let letters = write(
+            &items,
+            &BTreeMap::new(),
+            &Notified { events: wanted, ..to(Format::Webhook) },
+            "0123",
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(letters.len(), 2);
         assert_ne!(letters[0].id, letters[1].id);
         let failed: Value = serde_json::from_str(&letters[0].body).unwrap();
@@ -223,7 +275,7 @@ mod tests {
         let wide = "\u{1d11e}".repeat(500);
         let items: Vec<Item> = NewsKind::ALL.iter().flat_map(|kind| vec![item(*kind, "a", &wide); 300]).collect();
         for format in [Format::Webhook, Format::Slack] {
-            for letter in write(&items, &to(format), "0123", Timestamp::UNIX_EPOCH) {
+            for letter in write(&items, &BTreeMap::new(), &to(format), "0123", Timestamp::UNIX_EPOCH) {
                 assert!(letter.body.len() <= MOST && letter.body.contains("more"), "{}", letter.body.len());
             }
         }
@@ -234,7 +286,7 @@ mod tests {
         let hostile = format!("<!channel> <https://evil.example|click> & {}", "x".repeat(1000));
         let long = "a".repeat(40);
         let items: Vec<Item> = NewsKind::ALL.iter().flat_map(|kind| vec![item(*kind, &long, &hostile); 300]).collect();
-        let letters = write(&items, &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
+        let letters = write(&items, &BTreeMap::new(), &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
         assert_eq!(letters.len(), 1);
         let message: Value = serde_json::from_str(&letters[0].body).unwrap();
         assert_eq!(message["text"], "300 failed, 300 held, 300 healed, 300 deployed");
@@ -246,20 +298,60 @@ mod tests {
             assert!(!text.contains('<') && text.contains("&lt;!channel&gt;") && text.ends_with(" more"), "{text}");
         }
         let all_escaped = item(NewsKind::Failed, &long, &"<".repeat(1000));
-        let letters = write(&vec![all_escaped; 30], &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
+        let letters =
+            write(&vec![all_escaped; 30], &BTreeMap::new(), &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
         let message: Value = serde_json::from_str(&letters[0].body).unwrap();
         let length = message["blocks"][0]["text"]["text"].as_str().unwrap().chars().count();
         assert!(length <= 3000, "{length}");
-        let one = write(&[item(NewsKind::Failed, "b", "y")], &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
+        let one = write(
+            &[item(NewsKind::Failed, "b", "y")],
+            &BTreeMap::new(),
+            &to(Format::Slack),
+            "0123",
+            Timestamp::UNIX_EPOCH,
+        );
         assert!(one[0].body.contains("\"text\":\"b failed\""), "{}", one[0].body);
         let none = Notified { events: [NewsKind::Healed].into(), ..to(Format::Slack) };
-        assert!(write(&[item(NewsKind::Failed, "b", "y")], &none, "0123", Timestamp::UNIX_EPOCH).is_empty());
+        assert!(
+            write(&[item(NewsKind::Failed, "b", "y")], &BTreeMap::new(), &none, "0123", Timestamp::UNIX_EPOCH)
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn slack_says_what_became_of_one_and_all_are_told_how_many_were_left_out() {
+        let gone = Item { how: Some(How::Removed), ..item(NewsKind::Deployed, "susp", "removed: its folder is gone") };
+        let text = |items: &[Item], left_out: &BTreeMap<NewsKind, usize>| -> Value {
+            let mut letters = write(items, left_out, &to(Format::Slack), "0123", Timestamp::UNIX_EPOCH);
+            serde_json::from_str(&letters.remove(0).body).unwrap()
+        };
+        let message = text(std::slice::from_ref(&gone), &BTreeMap::new());
+        assert_eq!(message["text"], "susp removed");
+        assert!(message["blocks"][0]["text"]["text"].as_str().unwrap().starts_with("*Removed*\n• susp: removed"));
+        let items = [gone, item(NewsKind::Deployed, "a", "x"), item(NewsKind::Deployed, "b", "x")];
+        assert_eq!(text(&items, &BTreeMap::new())["text"], "2 deployed, susp removed");
+        let left_out = BTreeMap::from([(NewsKind::Deployed, 7), (NewsKind::Failed, 2)]);
+        let message = text(&items, &left_out);
+        assert_eq!(message["text"], "2 failed, 9 deployed, susp removed");
+        assert!(message["blocks"][1]["text"]["text"].as_str().unwrap().ends_with("and 7 more"));
+        let letters = write(&items, &left_out, &to(Format::Webhook), "0123", Timestamp::UNIX_EPOCH);
+        let more: Vec<Value> = letters
+            .iter()
+            .map(|letter| serde_json::from_str::<Value>(&letter.body).unwrap()["data"]["more"].clone())
+            .collect();
+        assert_eq!(more, [json!(2), json!(7)]);
     }
 
     #[test]
     fn a_letter_goes_with_its_signature_and_without_a_secret_without_one() {
-        let letter =
-            write(&[item(NewsKind::Held, "a", "b")], &to(Format::Webhook), "0", Timestamp::UNIX_EPOCH).remove(0);
+        let letter = write(
+            &[item(NewsKind::Held, "a", "b")],
+            &BTreeMap::new(),
+            &to(Format::Webhook),
+            "0",
+            Timestamp::UNIX_EPOCH,
+        )
+        .remove(0);
         let request =
             letter.request("https://hooks.example/a", Some(b"a-secret-of-mine"), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(

@@ -51,6 +51,9 @@ pub struct News {
     removals: BTreeSet<ApiId>,
     /// What is to be told.
     items: Vec<Item>,
+    /// How many of each kind are not among those, since too many waited.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left_out: BTreeMap<NewsKind, usize>,
 }
 
 /// Something that happened.
@@ -58,13 +61,16 @@ pub struct News {
 pub struct Item {
     /// Of which kind.
     pub kind: NewsKind,
+    /// Where [`NewsKind::Deployed`] says too little: nothing new serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub how: Option<How>,
     /// To which API; `None` for the installation, or a source of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<ApiId>,
     /// What people call it, where that is not its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The revision that serves.
+    /// The revision that serves; that which failed, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// In a line. Not to be trusted: apps and commits have a say in it.
@@ -74,6 +80,16 @@ pub struct Item {
     pub commit: Option<Commit>,
     /// When it was seen.
     pub at: Timestamp,
+}
+
+/// What became of an API that serves nothing new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It is removed.
+    Removed,
+    /// It is suspended, as its folder says.
+    Suspended,
 }
 
 /// What has happened to one API, or to something else that an event names.
@@ -100,18 +116,44 @@ struct Case {
 pub struct View {
     /// What people call it, where that is not its id.
     pub name: Option<String>,
-    /// It is as the tree says, and serves.
+    /// It is as the tree says, and serves or is suspended.
     pub is_well: bool,
+    /// It is suspended.
+    pub is_suspended: bool,
     /// There is no such thing any more.
     pub is_gone: bool,
-    /// It does not, for now: of which revision, and why.
-    pub failed: Option<(String, String)>,
+    /// It does not, for now.
+    pub failed: Option<Failing>,
     /// What serves.
     pub revision: Option<String>,
     /// Since when.
     pub since: Timestamp,
     /// The commit that it came by.
     pub commit: Option<Commit>,
+}
+
+/// What has failed, which is not what serves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failing {
+    /// By what it is known from other failures.
+    pub key: String,
+    /// Why, in words.
+    pub why: String,
+    /// Which revision, where it has come that far.
+    pub revision: Option<String>,
+    /// The commit that it came by, where that is known.
+    pub commit: Option<Commit>,
+}
+
+impl How {
+    /// In a word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Suspended => "suspended",
+        }
+    }
 }
 
 impl Item {
@@ -184,7 +226,8 @@ impl News {
             ("held" | "stopped", Some(api)) => self.add(NewsKind::Held, api, what, at),
             ("removed" | "removed-as-confirmed", Some(api)) => {
                 self.cases.remove(&key);
-                self.add(NewsKind::Deployed, api, &format!("removed: {what}"), at);
+                let what = line(&format!("removed: {what}"), WORDS);
+                self.push(Item { how: Some(How::Removed), ..item(NewsKind::Deployed, api, what, at) });
             }
             _ => {}
         }
@@ -207,6 +250,12 @@ impl News {
         !self.removals.is_empty() || self.cases.values().any(|case| !case.is_over())
     }
 
+    /// Whether that is a failure which was not told yet.
+    #[must_use]
+    pub fn is_new_failure(&self, key: &str, failing: &Failing) -> bool {
+        self.cases.get(key).is_some_and(|case| case.failed.as_ref() != Some(&failing.key))
+    }
+
     /// Takes in how those are. Of one of which that is not known now, nothing is said.
     pub fn judge(&mut self, now: Timestamp, view: impl Fn(&str) -> Option<View>) {
         for key in self.open() {
@@ -216,19 +265,23 @@ impl News {
             case.well = case.well.or(Some(now)).filter(|_| view.is_well);
             if view.is_gone {
                 case.end();
-            } else if let Some((revision, why)) = &view.failed {
-                if case.failed.as_ref() != Some(revision) {
+            } else if let Some(failing) = &view.failed {
+                if case.failed.as_ref() != Some(&failing.key) {
                     case.goes_wrong(now);
-                    case.failed = Some(revision.clone());
-                    told = Some((NewsKind::Failed, why.clone()));
+                    case.failed = Some(failing.key.clone());
+                    told = Some((NewsKind::Failed, failing.why.clone()));
                 }
             } else if view.is_well {
                 let is_new = case.routed.is_some_and(|at| age(view.since, at) <= ROUTED_WITHIN)
                     && case.deployed != Some(view.since);
                 let is_wrong = case.found.is_some() || case.failed.is_some();
                 if is_new {
-                    let what =
-                        view.commit.as_ref().map_or_else(|| "serves".to_owned(), |commit| commit.subject.clone());
+                    let subject = view.commit.as_ref().map(|commit| commit.subject.clone());
+                    let what = match (view.is_suspended, subject) {
+                        (true, Some(subject)) => format!("suspended: {subject}"),
+                        (true, None) => "suspended".to_owned(),
+                        (false, subject) => subject.unwrap_or_else(|| "serves".to_owned()),
+                    };
                     told = Some((NewsKind::Deployed, what));
                     case.deployed = Some(view.since);
                     case.end();
@@ -241,11 +294,17 @@ impl News {
                 }
             }
             if let Some((kind, what)) = told {
-                let View { name, revision, commit, .. } = view;
+                let View { name, revision, commit, failed, is_suspended, .. } = view;
+                let how = (kind == NewsKind::Deployed && is_suspended).then_some(How::Suspended);
+                // What serves has not failed, and whoever wrote that has nothing to do with it.
+                let (revision, commit) = match failed {
+                    Some(failing) if kind == NewsKind::Failed => (failing.revision, failing.commit),
+                    _ => (revision, commit),
+                };
                 let commit = commit.map(short);
                 let api = ApiId::new(&key).ok();
                 let what = if api.is_some() || key == INSTALLATION { what } else { format!("{key}: {what}") };
-                self.push(Item { kind, api, name, revision, what: line(&what, WORDS), commit, at: now });
+                self.push(Item { kind, how, api, name, revision, what: line(&what, WORDS), commit, at: now });
             }
         }
         self.cases.retain(|_, case| !case.is_over() || case.is_recent(now) || case.is_fresh(now));
@@ -276,16 +335,32 @@ impl News {
         due
     }
 
+    /// How many more there were than those that are to be told now: of the kinds of these, and of those of which none wait.
+    pub fn take_left_out(&mut self, due: &[Item]) -> BTreeMap<NewsKind, usize> {
+        let waits = |kind: NewsKind| self.items.iter().any(|item| item.kind == kind);
+        let is_due = |kind: &NewsKind| due.iter().any(|item| item.kind == *kind) || !waits(*kind);
+        let (due, rest) = std::mem::take(&mut self.left_out).into_iter().partition(|(kind, _)| is_due(kind));
+        self.left_out = rest;
+        due
+    }
+
     fn add(&mut self, kind: NewsKind, api: &ApiId, what: &str, at: Timestamp) {
-        let what = line(what, WORDS);
-        self.push(Item { kind, api: Some(api.clone()), name: None, revision: None, what, commit: None, at });
+        self.push(item(kind, api, line(what, WORDS), at));
     }
 
     fn push(&mut self, item: Item) {
         if self.items.iter().map(Item::size).sum::<usize>() + item.size() <= MOST {
             self.items.push(item);
+        } else {
+            let count = self.left_out.entry(item.kind).or_default();
+            *count = count.saturating_add(1);
         }
     }
+}
+
+/// What is said of an API, and nothing else is known of.
+fn item(kind: NewsKind, api: &ApiId, what: String, at: Timestamp) -> Item {
+    Item { kind, how: None, api: Some(api.clone()), name: None, revision: None, what, commit: None, at }
 }
 
 /// A commit in words that do not go on and on.

@@ -12,6 +12,9 @@ use crate::settings::{ReportSettings, Settings};
 use crate::tree::ApiId;
 use crate::tree::folder::is_ignored;
 
+/// How many commits are looked through for the last that is known: more than are remembered of one repository.
+const MOST: usize = 60;
+
 /// A repository that somebody is told of.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -58,20 +61,28 @@ impl Place {
         pulled.chain(pushed).collect()
     }
 
-    /// The commit that lies in the tree, and the branch or tag that it came by.
+    /// The commits that were placed after that one, the oldest first, and the branch or tag that each came by. The one that
+    /// lies in the tree alone, where none is known, or what was placed since is not.
     ///
     /// # Errors
     /// Where git does not answer.
-    pub async fn now(&self) -> Result<Option<(String, String)>, GitError> {
+    pub async fn placed_since(&self, seen: Option<&str>) -> Result<Vec<(String, String)>, GitError> {
         if !self.store.is_there() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let Some(commit) = self.store.resolve(PLACED).await? else { return Ok(None) };
-        let reference = match &self.from {
-            From::Source(source) => source.reference_of(&commit),
+        let Some(now) = self.store.resolve(PLACED).await? else { return Ok(Vec::new()) };
+        if seen == Some(now.as_str()) {
+            return Ok(Vec::new());
+        }
+        let placed = match seen {
+            Some(seen) => since(self.store.placed(MOST).await?, &now, seen),
+            None => vec![now],
+        };
+        let reference = |commit: &String| match &self.from {
+            From::Source(source) => source.reference_of(commit),
             From::Pushes(branch) => branch.clone(),
         };
-        Ok(Some((commit, reference)))
+        Ok(placed.into_iter().map(|commit| (reference(&commit), commit)).map(|(by, commit)| (commit, by)).collect())
     }
 
     /// Whether commits come into it by tags.
@@ -113,5 +124,35 @@ impl Place {
             names.iter().filter(|name| !is_ignored(name)).filter_map(|name| ApiId::new(name).ok()).collect()
         };
         Ok((ids(found.changed), ids(found.gone)))
+    }
+}
+
+/// What of the commits that were placed, the newest first, came behind `seen` up to `now`, the oldest first; each once, where
+/// it was placed last. `now` alone where `seen` is not among them.
+fn since(placed: Vec<String>, now: &str, seen: &str) -> Vec<String> {
+    // What was placed in this very moment is for the next look.
+    let mut placed: Vec<String> = placed.into_iter().skip_while(|commit| commit != now).collect();
+    let Some(end) = placed.iter().position(|commit| commit == seen) else { return vec![now.to_owned()] };
+    placed.truncate(end);
+    let mut known = BTreeSet::new();
+    placed.retain(|commit| known.insert(commit.clone()));
+    placed.reverse();
+    placed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_commit_that_was_placed_is_told_of_in_the_order_in_which_they_were() {
+        let placed = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let of = |all: &[&str], now: &str, seen: &str| since(placed(all), now, seen);
+        assert_eq!(of(&["c", "b", "a2", "a1"], "c", "a1"), ["a2", "b", "c"]);
+        assert_eq!(of(&["c", "b", "a"], "c", "b"), ["c"]);
+        assert_eq!(of(&["d", "c", "b", "a"], "c", "a"), ["b", "c"], "one more has come meanwhile");
+        assert_eq!(of(&["b", "c", "b", "a"], "b", "a"), ["c", "b"]);
+        assert_eq!(of(&["c", "b"], "c", "a"), ["c"], "a store that is new");
+        assert_eq!(of(&[], "c", "a"), ["c"]);
     }
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::commit::Standing;
-use super::news::View;
+use super::news::{Failing, View};
 use crate::reconcile::Controller;
 use crate::reconcile::controller::{Rest, Turns};
 use crate::reconcile::status::{Health, Status, Sync};
@@ -34,13 +34,12 @@ pub fn standing(controller: &Controller, id: &ApiId, record: Option<&Record>) ->
 pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> View {
     let turns = controller.turns(id);
     let wanted = wanted(controller, id);
-    let is_well = status(&turns, record).is_some_and(|status| {
-        status.sync == Sync::Synced && matches!(status.health, Health::Healthy | Health::Stopped)
-    });
+    let health = status(&turns, record).filter(|status| status.sync == Sync::Synced).map(|status| status.health);
     let served = record.and_then(|record| record.served.as_ref());
     View {
         name: record.map(|record| record.status.name.clone()).filter(|name| name != id.as_str()),
-        is_well,
+        is_well: matches!(health, Some(Health::Healthy | Health::Stopped)),
+        is_suspended: health == Some(Health::Stopped),
         is_gone: record.is_none() && wanted == Wanted::Nothing,
         failed: failed(&turns, &wanted, record),
         revision: served.map(|served| served.revision.to_string()),
@@ -49,8 +48,8 @@ pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> Vie
     }
 }
 
-/// By what its failure is known from others, and why it has failed, where it has and nobody is at work on that.
-fn failed(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Option<(String, String)> {
+/// What of it has failed, where something has and nobody is at work on that; by which commit is not known here.
+fn failed(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Option<Failing> {
     if matches!(turns, Turns::AtWork | Turns::Rest(Rest::Troubled(_))) || *wanted == Wanted::Unknown {
         return None;
     }
@@ -59,7 +58,9 @@ fn failed(turns: &Turns, wanted: &Wanted, record: Option<&Record>) -> Option<(St
         Some(failure) => failure.revision.to_string(),
         None => Digest::of(why.as_bytes()).to_string(),
     };
-    Some((key, why))
+    // One that has no folder any more, or a broken one, has none.
+    let revision = if let Wanted::Revision(revision, _) = wanted { Some(revision.to_string()) } else { None };
+    Some(Failing { key, why, revision, commit: None })
 }
 
 fn wanted(controller: &Controller, id: &ApiId) -> Wanted {
@@ -193,7 +194,7 @@ mod tests {
     fn a_failure_is_known_by_its_revision_a_broken_folder_by_its_words_and_nothing_without_a_tree() {
         let (wanted, record) = serving("111111111111");
         let blocked = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "main.py:1:1: invalid").status));
-        let key = |wanted: &Wanted, turns: &Turns| failed(turns, wanted, Some(&record)).map(|(key, _)| key);
+        let key = |wanted: &Wanted, turns: &Turns| failed(turns, wanted, Some(&record)).map(|failing| failing.key);
         assert_eq!(key(&Wanted::Unknown, &blocked), None);
         let broken = key(&Wanted::Broken, &blocked).unwrap();
         let other = Turns::Rest(Rest::Quiet(row(Sync::Blocked, "main.py:2:1: invalid").status));
@@ -204,8 +205,14 @@ mod tests {
             ..record.clone()
         };
         let wanted = Wanted::Revision(revision.clone(), settings);
-        let given_up = failed(&blocked, &wanted, Some(&given_up));
-        assert_eq!(given_up, Some((revision.to_string(), "it ended with 1".into())));
+        let given_up = failed(&blocked, &wanted, Some(&given_up)).unwrap();
+        assert_eq!((given_up.key, given_up.why), (revision.to_string(), "it ended with 1".into()));
+        assert_eq!(given_up.revision, Some(revision.to_string()));
+        // Blocked before anything of it was tried, as by a missing key, beside what serves.
+        let other = Wanted::Revision(Revision::from_label("222222222222"), Digest::of(b"s"));
+        let missing = failed(&blocked, &other, Some(&record)).unwrap();
+        assert_eq!(missing.revision.as_deref(), Some("222222222222"));
+        assert_eq!(failed(&blocked, &Wanted::Broken, Some(&record)).unwrap().revision, None);
     }
 
     #[test]

@@ -141,8 +141,9 @@ impl Teller {
             self.busy.clear();
             return Ok(());
         };
-        let (records, pulls) = (Arc::clone(&self.records), self.surface.pulls());
-        let sight = Sight { controller: &controller, tree: &tree, records: &*records, pulls: pulls.as_deref() };
+        let (records, pulls, settings) = (Arc::clone(&self.records), self.surface.pulls(), Arc::clone(&self.settings));
+        let (records, pulls) = (&*records, pulls.as_deref());
+        let sight = Sight { controller: &controller, tree: &tree, records, pulls, settings: &settings };
         if book.is_none() {
             let text = records.told().await?;
             *book =
@@ -173,7 +174,7 @@ impl Teller {
             }
         }
         let known = is_clear.then_some(&known);
-        find_news(told, &self.settings.notifications, &sight, known, &self.installation);
+        Box::pin(find_news(told, &settings.notifications, &sight, known, &self.installation)).await;
         let text = told.text();
         if text != *written {
             // Before anything of it is sent: else it might be sent twice.

@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::commit::{Standing, Word};
+use super::commit::{Report, Standing, Word};
 use super::letter::write;
-use super::news::{INSTALLATION, News, SOURCE, View, age};
+use super::news::{Failing, INSTALLATION, News, SOURCE, View, age};
 use super::placed::Place;
 use super::standing::{standing, view};
 use super::state::Told;
+use super::without_folders;
+use crate::git::Commit;
 use crate::pull::Pulls;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
 use crate::records::{Records, RecordsError, Row};
-use crate::settings::Notified;
+use crate::settings::{Notified, Settings};
 use crate::tree::ApiId;
 
 /// How many events are read at once.
@@ -34,6 +36,15 @@ pub(super) struct Sight<'a> {
     pub tree: &'a Ask,
     pub records: &'a dyn Records,
     pub pulls: Option<&'a Pulls>,
+    pub settings: &'a Settings,
+}
+
+impl Sight<'_> {
+    /// A text for a forge, whose statuses strangers may read: where this host has its folders is nothing of theirs.
+    fn for_forge(&self, text: &str) -> String {
+        let Settings { state, apis, root, .. } = self.settings;
+        without_folders(text, &[state, root, apis.parent().unwrap_or(root)])
+    }
 }
 
 /// Has the whole tree looked at; answers whether that is done, and how all is now can be gone by.
@@ -49,30 +60,44 @@ pub(super) async fn find_commits(told: &mut Told, places: &[Place], sight: &Sigh
     for place in places {
         let report = told.reports.entry(place.name.clone()).or_default();
         if is_asked {
-            let now = match place.now().await {
-                Ok(now) => now,
-                Err(error) => {
-                    tracing::debug!("what was placed of {} is not known: {error}", place.name);
-                    continue;
-                }
-            };
-            if let Some((commit, reference)) = now.filter(|(commit, _)| report.seen.as_ref() != Some(commit)) {
-                match place.difference(report.seen.as_deref(), &commit).await {
-                    // From then on, how its APIs are is how they are with it.
-                    Ok((changed, gone)) if look(sight).await => {
-                        has_found = true;
-                        report.place((&commit, &reference), &changed, &gone, Timestamp::now());
-                    }
-                    Ok(_) => tracing::debug!("{commit} waits for a look at the tree"),
-                    Err(error) => tracing::debug!("what {commit} changes is not known: {error}"),
-                }
-            }
+            has_found |= find_placed(report, place, sight).await;
         }
         if let Some((commit, why)) = place.refused() {
-            has_found |= report.refuse(&commit, &why, Timestamp::now());
+            has_found |= report.refuse(&commit, &sight.for_forge(&why), Timestamp::now());
         }
     }
     has_found
+}
+
+/// Takes in each commit that was placed since the last that is known, in their order. Answers whether there is one.
+async fn find_placed(report: &mut Report, place: &Place, sight: &Sight<'_>) -> bool {
+    let placed = match place.placed_since(report.seen.as_deref()).await {
+        Ok(placed) => placed,
+        Err(error) => {
+            tracing::debug!("what was placed of {} is not known: {error}", place.name);
+            return false;
+        }
+    };
+    let mut known = Vec::new();
+    for (commit, reference) in placed {
+        let before = known.last().map(|(before, _, _): &(String, _, _)| before.as_str()).or(report.seen.as_deref());
+        match place.difference(before, &commit).await {
+            Ok(difference) => known.push((commit, reference, difference)),
+            Err(error) => tracing::debug!("what {commit} changes is not known: {error}"),
+        }
+    }
+    if known.is_empty() {
+        return false;
+    }
+    // From then on, how their APIs are is how they are with the last of them.
+    if !look(sight).await {
+        tracing::debug!("{} waits for a look at the tree", place.name);
+        return false;
+    }
+    for (commit, reference, (changed, gone)) in known {
+        report.place((&commit, &reference), &changed, &gone, Timestamp::now());
+    }
+    true
 }
 
 /// The rows of all APIs, where there is something to judge by them.
@@ -89,10 +114,17 @@ pub(super) fn find_words(
     sight: &Sight<'_>,
     rows: &BTreeMap<ApiId, Row>,
 ) -> BTreeMap<String, Vec<(String, Word)>> {
-    let of = |id: &ApiId| match rows.get(id) {
-        Some(Ok(record)) => standing(sight.controller, id, Some(record)),
-        Some(Err(_)) => Standing::UnderWay,
-        None => standing(sight.controller, id, None),
+    let of = |id: &ApiId| {
+        let standing = match rows.get(id) {
+            Some(Ok(record)) => standing(sight.controller, id, Some(record)),
+            Some(Err(_)) => Standing::UnderWay,
+            None => standing(sight.controller, id, None),
+        };
+        match standing {
+            Standing::Failed(why) => Standing::Failed(sight.for_forge(&why)),
+            Standing::Held(why) => Standing::Held(sight.for_forge(&why)),
+            other => other,
+        }
     };
     let now = Timestamp::now();
     let mut words = BTreeMap::new();
@@ -145,7 +177,7 @@ pub(super) async fn hear(news: &mut News, sight: &Sight<'_>, begun: Timestamp) -
 }
 
 /// Judges what was heard of, and writes to those who want to know. Without `rows`, nothing can be said of any API.
-pub(super) fn find_news(
+pub(super) async fn find_news(
     told: &mut Told,
     notified: &[Notified],
     sight: &Sight<'_>,
@@ -156,24 +188,48 @@ pub(super) fn find_news(
     if notified.is_empty() {
         return news.forget();
     }
-    news.judge(now, |key| match ApiId::new(key) {
+    let look = |key: &str| match ApiId::new(key) {
         Ok(id) => match rows?.get(&id) {
             Some(Ok(record)) => Some(view(sight.controller, &id, Some(record))),
             Some(Err(_)) => None,
             None => Some(view(sight.controller, &id, None)),
         },
         Err(_) => Some(view_of_source(key, sight.pulls)),
-    });
+    };
+    let mut views: BTreeMap<String, View> =
+        news.open().into_iter().filter_map(|key| look(&key).map(|view| (key, view))).collect();
+    for (key, view) in &mut views {
+        // Git is asked once of each failure, and not at each look.
+        if let Some(failing) = view.failed.as_mut().filter(|failing| news.is_new_failure(key, failing))
+            && let Ok(id) = ApiId::new(key)
+        {
+            failing.commit = commit_of(&id, sight).await;
+        }
+    }
+    news.judge(now, |key| views.get(key).cloned());
     if let (Some(rows), Ok(tree)) = (rows, sight.controller.tree()) {
         let is_due = |id: &ApiId| rows.contains_key(id) && !tree.folders.contains_key(id);
         news.hold_removals(&sight.controller.held_removals(), is_due, now);
     }
     let items = news.take(now, sight.controller.is_busy());
-    if !items.is_empty() {
-        let letters = notified.iter().flat_map(|to| write(&items, to, installation, now)).collect();
+    let left_out = news.take_left_out(&items);
+    if !items.is_empty() || !left_out.is_empty() {
+        let letters = notified.iter().flat_map(|to| write(&items, &left_out, to, installation, now)).collect();
         let lost = told.send(letters);
         if lost > 0 {
             tracing::warn!("{lost} messages to those who want to know what happens were thrown away: too many wait");
+        }
+    }
+}
+
+/// The commit that an API's folder is, as it lies in the tree.
+async fn commit_of(id: &ApiId, sight: &Sight<'_>) -> Option<Commit> {
+    let commits = sight.controller.world().commits.as_ref()?;
+    match commits.of(&sight.settings.apis.join(id.as_str())).await {
+        Ok(commit) => commit,
+        Err(error) => {
+            tracing::debug!(api = %id, "its commit is not known: {error}");
+            None
         }
     }
 }
@@ -183,6 +239,7 @@ fn view_of_source(key: &str, pulls: Option<&Pulls>) -> View {
     let none = View {
         name: None,
         is_well: false,
+        is_suspended: false,
         is_gone: false,
         failed: None,
         revision: None,
@@ -195,10 +252,11 @@ fn view_of_source(key: &str, pulls: Option<&Pulls>) -> View {
     let source = key.strip_prefix(SOURCE).zip(pulls).and_then(|(name, pulls)| pulls.source(name));
     let Some(status) = source.map(|source| source.status()) else { return View { is_gone: true, ..none } };
     match status.trouble {
-        Some(trouble) if trouble.kind.is_in_any_words() => {
-            View { failed: Some((trouble.kind.as_str().to_owned(), trouble.what)), ..none }
+        Some(trouble) => {
+            let key = if trouble.kind.is_in_any_words() { trouble.kind.as_str() } else { &trouble.what }.to_owned();
+            let failed = Failing { key, why: trouble.what, revision: None, commit: None };
+            View { failed: Some(failed), ..none }
         }
-        Some(trouble) => View { failed: Some((trouble.what.clone(), trouble.what)), ..none },
         None => View { is_well: true, ..none },
     }
 }

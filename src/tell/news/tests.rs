@@ -14,11 +14,18 @@ fn event(second: i64, api: &str, kind: &str, message: &str) -> Event {
 
 fn well(since: i64) -> View {
     let commit = None;
-    View { name: None, is_well: true, is_gone: false, failed: None, revision: None, since: at(since), commit }
+    let (failed, revision) = (None, Some("r0".to_owned()));
+    View { name: None, is_well: true, is_suspended: false, is_gone: false, failed, revision, since: at(since), commit }
 }
 
 fn failing(revision: &str) -> View {
-    View { is_well: false, failed: Some((revision.to_owned(), "it ended".to_owned())), ..well(0) }
+    let failing = Failing {
+        key: revision.to_owned(),
+        why: "it ended".to_owned(),
+        revision: Some(revision.to_owned()),
+        commit: None,
+    };
+    View { is_well: false, failed: Some(failing), ..well(0) }
 }
 
 /// What is told at that second, quiet as it is, with an API as `view` says.
@@ -143,4 +150,60 @@ fn what_is_not_known_is_neither_failed_nor_well() {
 #[test]
 fn what_a_clock_says_is_still_to_come_is_not_old() {
     assert_eq!((age(at(50), at(0)), age(at(0), at(50))), (Duration::ZERO, Duration::from_secs(50)));
+}
+
+fn commit(subject: &str) -> Commit {
+    let (author, email) = ("Ada".to_owned(), "ada@example.com".to_owned());
+    Commit { id: "a".repeat(40), author, email, at: at(0), subject: subject.to_owned() }
+}
+
+#[test]
+fn a_failure_names_what_failed_and_never_what_still_serves_well() {
+    let mut news = News::default();
+    let serving = View { commit: Some(commit("good")), ..failing("r1") };
+    let mut with_commit = serving.clone();
+    with_commit.failed.as_mut().unwrap().commit = Some(commit("broken"));
+    let nothing_known = View {
+        failed: Some(Failing { key: "words".into(), why: "no key".into(), revision: None, commit: None }),
+        ..serving.clone()
+    };
+    let mut tell = |second, view: &View| {
+        news.hear(&event(second, "a", "failed", "it ended"), at(second));
+        assert!(news.is_new_failure("a", view.failed.as_ref().unwrap()));
+        news.judge(at(second), |_| Some(view.clone()));
+        assert!(!news.is_new_failure("a", view.failed.as_ref().unwrap()));
+        let item = news.take(at(second + 3), false).remove(0);
+        (item.revision, item.commit.map(|commit| commit.subject))
+    };
+    assert_eq!(tell(1, &with_commit), (Some("r1".into()), Some("broken".into())));
+    assert_eq!(tell(10, &nothing_known), (None, None));
+    let other = View { failed: failing("r2").failed, ..serving };
+    assert_eq!(tell(20, &other), (Some("r2".into()), None));
+}
+
+#[test]
+fn one_that_is_removed_or_suspended_is_not_said_to_serve() {
+    let mut news = News::default();
+    news.hear(&event(1, "a", "removed", "its folder is gone"), at(1));
+    news.hear(&event(1, "b", "suspended", "its folder says so"), at(1));
+    let suspended = View { is_suspended: true, commit: Some(commit("No more of this")), ..well(0) };
+    news.judge(at(2), |_| Some(suspended.clone()));
+    let told: Vec<_> = news.take(at(5), false).into_iter().map(|item| (item.how, item.what)).collect();
+    let removed = (Some(How::Removed), "removed: its folder is gone".to_owned());
+    assert_eq!(told, [removed, (Some(How::Suspended), "suspended: No more of this".to_owned())]);
+}
+
+#[test]
+fn what_is_left_out_since_too_much_waits_is_counted() {
+    let mut news = News::default();
+    let long = "x".repeat(WORDS);
+    for number in 0..2000 {
+        news.hear(&event(1, &format!("a{number}"), "held", &long), at(1));
+    }
+    news.hear(&event(1, "b", "removed", &long), at(1));
+    let items = news.take(at(10), false);
+    assert!(items.len() > 500 && items.len() < 1000, "{}", items.len());
+    let left_out = news.take_left_out(&items);
+    assert_eq!(left_out, BTreeMap::from([(NewsKind::Held, 2000 - items.len()), (NewsKind::Deployed, 1)]));
+    assert!(news.take_left_out(&[]).is_empty());
 }
