@@ -44,6 +44,9 @@ pub struct Holder {
     pub root: PathBuf,
     /// The base image that it stands on, once it knows.
     pub base: Option<Digest>,
+    /// Which records it uses, without saying where those are; `None` where it has not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
 }
 
 /// How often the lock is tried, and the pause between: a fifth of a second in all.
@@ -64,7 +67,7 @@ pub enum InstallationError {
     },
     /// Another process is at work on this installation.
     #[error("`skep {}` (process {}) is already at work on this installation", .0.command, .0.pid)]
-    Busy(Holder),
+    Busy(Box<Holder>),
     /// The owner mark is not what skep writes.
     #[error("{0} does not hold the 12 hexadecimal digits that skep wrote; without them its containers are not known")]
     Damaged(PathBuf),
@@ -140,7 +143,9 @@ impl Installation {
                 Ok(()) => break,
                 // Somebody who only looks who holds it holds it for a moment too.
                 Err(rustix::io::Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => std::thread::sleep(LOCK_PAUSE),
-                Err(rustix::io::Errno::WOULDBLOCK) => return Err(InstallationError::Busy(read_holder(&mut file))),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(InstallationError::Busy(Box::new(read_holder(&mut file))));
+                }
                 Err(errno) => return Err(failed(&path)(errno.into())),
             }
         }
@@ -239,7 +244,14 @@ impl Drop for Lock {
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut text));
-    let unknown = || Holder { pid: 0, command: "serve".to_owned(), address: None, root: PathBuf::new(), base: None };
+    let unknown = || Holder {
+        pid: 0,
+        command: "serve".to_owned(),
+        address: None,
+        root: PathBuf::new(),
+        base: None,
+        records: None,
+    };
     read.ok().and_then(|_| serde_json::from_str(&text).ok()).unwrap_or_else(unknown)
 }
 
@@ -276,7 +288,14 @@ mod tests {
     use super::*;
 
     fn holder() -> Holder {
-        Holder { pid: 7, command: "serve".to_owned(), address: None, root: PathBuf::from("/srv/apis"), base: None }
+        Holder {
+            pid: 7,
+            command: "serve".to_owned(),
+            address: None,
+            root: PathBuf::from("/srv/apis"),
+            base: None,
+            records: None,
+        }
     }
 
     #[test]
@@ -294,7 +313,7 @@ mod tests {
         assert_eq!(installation.holder(), None);
         let lock = installation.lock(&holder()).unwrap();
         assert_eq!(installation.holder(), Some(holder()));
-        assert!(matches!(installation.lock(&holder()), Err(InstallationError::Busy(who)) if who == holder()));
+        assert!(matches!(installation.lock(&holder()), Err(InstallationError::Busy(who)) if *who == holder()));
         drop(lock);
         assert_eq!(installation.holder(), None);
         installation.lock(&holder()).unwrap();

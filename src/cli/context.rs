@@ -104,11 +104,16 @@ impl Context {
         Self::open(root)
     }
 
-    /// Opens the records.
+    /// Opens the records for a command.
     ///
     /// # Errors
-    /// Where they cannot be opened.
+    /// Where they cannot be opened, and where the installation has others.
     pub async fn records(&self) -> anyhow::Result<Arc<dyn Records>> {
+        self.check_records()?;
+        self.open_records().await
+    }
+
+    async fn open_records(&self) -> anyhow::Result<Arc<dyn Records>> {
         Ok(match self.place()? {
             None => Arc::new(Sqlite::open(&self.installation.records())?),
             Some(place) => Arc::new(Postgres::open(&place).await?),
@@ -120,9 +125,9 @@ impl Context {
     /// # Errors
     /// Where they cannot be opened, or a newer skep has written them, and there is nothing to begin with.
     pub async fn records_to_serve(&self) -> anyhow::Result<Arc<dyn Records>> {
-        let Some(place) = self.place()? else { return self.records().await };
+        let Some(place) = self.place()? else { return self.open_records().await };
         if self.settings.records.offline == Offline::Refuse {
-            return self.records().await;
+            return self.open_records().await;
         }
         let postgres = Arc::new(Postgres::lazy(&place)?);
         let (path, name) =
@@ -153,7 +158,7 @@ impl Context {
     #[must_use]
     pub fn holder(&self, command: &str, address: Option<std::net::SocketAddr>) -> Holder {
         let (command, root) = (command.to_owned(), self.settings.root.clone());
-        Holder { pid: std::process::id(), command, address, root, base: None }
+        Holder { pid: std::process::id(), command, address, root, base: None, records: self.records_mark() }
     }
 
     /// Has a surface take pushes, where the settings say that they are taken.

@@ -2,6 +2,7 @@
 
 pub mod adopt;
 pub mod apply;
+mod beside;
 mod between;
 mod boot;
 pub mod check;

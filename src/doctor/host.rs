@@ -345,6 +345,7 @@ mod tests {
             address: Some(address),
             root: PathBuf::from("/srv"),
             base: None,
+            records: None,
         };
         let of = |answers| daemon(&Daemon::AtWork { holder: holder.clone(), answers });
         assert_eq!(of(Some(Ok(()))).found, "`skep serve` is at work, process 7, at 127.0.0.1:8663");

@@ -280,6 +280,12 @@ fn people_hear_what_is_deployed_failed_healed_and_held_in_few_words() {
     world.until("the failure is told", || told(&hooked, "failed").len() == 1);
     let failed = &told(&hooked, "failed")[0];
     assert_eq!(apis(failed), ["beta"]);
+    // Of what failed, and not of what still serves.
+    let item = &failed.body["data"]["items"][0];
+    assert_eq!((&item["commit"]["id"], &item["commit"]["subject"]), (&Value::from(second.clone()), &"Break it".into()));
+    let serving: Vec<&Value> =
+        deployed[0].body["data"]["items"].as_array().unwrap().iter().map(|it| &it["revision"]).collect();
+    assert!(item["revision"].is_string() && !serving.contains(&&item["revision"]), "{item}");
     world.until("it is said that Slack is not told", || world.log().contains("notification ops is not told"));
     world.until("Slack is told of it", || slacked.taken().len() == 2);
     assert_eq!(slacked.taken()[1].body["text"], "beta failed");
@@ -313,6 +319,14 @@ fn people_hear_what_is_deployed_failed_healed_and_held_in_few_words() {
     assert_eq!(apis(&told(&hooked, "deployed")[1]), ["beta"]);
     world.until("Slack is told of that", || slacked.taken().len() == 3);
     assert_eq!(told(&hooked, "failed").len(), 1);
+
+    // Of two that come at once each is told of, with what it changes itself.
+    forge.write("apis/alpha/main.py", &slow("alpha anew"));
+    let one = push("Change alpha");
+    forge.write("README.md", "Hello.\n");
+    let other = push("Say hello");
+    reported.expect_state(&world, &other, "success", "changes no API");
+    reported.expect_state(&world, &one, "success", "deployed alpha");
     for ear in [&hooked, &slacked, &reported] {
         ear.expect_no_faults();
     }

@@ -293,6 +293,7 @@ impl Looker {
             address: None,
             root: self.settings.root.clone(),
             base: None,
+            records: None,
         };
         // While we hold it, nobody of this installation makes images.
         let lock = installation.lock(&holder);
