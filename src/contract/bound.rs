@@ -1,5 +1,7 @@
 //! A bound keeps a value, its length or its shape within limits. Here two schemas' bounds are compared.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::difference::short;
@@ -54,6 +56,42 @@ pub(super) fn keys(kind: Kind) -> impl Iterator<Item = &'static str> {
         Kind::List => name.ends_with("Items"),
         Kind::Object => name.ends_with("Properties"),
     })
+}
+
+/// Joins the bounds of two parts that both have to hold: of each, the tighter one is left. Of two that have no order, as two
+/// patterns, the answer has those of `other`.
+pub(super) fn join<'a>(one: &mut Shape<'a>, other: &Shape<'a>) -> Vec<(&'static str, &'a Value)> {
+    let mut aside = Vec::new();
+    let mut joined: BTreeMap<&'static str, &'a Value> = BTreeMap::new();
+    for keys in ENDS {
+        let (from, to) = (End::of(one, keys, false), End::of(other, keys, false));
+        let is_other = match (from, to) {
+            (Some(from), Some(to)) => to.is_within(from, keys.2),
+            (from, _) => from.is_none(),
+        };
+        let tighter = if is_other { &other.bounds } else { &one.bounds };
+        joined
+            .extend([keys.0, keys.1].iter().filter_map(|key| tighter.get_key_value(key)).map(|(key, it)| (*key, *it)));
+    }
+    for (name, larger) in OTHERS {
+        let bound = match (one.bounds.get(name).copied(), other.bounds.get(name).copied()) {
+            (Some(from), Some(to)) if from != to => match (larger, from.as_f64().zip(to.as_f64())) {
+                (Some(true), Some((less, more))) => Some(if more > less { to } else { from }),
+                (Some(false), Some((more, less))) => Some(if less < more { to } else { from }),
+                // One that says nothing.
+                _ if from == &Value::Bool(false) => Some(to),
+                _ if to == &Value::Bool(false) => Some(from),
+                _ => {
+                    aside.push((name, to));
+                    Some(from)
+                }
+            },
+            (from, to) => from.or(to),
+        };
+        joined.extend(bound.map(|bound| (name, bound)));
+    }
+    one.bounds = joined;
+    aside
 }
 
 /// The bounds of `other` that some values do not meet which meet those of `one`.

@@ -103,6 +103,11 @@ pub enum What {
         /// Now; empty where there is none.
         new: String,
     },
+    /// What it says under a key is another, and such keys are not compared: whether it breaks callers is not known.
+    NotCompared {
+        /// The key.
+        name: String,
+    },
     /// Fields that it does not name are refused now.
     Closed,
     /// Fields that it does not name are taken now.
@@ -126,6 +131,14 @@ pub enum What {
     SecurityAdded,
     /// What a caller has to show is less.
     SecurityRemoved,
+}
+
+impl Difference {
+    /// Whether it is not known what it means for callers.
+    #[must_use]
+    pub fn is_not_compared(&self) -> bool {
+        matches!(self.what, What::NotCompared { .. })
+    }
 }
 
 impl fmt::Display for Difference {
@@ -178,6 +191,9 @@ impl fmt::Display for Difference {
             (What::Bound { name, old, new }, _) => {
                 let or_none = |text: &str| if text.is_empty() { "none".to_owned() } else { short(text) };
                 write!(f, "has another {name}: {} → {}", or_none(old), or_none(new))
+            }
+            (What::NotCompared { name }, _) => {
+                write!(f, "has another {}, which is not compared", short(name))
             }
             (What::Closed, _) => f.write_str("refuses fields that it does not name"),
             (What::Opened, _) => f.write_str("takes fields that it does not name"),

@@ -3,6 +3,8 @@
 //! What callers send must fit from the old into the new, what they get from the new into the old. What does not fit the
 //! other way round is a difference that breaks nobody.
 
+mod list;
+
 use std::collections::HashSet;
 
 use serde_json::Value;
@@ -59,6 +61,8 @@ enum Why {
     Bound(Tighter),
     /// The other takes no fields that it does not name.
     Closed,
+    /// The other says something under this key that the one does not, and that is not compared.
+    Aside(&'static str),
 }
 
 /// Compares a schema of the document before with one of the new document.
@@ -77,10 +81,15 @@ pub(super) fn differences(
             if forwards { ((old, new), (before, after)) } else { ((new, old), (after, before)) };
         let mut fit = Fit { from, to, way, fuel: &mut *fuel, path: HashSet::new() };
         for Misfit { field, why } in fit.all(one, other, 0) {
+            let is_unsure = matches!(why, Why::Aside(_));
+            // The other way round it is known to break nobody.
+            if is_unsure && !breaking {
+                continue;
+            }
             let (field, what) = (dotted(&field), why.what(forwards));
             let is_known = |(at, known, _): &(String, What, bool)| *at == field && same_matter(known, &what);
             if breaking || !found.iter().any(is_known) {
-                found.push((field, what, breaking));
+                found.push((field, what, breaking && !is_unsure));
             }
         }
     }
@@ -97,7 +106,8 @@ fn same_matter(one: &What, other: &What) -> bool {
 fn dotted(fields: &[String]) -> String {
     let mut text = String::new();
     for field in fields {
-        if !text.is_empty() && field != "[]" {
+        let is_place = field.starts_with('[') && field.ends_with(']');
+        if !text.is_empty() && !is_place {
             text.push('.');
         }
         text.push_str(field);
@@ -133,8 +143,7 @@ impl<'a> Fit<'a, '_> {
             (Shapes::OneOf(one), Shapes::OneOf(other)) => self.alternatives(one, other, depth),
             _ => Vec::new(),
         };
-        // One more than is told, so that it shows.
-        misfits.truncate(TOLD + 1);
+        misfits.truncate(TOLD + 1); // One more than is told, so that it shows.
         self.path.remove(&pair);
         misfits
     }
@@ -151,7 +160,8 @@ impl<'a> Fit<'a, '_> {
                     Meeting::Item => self.item(shape, candidate, depth),
                     Meeting::None => continue,
                 };
-                if best.as_ref().is_none_or(|best| tried.len() < best.len()) {
+                let rank = |misfits: &[Misfit]| (misfits.iter().filter(|it| !it.is_unsure()).count(), misfits.len());
+                if best.as_ref().is_none_or(|best| rank(&tried) < rank(best)) {
                     best = Some(tried);
                 }
                 if best.as_ref().is_some_and(Vec::is_empty) {
@@ -199,20 +209,6 @@ impl<'a> Fit<'a, '_> {
         }
     }
 
-    /// One value where a list of such is taken.
-    fn item(&mut self, one: &Shape<'a>, list: &Shape<'a>, depth: usize) -> Vec<Misfit> {
-        if depth > DEPTH || !self.fuel.burn(1 + list.items.len()) {
-            return Vec::new();
-        }
-        let single = Shape { kind: Kind::List, ..Shape::default() };
-        let wants_more = list.bounds.get("minItems").and_then(|least| least.as_u64()).is_some_and(|least| least > 1);
-        let mut misfits = if wants_more { tightly(&single, list) } else { Vec::new() };
-        if let Shapes::OneOf(items) = Shapes::of(self.to, &list.items, self.fuel) {
-            misfits.extend(self.alternatives(std::slice::from_ref(one), &items, depth + 1));
-        }
-        misfits
-    }
-
     fn shape(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
         if !self.fuel.burn(one.weight() + other.weight() + one.pairs(other)) {
             return Vec::new();
@@ -243,8 +239,9 @@ impl<'a> Fit<'a, '_> {
             misfits.extend(tightly(one, other));
         }
         if one.kind == Kind::List && other.kind == Kind::List {
-            misfits.extend(within("[]", self.all(&one.items, &other.items, depth + 1)));
+            self.list(one, other, depth, &mut misfits);
         }
+        misfits.extend(self.aside(one, other));
         if one.kind == Kind::Object && other.kind == Kind::Object {
             self.fields(one, other, depth, &mut misfits);
         }
@@ -319,6 +316,13 @@ impl Shape<'_> {
     }
 }
 
+impl Misfit {
+    /// Whether it may fit all the same.
+    fn is_unsure(&self) -> bool {
+        matches!(self.why, Why::Aside(_))
+    }
+}
+
 impl Why {
     /// The same as a change, where it was fitted from the document before into the new one, or the other way round.
     fn what(self, forwards: bool) -> What {
@@ -337,6 +341,7 @@ impl Why {
                 let (old, new) = if forwards { (from, to) } else { (to, from) };
                 What::Bound { name: name.to_owned(), old, new }
             }
+            (Self::Aside(name), _) => What::NotCompared { name: name.to_owned() },
             (Self::Closed, true) => What::Closed,
             (Self::Closed, false) => What::Opened,
         }

@@ -44,8 +44,27 @@ pub(super) struct Shape<'a> {
     pub(super) others: Schema<'a>,
     /// There may be no such fields.
     pub(super) is_closed: bool,
+    /// The items at the first places of a list, and those behind them.
+    pub(super) first: Vec<Schema<'a>>,
     pub(super) items: Schema<'a>,
+    /// What it also says and nobody here understands, by its key.
+    pub(super) aside: Vec<(&'static str, &'a Value)>,
 }
+
+/// Keys that are told apart and not understood, and the kind of value that each is about.
+const ASIDE: [(&str, Kind); 11] = [
+    ("not", Kind::Any),
+    ("if", Kind::Any),
+    ("then", Kind::Any),
+    ("else", Kind::Any),
+    ("propertyNames", Kind::Object),
+    ("patternProperties", Kind::Object),
+    ("dependentRequired", Kind::Object),
+    ("dependentSchemas", Kind::Object),
+    ("unevaluatedProperties", Kind::Object),
+    ("contains", Kind::List),
+    ("unevaluatedItems", Kind::List),
+];
 
 /// A kind of value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -190,7 +209,7 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
         _ if ["properties", "required", "additionalProperties"].iter().any(|key| fields.contains_key(*key)) => {
             vec![Kind::Object]
         }
-        _ if fields.contains_key("items") => vec![Kind::List],
+        _ if ["items", "prefixItems"].iter().any(|key| fields.contains_key(*key)) => vec![Kind::List],
         _ => vec![Kind::Any],
     };
     let values: Option<Vec<&Value>> = match (fields.get("const"), fields.get("enum").and_then(Value::as_array)) {
@@ -233,8 +252,17 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
             }
         }
         if kind == Kind::List {
-            shape.items = fields.get("items").into_iter().collect();
+            // JSON Schema has called it so since 2020-12; before, it was a list under `items`.
+            let (first, rest) = match (fields.get("prefixItems"), fields.get("items")) {
+                (None, Some(first @ Value::Array(_))) => (Some(first), fields.get("additionalItems")),
+                (first, rest) => (first, rest),
+            };
+            shape.first = first.and_then(Value::as_array).into_iter().flatten().map(|item| vec![item]).collect();
+            shape.items = rest.into_iter().collect();
         }
+        let is_about = |about: Kind| about == Kind::Any || kind == Kind::Any || kind == about;
+        let aside = ASIDE.iter().filter(|(_, about)| is_about(*about));
+        shape.aside = aside.filter_map(|(name, _)| Some((*name, fields.get(*name)?))).collect();
         shape
     };
     Some(kinds.into_iter().map(shape).collect())
@@ -256,7 +284,12 @@ fn and<'a>(one: &[Shape<'a>], other: &[Shape<'a>], fuel: &mut Fuel) -> Option<Ve
     Some(both)
 }
 
-impl Shape<'_> {
+impl<'a> Shape<'a> {
+    /// What the item of a list is at that place, from nought.
+    pub(super) fn at(&self, place: usize) -> &Schema<'a> {
+        self.first.get(place).unwrap_or(&self.items)
+    }
+
     /// About how many steps it takes to make another one of it.
     pub(super) fn weight(&self) -> usize {
         let long = |text: &str| text.len() / 64;
@@ -264,7 +297,8 @@ impl Shape<'_> {
         let required = self.required.iter().map(|name| 1 + long(name)).sum::<usize>();
         let words = self.bounds.values().filter_map(|bound| bound.as_str()).chain(self.format).map(long).sum::<usize>();
         let values = self.values.as_ref().map_or(0, Vec::len);
-        1 + parts + values + required + words + self.others.len() + self.items.len()
+        let first = self.first.iter().map(|item| 1 + item.len()).sum::<usize>();
+        1 + parts + values + required + words + self.others.len() + first + self.items.len() + self.aside.len()
     }
 
     /// About how many steps it takes to look for each of its values among those of another.
@@ -284,15 +318,17 @@ impl Shape<'_> {
             (one, other) => one.clone().or(other.clone()),
         };
         both.format = self.format.or(other.format);
-        for (name, bound) in &other.bounds {
-            both.bounds.entry(name).or_insert(bound);
-        }
+        let aside = bound::join(&mut both, other);
+        both.aside.extend(aside);
+        both.aside.extend(&other.aside);
         for (name, schema) in &other.properties {
             both.properties.entry(name).or_default().extend(schema);
         }
         both.required.extend(&other.required);
         both.others.extend(&other.others);
         both.is_closed |= other.is_closed;
+        let places = 0..self.first.len().max(other.first.len());
+        both.first = places.map(|place| [self.at(place).as_slice(), other.at(place)].concat()).collect();
         both.items.extend(&other.items);
         Some(both)
     }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 
+mod joined;
 mod leeway;
 
 const BEFORE: &str = include_str!("../../tests/contracts/before/openapi.json");
