@@ -12,9 +12,7 @@ use super::place::files;
 use super::store::WITHIN;
 use super::{GitError, Input, Repository, run};
 use crate::tree::folder::is_ignored;
-
-/// A file that changed this shortly before a look may change again without its times changing, as in `tree::scan`.
-const RACY: Duration = Duration::from_millis(50);
+use crate::tree::scan::RACY;
 
 /// How many folders git is asked about by their names.
 const NAMED: usize = 500;

@@ -24,7 +24,7 @@ use crate::settings::Settings;
 
 /// A file that changed this shortly before a look may change again without its times changing, since they have the
 /// resolution of the kernel's tick (10 ms at most) or of a coarser file system. Git calls such a file racy.
-const RACY: Duration = Duration::from_millis(50);
+pub(crate) const RACY: Duration = Duration::from_millis(50);
 
 /// How often the names are read anew before a folder of folders that never stands still counts as one that cannot be read.
 const MOST_LOOKS: u32 = 16;
