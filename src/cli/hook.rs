@@ -233,9 +233,10 @@ async fn carry_out(
 pub(super) async fn later(store: &Store, update: &Update, commit: &str) -> Option<String> {
     match store.repository().commit(&update.name).await {
         Ok(Some(now)) => (now.id != commit).then(|| format!("{} {}", now.short(), plain(&now.subject))),
-        Ok(None) => Some("nothing".to_owned()),
+        // A preview may be over; the branch stays, so that git has failed to say.
+        Ok(None) if update.name.starts_with(PREVIEWS) => Some("nothing".to_owned()),
         // Not known, so nobody is told of it.
-        Err(_) => None,
+        Ok(None) | Err(_) => None,
     }
 }
 
