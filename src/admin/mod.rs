@@ -18,6 +18,7 @@ mod streams;
 pub mod surface;
 pub mod trial;
 mod usage;
+pub mod versions;
 pub mod whole;
 
 use std::collections::BTreeMap;

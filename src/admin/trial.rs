@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::fault::Fault;
+use super::versions::add_versions;
 use super::whole::whole;
 use crate::git::scratch::Scratch;
 use crate::reconcile::{Controller, Desired};
@@ -130,7 +131,8 @@ async fn plan_of(controller: &Controller, tree: &Arc<Tree>, prefix: &str) -> Res
         (id, (desired, observed))
     };
     let apis = goals.into_iter().map(observe).collect();
-    let plan = whole(world, tree, &apis, &BTreeMap::new()).await;
+    let mut plan = whole(world, tree, &apis, &BTreeMap::new()).await;
+    add_versions(world, &apis, &mut plan).await;
     let findings = Findings::new(&[], tree, None, prefix);
     let breaks = breaks(&plan);
     let with_breaks = Findings::new(&breaks, tree, None, prefix);

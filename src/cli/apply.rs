@@ -140,11 +140,12 @@ pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done>
     }
     // Whoever asks for what the tree says waits for no preview, and fails by none.
     comparison.apis.retain(|id, _| args.is_about(id));
-    let plan = plan::make(&parts, &comparison).await;
+    let mut plan = plan::make(&parts, &comparison).await;
     if let Some(file) = &args.plan {
         refuse_if_overtaken(file, &plan)?;
     }
     if args.output == Output::Text {
+        plan::resolve(&parts, &comparison, &mut plan).await;
         anstream::print!("{}", report::plan::text(&plan, false));
     }
     let rests = if plan.all().all(|api| api.steps.is_empty()) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow, bail};
 
 use super::boot::contracts;
+use super::resolver::{self, Question};
 use crate::contract::{Contract, looked_at};
 use crate::git::difference::Place;
 use crate::git::scratch::Scratch;
@@ -17,10 +18,10 @@ use crate::reconcile::plan::{Change, Plan};
 use crate::report::diagnostics::Findings;
 use crate::report::plan::{Basis, unified};
 use crate::report::style::plain;
-use crate::settings::{self, Settings};
+use crate::settings::{self, BuildSettings, Settings};
 use crate::tree::folder::MANIFEST;
 use crate::tree::scan::Scanner;
-use crate::tree::{ApiId, Diagnostic, Tree, hosts};
+use crate::tree::{ApiId, Diagnostic, Tree, Versions, hosts};
 
 /// Two trees, and what the second changes.
 pub(super) struct Between {
@@ -35,6 +36,8 @@ pub(super) struct Between {
     named: Option<String>,
     /// The first tree.
     before: Arc<Tree>,
+    /// How either side has its requirements installed.
+    builds: [BuildSettings; 2],
     /// Where the exported trees are, while they are needed.
     _scratch: Scratch,
 }
@@ -53,6 +56,7 @@ pub(super) struct Ends<'a> {
 struct Side {
     tree: Arc<Tree>,
     findings: Vec<Diagnostic>,
+    build: BuildSettings,
 }
 
 /// Where a side comes from.
@@ -133,6 +137,7 @@ impl Between {
             base,
             named,
             before,
+            builds: [old.build, new.build],
             _scratch: scratch,
         };
         between.add_contracts(&BTreeMap::new(), &BTreeMap::new());
@@ -152,6 +157,33 @@ impl Between {
         let old = contracts(settings, &self.before, ids().filter(is_known)).await?;
         self.add_contracts(&old, &new);
         Ok(())
+    }
+
+    /// Adds which packages move where no lock says it, by the word of the resolver on this host.
+    pub(super) async fn resolve(&mut self) {
+        let index = std::env::var("SKEP_INDEX_URL").ok().filter(|url| !url.is_empty());
+        let sides = [(&self.before, &self.builds[0]), (&self.head, &self.builds[1])];
+        let side = |(tree, build): (&Arc<Tree>, &BuildSettings), id| {
+            let requirements = &tree.sound(id)?.requirements;
+            let open = || Question::new(requirements, build, index.as_ref());
+            Some(Versions::of_lock(requirements).ok_or_else(open))
+        };
+        let mut wanted = BTreeMap::new();
+        for api in self.plan.apis.iter().filter(|api| api.may_move_packages()) {
+            if let [Some(old), Some(new)] = sides.map(|known| side(known, &api.id)) {
+                wanted.insert(api.id.clone(), [old, new]);
+            }
+        }
+        let questions = wanted.values().flatten().filter_map(|side| side.as_ref().err().cloned());
+        let answers = resolver::ask(questions.collect()).await;
+        for api in &mut self.plan.apis {
+            let Some(sides) = wanted.remove(&api.id) else { continue };
+            match sides.map(|side| side.or_else(|question| answers[&question].clone())) {
+                [Ok(old), Ok(new)] => api.move_packages(&old, &new),
+                // What will be is what people ask about.
+                [_, Err(why)] | [Err(why), _] => api.leave_packages(why),
+            }
+        }
     }
 
     /// Compares the OpenAPI documents that lie in both trees, or were had otherwise.
@@ -291,7 +323,7 @@ async fn side(
         Arc::make_mut(&mut tree).findings.extend(strays.into_iter().chain(taken));
     }
     findings.retain(Diagnostic::is_error);
-    Ok(Side { tree, findings })
+    Ok(Side { tree, findings, build: settings.build })
 }
 
 /// The hosts that changed folders claim and unchanged ones have. Of those, only the ones are read that name such a host.

@@ -143,7 +143,7 @@ async fn lock_one(args: &Args, engine: &Docker, files: &Files, known: &mut Known
     } else {
         let id = files.id.clone();
         let progress = Progress::new(move |line| anstream::eprintln!("{id}: {line}"));
-        engine.resolve(&Resolve { requirements, earlier }, &progress).await?
+        engine.lock(&Resolve { requirements, earlier }, &progress).await?
     };
     let text = lock::write(&files.id, &resolved.made_for, &lock::digest_of(&files.asked), &resolved.packages);
     known.insert(key, resolved);

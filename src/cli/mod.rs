@@ -36,6 +36,7 @@ mod pushed;
 pub mod receive;
 mod refresh;
 mod remote;
+mod resolver;
 pub mod rollback;
 pub mod schema;
 pub mod secrets;

@@ -1,6 +1,7 @@
 //! `skep plan`: what would change, and why.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,8 +13,9 @@ use super::boot::contracts;
 use super::check::prefix;
 use super::context::{Comparison, Context, Parts};
 use super::remote::{self, Here};
+use crate::admin::versions::add_versions;
 use crate::admin::whole::whole;
-use crate::reconcile::plan::Plan;
+use crate::reconcile::plan::{ApiPlan, Plan};
 use crate::report;
 use crate::report::diagnostics::Findings;
 use crate::report::plan::{Basis, PlanJson, Summary, breaks};
@@ -111,6 +113,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if let Some(base) = &args.base {
         let ends = Ends { base, head: args.head.as_deref(), exact: args.exact };
         let mut between = Between::of(root, ends).await?;
+        between.resolve().await;
         if args.promises.boot {
             // The engine is this host's.
             between.boot(&Settings::load(&root.canonicalize()?, |name| std::env::var(name).ok())?).await?;
@@ -133,6 +136,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         let booted = contracts(&context.settings, &comparison.tree, ids).await?;
         plan = whole(&parts.world, &comparison.tree, &comparison.apis, &booted).await;
     }
+    resolve(&parts, &comparison, &mut plan).await;
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings, base: None };
     let prefix = prefix(root);
@@ -253,6 +257,14 @@ fn print(args: &Args, json: &PlanJson<'_>, basis: Option<&Basis<'_>>, prefix: &s
         Format::Sarif => {}
     }
     Ok(())
+}
+
+/// Adds to a plan which packages move where no lock says it; the index is asked, which may take seconds.
+pub async fn resolve(parts: &Parts, comparison: &Comparison, plan: &mut Plan) {
+    if plan.all().any(ApiPlan::may_move_packages) && std::io::stderr().is_terminal() {
+        anstream::eprintln!("Asking the package index what requirements come to …");
+    }
+    add_versions(&parts.world, &comparison.apis, plan).await;
 }
 
 /// The plan of a comparison, with all that it takes more than a look to tell.

@@ -15,7 +15,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::secrets::Opened;
-use crate::tree::{ApiId, Digest, Files, Requirements, Revision, spec::RunSpec};
+use crate::tree::{ApiId, Digest, Files, Requirements, Revision, Versions, spec::RunSpec};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Predecessor};
 
@@ -51,6 +51,19 @@ pub trait Engine: Send + Sync + 'static {
     /// # Errors
     /// [`EngineError::Failed`] with the installer's last lines where the requirements are at fault.
     async fn install(&self, job: &Install, progress: &Progress) -> Result<(), EngineError>;
+
+    /// The versions that requirements come to on the base image, by the word of the index now. Nothing is installed, and no
+    /// code of a package runs.
+    ///
+    /// # Errors
+    /// [`EngineError::Failed`] where there are no such versions, [`EngineError::Hindered`] where the index cannot be asked.
+    async fn resolve(&self, requirements: &Requirements) -> Result<Versions, EngineError>;
+
+    /// The versions that are installed in one of our images.
+    ///
+    /// # Errors
+    /// Where there is no such image, or the engine cannot.
+    async fn installed(&self, image: &ImageTag) -> Result<Versions, EngineError>;
 
     /// Puts files on top of a dependency image, and tags the result.
     ///

@@ -1,6 +1,7 @@
 //! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
 
 mod changes;
+mod packages;
 mod promises;
 
 use std::collections::BTreeSet;
@@ -17,6 +18,7 @@ use crate::tree::{ApiId, Auth, Digest, Revision};
 use crate::world::Observed;
 
 pub use changes::{Change, Move, changes, packages};
+pub use packages::Resolution;
 
 /// What would happen to all APIs.
 #[derive(Debug, Clone, Serialize)]
@@ -54,6 +56,9 @@ pub struct ApiPlan {
     pub drift: Vec<String>,
     /// What is built anew.
     pub rebuild: Rebuild,
+    /// Whether `changes` names the packages that move where no lock does; filled in by whoever can ask a resolver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Resolution>,
     /// Whether new instances take over from old ones.
     pub restart: bool,
     /// What callers will notice, in sentences.
@@ -212,6 +217,7 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
         changes,
         drift,
         rebuild,
+        packages: None,
         restart,
         steps: steps.into_iter().map(|step| PlannedStep { action: step.action, reason: step.reason }).collect(),
         blocked,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::diagnostics::{Findings, below, data, property};
 use super::plan::{Basis, change_text, moved, summary_line};
 use super::style::{inert, plain};
-use crate::reconcile::plan::{ApiPlan, Change, Plan, Rebuild, Verdict};
+use crate::reconcile::plan::{ApiPlan, Change, Plan, Rebuild, Resolution, Verdict};
 
 /// Stands in the first line of every comment, so that whoever posts it finds the one before, and edits that.
 pub const MARKER: &str = "<!-- skep plan -->";
@@ -51,7 +51,7 @@ fn written(plan: &Plan, basis: Option<&Basis<'_>>) -> String {
     text.push_str("| API | | what callers notice | what is done |\n|---|---|---|---|\n");
     for api in &plan.apis {
         let callers = api.callers.iter().map(|notice| safe(notice)).collect::<Vec<_>>().join("<br>");
-        let _ = writeln!(text, "| `{}` | {} | {callers} | {} |", api.id, verdict(api), effects(api));
+        let _ = writeln!(text, "| `{}` | {} | {callers} | {} |", api.id, verdict(api), effects(api, safe));
     }
     for api in plan.apis.iter().filter(|api| !api.changes.is_empty()) {
         let details = details(api);
@@ -77,8 +77,13 @@ pub fn github(plan: &Plan, prefix: &str) -> String {
             (None, Some(_)) => "warning",
             (None, None) => "notice",
         };
-        let message: Vec<String> =
-            api.blocked.iter().chain(&api.callers).map(|line| plain(line)).chain([effects(api)]).collect();
+        let message: Vec<String> = api
+            .blocked
+            .iter()
+            .chain(&api.callers)
+            .map(|line| plain(line))
+            .chain([effects(api, plain)])
+            .collect();
         let file = property(&below(prefix, &format!("apis/{}/api.yaml", api.id)));
         let title = property(&format!("{}: {}", api.id, word(api.verdict)));
         let _ = writeln!(text, "::{level} file={file},title={title}::{}", data(&message.join("\n")));
@@ -105,7 +110,8 @@ fn verdict(api: &ApiPlan) -> String {
     }
 }
 
-fn effects(api: &ApiPlan) -> String {
+/// What is done, with the words of others as `shown` has them.
+fn effects(api: &ApiPlan, shown: fn(&str) -> String) -> String {
     let rebuild = match api.rebuild {
         Rebuild::Nothing => None,
         Rebuild::Code => Some("builds its image; installs nothing"),
@@ -117,7 +123,11 @@ fn effects(api: &ApiPlan) -> String {
         _ => None,
     };
     let moved = moved(api).map(|moved| format!("packages: {moved}"));
-    rebuild.into_iter().chain(moved.as_deref()).chain(restart).collect::<Vec<_>>().join("; ")
+    let unknown = match &api.packages {
+        Some(Resolution::Unknown { why }) => Some(format!("packages not compared: {}", shown(why))),
+        _ => None,
+    };
+    rebuild.into_iter().chain(moved.as_deref()).chain(unknown.as_deref()).chain(restart).collect::<Vec<_>>().join("; ")
 }
 
 fn details(api: &ApiPlan) -> String {

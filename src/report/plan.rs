@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::style::{BAD, BOLD, FAINT, GOOD, NAME, WARN, inert, paint, plain};
 use crate::contract::{self, Difference};
 use crate::git::Commit;
-use crate::reconcile::plan::{ApiPlan, Change, Move, Plan, Rebuild, Verdict};
+use crate::reconcile::plan::{ApiPlan, Change, Move, Plan, Rebuild, Resolution, Verdict};
 use crate::tree::Diagnostic;
 use crate::tree::diagnostic::code;
 
@@ -177,6 +177,9 @@ fn api_text(out: &mut String, api: &ApiPlan, show_steps: bool) {
     if !effects.is_empty() {
         line("effect", &effects.join("; "));
     }
+    if let Some(Resolution::Unknown { why }) = &api.packages {
+        line("packages", &paint(format!("not compared: {}", plain(why)), WARN));
+    }
     for notice in &api.callers {
         line("callers", &plain(notice));
     }
@@ -241,7 +244,7 @@ fn package_text(name: &str, r#move: Move, old: Option<&str>, new: Option<&str>) 
     }
 }
 
-/// How many packages are added, removed, upgraded and downgraded; `None` where none is.
+/// How many packages are added, removed, upgraded and downgraded; `None` where nobody can tell, or it is no question.
 pub(super) fn moved(api: &ApiPlan) -> Option<String> {
     let words = [
         (Move::Added, "added"),
@@ -258,7 +261,11 @@ pub(super) fn moved(api: &ApiPlan) -> Option<String> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, word)| format!("{count} {word}"))
         .collect();
-    (!counts.is_empty()).then(|| counts.join(", "))
+    match (counts.is_empty(), &api.packages) {
+        (false, _) => Some(counts.join(", ")),
+        (true, Some(Resolution::Resolved)) => Some("the same as now".to_owned()),
+        (true, _) => None,
+    }
 }
 
 /// A unified diff, indented and coloured line by line.

@@ -25,6 +25,7 @@ pub mod spec;
 pub mod suggest;
 pub mod terms;
 pub mod variables;
+pub mod versions;
 pub mod watch;
 pub mod yaml;
 
@@ -43,6 +44,7 @@ pub use scan::{Look, Scanner, TreeError};
 pub use sealed::Sealed;
 pub use spec::{Auth, Egress, Health, Probe, RateLimit, Resources, RouteSettings, SecretsAs, Spec};
 pub use terms::{KeyMethod, KeyPath, KeyTerms};
+pub use versions::Versions;
 
 /// All API folders as they stood at one moment.
 ///

@@ -45,7 +45,7 @@ fn a_plan_says_what_would_change_and_why() {
     // Pending: code, a setting, a requirement.
     world.code("hello", &saying("two"));
     world.settings("hello", "description: Says one word.\nroute: { timeout: 5s }\nreplicas: 2\n");
-    world.write("apis/hello/requirements.txt", "itsdangerous>=2\n");
+    world.write("apis/hello/requirements.txt", "itsdangerous==2.2.0\n");
     insta::assert_snapshot!("plan_update", plan_text(&world));
     let plan = world.plan();
     let api = &plan["apis"][0];
@@ -55,7 +55,9 @@ fn a_plan_says_what_would_change_and_why() {
     let of = |kind: &str| changes.iter().filter(|change| change["change"] == kind).collect::<Vec<_>>();
     let timeout = of("setting").into_iter().find(|change| change["key"] == "route.timeout").unwrap();
     assert_eq!((&timeout["old"], &timeout["new"]), (&"30s".into(), &"5s".into()));
-    assert_eq!(of("requirement")[0]["new"], "itsdangerous>=2");
+    assert_eq!(of("requirement")[0]["new"], "itsdangerous==2.2.0");
+    assert_eq!((&of("package")[0]["name"], &of("package")[0]["move"]), (&"itsdangerous".into(), &"added".into()));
+    assert_eq!((of("package").len(), &api["packages"]["state"]), (1, &"resolved".into()));
     assert!(of("file").iter().any(|change| {
         change["path"] == "main.py" && change["diff"].as_str().is_some_and(|diff| diff.contains("+TEXT = \"two\""))
     }));

@@ -10,7 +10,7 @@ use crate::world::{World, requirements};
 
 async fn resolve(world: &World, asked: &[&str], earlier: Requirements) -> Resolved {
     let job = Resolve { requirements: requirements(asked), earlier };
-    world.docker.resolve(&job, &Progress::silent()).await.unwrap()
+    world.docker.lock(&job, &Progress::silent()).await.unwrap()
 }
 
 /// As the tree reads what was written.
@@ -78,7 +78,7 @@ async fn what_cannot_be_resolved_is_named() {
         ("pycrypto==2.6.1", "cannot install pycrypto==2.6.1: there is no wheel"),
     ] {
         let job = Resolve { requirements: requirements(&[asked]), earlier: Requirements::default() };
-        let error = world.docker.resolve(&job, &Progress::silent()).await.unwrap_err();
+        let error = world.docker.lock(&job, &Progress::silent()).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
     }
 }

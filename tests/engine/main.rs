@@ -11,4 +11,5 @@ mod locks;
 mod networks;
 mod secrets;
 mod telling;
+mod versions;
 mod world;

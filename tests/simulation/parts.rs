@@ -12,7 +12,7 @@ use skep::engine::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, Lo
 use skep::gateway::{InFlight, Routes};
 use skep::reconcile::Readings;
 use skep::reconcile::turn::Clock;
-use skep::tree::{ApiId, Digest, Health};
+use skep::tree::{ApiId, Digest, Health, Requirements, Versions};
 use skep::world::instance::{ContainerId, InstanceName};
 use skep::world::{Answer, Instance, Predecessor, Readiness, Run};
 
@@ -273,6 +273,14 @@ impl Engine for SimEngine {
             Ok(())
         })
         .await
+    }
+
+    async fn resolve(&self, _: &Requirements) -> Result<Versions, EngineError> {
+        Err(EngineError::Unsupported("there is no index here".to_owned()))
+    }
+
+    async fn installed(&self, _: &ImageTag) -> Result<Versions, EngineError> {
+        Err(EngineError::Unsupported("there is nothing in images here".to_owned()))
     }
 
     async fn build(&self, job: &Build, _: &Progress) -> Result<(), EngineError> {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::Docker;
 use super::archive::Archive;
 use super::hardening::USER;
-use super::installer::{explain, is_out_of_reach};
-use super::workshop::{Purpose, Workshop, clean_config};
+use super::installer::{explain, is_out_of_reach, without_login};
+use super::workshop::{Purpose, SHELL, Workshop, clean_config};
 use super::{labels, runtime};
 use crate::engine::{EngineError, Install, Progress};
 use crate::lend::lend;
@@ -20,10 +20,10 @@ const REQUIREMENTS: &str = "opt/skep/requirements.txt";
 /// Compiles what was installed, since nothing can be written later. Left out are the packages' own tests, which are half
 /// of some and which no app imports.
 ///
-/// Not by the environment's own interpreter: that one runs whatever `.pth` files a package brings, and a package must
-/// not run anything where the shared cache can be written. The hash is never checked, since no source ever changes.
-/// A file that does not compile is no trouble before somebody imports it.
-const COMPILE: &str = "$(readlink -f /opt/venv/bin/python) -I -m compileall -q -j 0 -x '/tests/' \
+/// By the interpreter beside the installer: the environment's own runs whatever `.pth` files a package brings, and may be
+/// one that a package brought. A package must not run anything where the shared cache can be written. The hash is never
+/// checked, since no source ever changes. A file that does not compile is no trouble before somebody imports it.
+const COMPILE: &str = "/opt/skep/tools/bin/python -I -m compileall -q -j 0 -x '/tests/' \
                        --invalidation-mode unchecked-hash /opt/venv/lib || true";
 
 impl Docker {
@@ -81,7 +81,7 @@ impl Docker {
                 EngineError::Failed { message, output }
             });
         }
-        workshop.run(USER, vec!["HOME=/tmp".to_owned()], &["sh", "-c", COMPILE], progress).await?;
+        workshop.run(USER, vec!["HOME=/tmp".to_owned()], &[SHELL, "-c", COMPILE], progress).await?;
         // The engine adds the variables of the container, which come from the runtime image and hold no secret.
         workshop.commit(&job.tag, clean_config(labels::of_role(self.owner(), "dependencies"), Vec::new())).await?;
         progress.line(&format!("installed in {:.1} s", begun.elapsed().as_secs_f64()));
@@ -109,11 +109,6 @@ impl Docker {
     }
 
     pub(super) fn without_secret(&self, line: &str) -> String {
-        let url = self.shared.build.index_url.as_deref().unwrap_or_default();
-        let login = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()?.rsplit_once('@'));
-        match login {
-            Some((login, _)) if !login.is_empty() => line.replace(login, "****"),
-            _ => line.to_owned(),
-        }
+        without_login(line, self.shared.build.index_url.as_deref())
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::tree::Requirements;
 
-/// One line for people: which requirement could not be installed, and why.
-pub(super) fn explain(output: &[String], code: i64, requirements: &Requirements) -> String {
+/// One line for people: which requirement could not be installed, and why, by what the installer has printed.
+#[must_use]
+pub fn explain(output: &[String], code: i64, requirements: &Requirements) -> String {
     if code == 137 {
         return "the installer was killed, most likely for want of memory; raise build.memory in skep.yaml".to_owned();
     }
@@ -20,6 +21,16 @@ pub(super) fn explain(output: &[String], code: i64, requirements: &Requirements)
         ([], _) => format!("cannot install the requirements: {said}"),
         (blamed, Some(reason)) => format!("cannot install {}: {reason}", blamed.join(" and ")),
         (blamed, None) => format!("cannot install {}: {said}", blamed.join(" and ")),
+    }
+}
+
+/// A line that it printed, without the login that the address of the index may hold.
+#[must_use]
+pub fn without_login(line: &str, index: Option<&str>) -> String {
+    let host = index.and_then(|url| url.split_once("://")?.1.split(['/', '?']).next());
+    match host.and_then(|host| host.rsplit_once('@')) {
+        Some((login, _)) if !login.is_empty() => line.replace(login, "****"),
+        _ => line.to_owned(),
     }
 }
 

@@ -31,7 +31,7 @@ mod hardening;
 mod host;
 mod images;
 mod install;
-mod installer;
+pub mod installer;
 mod instances;
 mod labels;
 mod load;
@@ -60,7 +60,7 @@ use tokio::sync::Semaphore;
 
 use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start, Usage};
 use crate::settings::{BuildSettings, EngineSettings, Settings};
-use crate::tree::ApiId;
+use crate::tree::{ApiId, Requirements, Versions};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Predecessor};
 
@@ -252,6 +252,14 @@ impl Engine for Docker {
 
     async fn install(&self, job: &Install, progress: &Progress) -> Result<(), EngineError> {
         self.install_requirements(job, progress).await
+    }
+
+    async fn resolve(&self, requirements: &Requirements) -> Result<Versions, EngineError> {
+        self.versions_of(requirements).await
+    }
+
+    async fn installed(&self, image: &ImageTag) -> Result<Versions, EngineError> {
+        self.versions_in(image).await
     }
 
     async fn build(&self, job: &Build, progress: &Progress) -> Result<(), EngineError> {

@@ -11,16 +11,19 @@ use super::archive::Archive;
 use super::hardening::USER;
 use super::installer::{explain, is_out_of_reach};
 use super::runtime;
-use super::workshop::{Outcome, Purpose, Workshop};
-use crate::engine::{EngineError, Progress};
+use super::workshop::{Outcome, Purpose, SHELL, Workshop};
+use crate::engine::{EngineError, ImageTag, Progress};
 use crate::lend::lend;
-use crate::tree::Requirements;
 use crate::tree::lock::Package;
+use crate::tree::{Requirements, Versions};
 
 /// Where the requirements are put, and what they come to.
 const REQUIREMENTS: &str = "opt/skep/requirements.txt";
 const PINS: &str = "/tmp/pins.txt";
 const LOCK: &str = "/tmp/pylock.toml";
+
+/// Lists the folders that say what is installed, with what the shell has built in.
+const LIST: &str = "cd /opt/venv/lib/python3*/site-packages && set -- *.dist-info && printf '%s\\n' \"$@\"";
 
 /// Another lets others begin after that long.
 const SLOW: std::time::Duration = std::time::Duration::from_secs(60);
@@ -30,6 +33,13 @@ const ASK: &str = "import platform; print(*platform.python_version_tuple()[:2], 
 
 /// Processors that hosts have. A lock made on one is for all of them, as far as the index has wheels for each.
 const PROCESSORS: [(&str, &str); 2] = [("x86_64", "x86_64-manylinux_2_28"), ("aarch64", "aarch64-manylinux_2_28")];
+
+/// What a resolver calls the platform of hosts with this one's processor.
+#[must_use]
+pub fn platform() -> &'static str {
+    let own = PROCESSORS.iter().find(|(name, _)| *name == std::env::consts::ARCH);
+    own.unwrap_or(&PROCESSORS[0]).1
+}
 
 /// Requirements to be resolved.
 #[derive(Debug, Clone)]
@@ -79,11 +89,8 @@ impl Docker {
     ///
     /// # Errors
     /// [`EngineError::Failed`] where there are no such versions, [`EngineError::Hindered`] where the index cannot be asked.
-    pub async fn resolve(&self, job: &Resolve, progress: &Progress) -> Result<Resolved, EngineError> {
+    pub async fn lock(&self, job: &Resolve, progress: &Progress) -> Result<Resolved, EngineError> {
         let runtime = self.runtime(progress).await?;
-        let lines = |requirements: &Requirements| -> String {
-            requirements.0.iter().map(|requirement| format!("{}\n", requirement.asked())).collect()
-        };
         let files = Archive::new().file(REQUIREMENTS, 0o444, lines(&job.requirements).as_bytes())?;
         let files = files.file("opt/skep/earlier.txt", 0o444, lines(&job.earlier).as_bytes())?.finish()?;
         let work = async {
@@ -148,6 +155,34 @@ impl Docker {
         Ok(Resolved { packages, made_for: format!("Python {major}.{minor} on Linux, {}", processors.join(" and ")) })
     }
 
+    /// The versions that requirements come to: what an install of them would take now.
+    pub(super) async fn versions_of(&self, requirements: &Requirements) -> Result<Versions, EngineError> {
+        let silent = Progress::silent();
+        let runtime = self.runtime(&silent).await?;
+        let files = Archive::new().file(REQUIREMENTS, 0o444, lines(requirements).as_bytes())?.finish()?;
+        let workshop = Workshop::open(self, Purpose::Other, &runtime.tag.0, Some(runtime::CACHE), files).await?;
+        let resolved = async {
+            let (from, to) = (format!("/{REQUIREMENTS}"), format!("--output-file={PINS}"));
+            let outcome = self.compile(&workshop, &[&to, &from], &silent).await?;
+            self.judge(outcome, requirements)?;
+            let (pins, _) = self.lines_of(&workshop, vec!["HOME=/tmp".to_owned()], &["cat", PINS]).await?;
+            Ok(Versions::of_pins(pins.iter().map(String::as_str)))
+        };
+        let resolved = resolved.await;
+        workshop.close().await;
+        resolved
+    }
+
+    /// The versions that are installed in an image. Nothing in it is run but the tools of the base image: what was installed
+    /// there is anybody's.
+    pub(super) async fn versions_in(&self, image: &ImageTag) -> Result<Versions, EngineError> {
+        let workshop = Workshop::open(self, Purpose::Other, &image.0, None, Archive::new().finish()?).await?;
+        let found = self.lines_of(&workshop, Vec::new(), &[SHELL, "-c", LIST]).await;
+        workshop.close().await;
+        let (folders, _) = found?;
+        Ok(Versions::of_installed(folders.iter().map(String::as_str)))
+    }
+
     /// Runs the resolver.
     async fn compile(
         &self,
@@ -204,6 +239,11 @@ impl Docker {
         let lines = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
         Ok((lines, outcome))
     }
+}
+
+/// Requirements as the resolver reads them.
+fn lines(requirements: &Requirements) -> String {
+    requirements.0.iter().map(|requirement| format!("{}\n", requirement.asked())).collect()
 }
 
 fn unreadable(what: &str) -> EngineError {

@@ -27,6 +27,13 @@ use crate::engine::{EngineError, ImageTag, Progress};
 use crate::tree::{Egress, Size};
 use crate::world::instance::ContainerId;
 
+/// What a workshop does while nothing is run in it. By its path, as is everything that is run where packages are installed:
+/// their scripts come first in `PATH`, and what they are called is up to them.
+const IDLE: &str = "/bin/sleep";
+
+/// A shell, by its path for the same reason.
+pub(super) const SHELL: &str = "/bin/sh";
+
 /// How many of the last lines of output are kept for whoever asks why it failed.
 const KEPT_LINES: usize = 40;
 
@@ -115,7 +122,7 @@ impl Workshop {
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             user: Some("0:0".to_owned()),
-            entrypoint: Some(vec!["sleep".to_owned()]),
+            entrypoint: Some(vec![IDLE.to_owned()]),
             cmd: Some(vec![seconds.to_string()]),
             labels: Some(labels::of_role(docker.owner(), role)),
             host_config: Some(host),

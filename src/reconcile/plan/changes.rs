@@ -8,7 +8,7 @@ use pep508_rs::pep440_rs::Version;
 use serde::Serialize;
 
 use super::super::desired::Target;
-use crate::tree::{Digest, Requirement, Requirements, Sealed};
+use crate::tree::{Digest, Requirement, Requirements, Sealed, Versions};
 use crate::world::{Served, edit};
 
 /// One thing that the tree changed.
@@ -33,7 +33,7 @@ pub enum Change {
         #[serde(skip_serializing_if = "Option::is_none")]
         new: Option<String>,
     },
-    /// A package of the lock.
+    /// A package: of the lock or, where there is none, of what the requirements come to.
     Package {
         /// Normalised.
         name: String,
@@ -146,7 +146,7 @@ fn requirements(old: &Requirements, new: &Requirements) -> Vec<Change> {
             };
             keys(&old, &new).iter().filter_map(of).collect()
         }
-        // Which versions stand where there is no lock, nobody has written down.
+        // Which versions stand where there is no lock, nobody has written down: a resolver may say, see `packages`.
         (old, new) => vec![Change::Lock { old, new }],
     }
 }
@@ -158,16 +158,29 @@ pub fn packages(old: &Requirements, new: &Requirements) -> Vec<Change> {
     let of = |name: String| {
         let (old, new) = (before.get(&name), after.get(&name));
         let version = |one: Option<&&Requirement>| one.and_then(|one| one.locked_version()).map(ToOwned::to_owned);
-        let (old_version, new_version) = (version(old), version(new));
-        let r#move = match (old, new) {
-            (Some(old), Some(new)) if old == new => return None,
-            (None, _) => Move::Added,
-            (_, None) => Move::Removed,
-            _ => direction(old_version.as_deref(), new_version.as_deref()),
-        };
-        Some(Change::Package { name, r#move, old: old_version, new: new_version })
+        (old != new).then(|| package(name, (old.is_some(), version(old)), (new.is_some(), version(new))))
     };
     keys(&before, &after).into_iter().filter_map(of).collect()
+}
+
+/// What becomes of each package where these versions take the place of those.
+#[must_use]
+pub fn moves(old: &Versions, new: &Versions) -> Vec<Change> {
+    let of = |name: String| {
+        let (old, new) = (old.0.get(&name).cloned(), new.0.get(&name).cloned());
+        (old != new).then(|| package(name, (old.is_some(), old), (new.is_some(), new)))
+    };
+    keys(&old.0, &new.0).into_iter().filter_map(of).collect()
+}
+
+/// What becomes of one package. Each side: whether it is there, and its version where that is known.
+fn package(name: String, old: (bool, Option<String>), new: (bool, Option<String>)) -> Change {
+    let r#move = match (old.0, new.0) {
+        (false, _) => Move::Added,
+        (_, false) => Move::Removed,
+        _ => direction(old.1.as_deref(), new.1.as_deref()),
+    };
+    Change::Package { name, r#move, old: old.1, new: new.1 }
 }
 
 /// Versions in the order of PEP 440.
