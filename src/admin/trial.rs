@@ -144,7 +144,7 @@ async fn plan_of(controller: &Controller, tree: &Arc<Tree>, prefix: &str) -> Res
         "text": {
             "text": report::plan::text(&plan, false),
             "steps": report::plan::text(&plan, true),
-            "markdown": report::markdown::markdown(&plan, None),
+            "markdown": report::markdown::markdown(&plan, &findings, None),
             "github": findings.github() + &report::markdown::github(&plan, prefix),
             "findings": findings.text(true),
             "sarif": with_breaks.sarif(),

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 
+mod changed;
+
 use super::boot::contracts;
 use super::resolver::{self, Question};
 use crate::contract::{Contract, looked_at};
-use crate::git::difference::Place;
+use crate::git::export::Refusal;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
 use crate::git::{Commit, GitError, Repository};
@@ -21,7 +23,7 @@ use crate::report::style::plain;
 use crate::settings::{self, BuildSettings, Settings};
 use crate::tree::folder::MANIFEST;
 use crate::tree::scan::Scanner;
-use crate::tree::{ApiId, Diagnostic, Tree, Versions, hosts};
+use crate::tree::{ApiId, Broken, Diagnostic, Folder, Tree, Versions, hosts};
 
 /// Two trees, and what the second changes.
 pub(super) struct Between {
@@ -74,6 +76,13 @@ impl Between {
     /// Where `root` is in no repository, or has no such commits, or these have none in common.
     pub(super) async fn of(root: &Path, Ends { base, head, exact }: Ends<'_>) -> anyhow::Result<Self> {
         let root = root.canonicalize().with_context(|| format!("cannot use {} as the root", root.display()))?;
+        for (option, name) in [("--base", Some(base)), ("--head", head)] {
+            match name {
+                Some("") => bail!("{option} is empty, as a variable that is not set; name a commit"),
+                Some(range) if range.contains("..") => bail!("{option} names a range, {range}; name one commit"),
+                _ => {}
+            }
+        }
         let repository = Repository::at(&root);
         // Each run of git takes a few milliseconds, so that only those wait for each other that have to.
         let below = repository.ask(&["rev-parse", "--show-prefix"], WITHIN);
@@ -86,7 +95,12 @@ impl Between {
         let tip = head.unwrap_or("HEAD");
         let shared = async { if exact { Ok(None) } else { repository.merge_base(base, tip).await } };
         let (below, begun, head, shared) = tokio::join!(below, commit(&repository, base), named, shared);
-        let below = below.with_context(|| format!("{} is in no git repository", root.display()))?;
+        let below = below.map_err(|error| match &error {
+            GitError::Failed { said, .. } if said.contains("not a git repository") => {
+                anyhow!("{} is in no git repository", root.display())
+            }
+            _ => anyhow::Error::from(error).context(format!("git cannot use {}", root.display())),
+        })?;
         let (begun, head) = (begun?, head?);
         let (base, named) = match shared? {
             Some(shared) if shared != begun.id => (commit(&repository, &shared).await?, Some(base.to_owned())),
@@ -109,8 +123,8 @@ impl Between {
         };
         let names = async {
             match &from {
-                From::Commit(head) => between_commits(&repository, &base.id, head, &apis).await,
-                From::Folder => in_folder(&repository, &root, &base.id, &apis).await,
+                From::Commit(head) => changed::between_commits(&repository, &base.id, head, &apis).await,
+                From::Folder => changed::in_folder(&repository, &root, &base.id, &apis).await,
             }
         };
         let (files, names) = tokio::join!(files, names);
@@ -229,41 +243,6 @@ async fn commit(repository: &Repository, name: &str) -> anyhow::Result<Commit> {
     }
 }
 
-/// The folders that a commit has, and those among them, and among what is gone, that another has otherwise.
-async fn between_commits(
-    repository: &Repository,
-    base: &str,
-    head: &str,
-    apis: &str,
-) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let place = |commit| Place { commit, folder: apis };
-    let difference = repository.difference(Some(place(base)), place(head));
-    let (difference, there) = tokio::try_join!(difference, repository.folders(head, apis))?;
-    Ok((there.into_keys().collect(), difference.changed.into_iter().chain(difference.gone).collect()))
-}
-
-/// The folders that lie there now, and those among them, and among what is gone, that are not as a commit has them.
-async fn in_folder(
-    repository: &Repository,
-    root: &Path,
-    base: &str,
-    apis: &str,
-) -> anyhow::Result<(BTreeSet<String>, BTreeSet<String>)> {
-    let lines = |printed: Vec<u8>| -> Vec<String> {
-        String::from_utf8_lossy(&printed).split('\0').filter(|line| !line.is_empty()).map(ToOwned::to_owned).collect()
-    };
-    let tracked = ["diff", "--name-only", "--no-renames", "--no-ext-diff", "--no-textconv", "-z", base, "--", "apis"];
-    let new = ["ls-files", "--others", "--exclude-standard", "--full-name", "-z", "--", "apis"];
-    let paths =
-        lines(repository.ask(&tracked, WITHIN).await?).into_iter().chain(lines(repository.ask(&new, WITHIN).await?));
-    let name = |path: String| Some(path.strip_prefix(apis)?.strip_prefix('/')?.split('/').next()?.to_owned());
-    let changed = paths.filter_map(name).collect();
-    let there = std::fs::read_dir(root.join("apis"));
-    let there = there.with_context(|| format!("cannot read {}", root.join("apis").display()))?;
-    let there = there.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
-    Ok((there, changed))
-}
-
 /// The bytes of a file of a commit, where it has one.
 async fn show(repository: &Repository, commit: &str, path: &str) -> Result<Option<Vec<u8>>, GitError> {
     match repository.ask(&["show", "--no-textconv", "--end-of-options", &format!("{commit}:{path}")], WITHIN).await {
@@ -301,16 +280,14 @@ async fn side(
     }
     // A tree is as right or wrong on any other host.
     let (settings, mut findings) = Settings::read(folder, |_| None)?;
+    let mut refused = Vec::new();
     if let From::Commit(commit) = from {
-        let refused = repository.export(commit, apis, changed, &settings.policy, &folder.join("apis")).await?;
+        refused = repository.export(commit, apis, changed, &settings.policy, &folder.join("apis")).await?;
         let mut sound = changed.clone();
-        for refusal in &refused {
-            // What was no folder of an API is as if it had not been there; what would be none is an error.
-            if !is_base || !sound.remove(&refusal.folder) && refusal.folder.is_empty() {
-                // Names that others chose, each of which may hold anything.
-                let all: Vec<String> = refused.iter().map(|refusal| plain(&refusal.to_string())).collect();
-                bail!("{}", all.join("\nerror: "));
-            }
+        sound.retain(|name| refused.iter().all(|refusal| refusal.folder != *name));
+        if let Some(refusal) = refused.iter().find(|refusal| refusal.folder.is_empty()) {
+            // Names that others chose, which may hold anything.
+            bail!("{}", plain(&refusal.to_string()));
         }
         if !refused.is_empty() {
             repository.export(commit, apis, &sound, &settings.policy, &folder.join("apis")).await?;
@@ -320,7 +297,10 @@ async fn side(
     let mut tree = scanner.read_folders(ids)?.tree;
     if !is_base {
         let (strays, taken) = (scanner.strays(changed)?, taken(repository, wanted, &settings, &tree, changed).await?);
-        Arc::make_mut(&mut tree).findings.extend(strays.into_iter().chain(taken));
+        let tree = Arc::make_mut(&mut tree);
+        tree.findings.extend(strays.into_iter().chain(taken));
+        // What was no folder of an API is as if it had not been there; what would be none is one that cannot be served.
+        add_refused(tree, &refused, apis);
     }
     findings.retain(Diagnostic::is_error);
     Ok(Side { tree, findings, build: settings.build })
@@ -352,6 +332,22 @@ async fn taken(
         export(&sound).await?;
     }
     Ok(hosts::taken_beside(tree, &settings, changed)?)
+}
+
+/// Takes in what is no file that an API may have, where a tree that lies in a folder says the same.
+fn add_refused(tree: &mut Tree, refused: &[Refusal], apis: &str) {
+    let mut broken: BTreeMap<ApiId, Vec<Diagnostic>> = BTreeMap::new();
+    for refusal in refused {
+        let path = format!("apis{}", refusal.path.strip_prefix(apis).unwrap_or_default());
+        let finding = Diagnostic::error(refusal.code, path, refusal.why.clone(), refusal.hint);
+        match ApiId::new(&refusal.folder) {
+            Ok(id) => broken.entry(id).or_default().push(finding),
+            Err(_) => tree.findings.push(finding),
+        }
+    }
+    for (id, findings) in broken {
+        tree.folders.insert(id.clone(), Folder::Broken(Arc::new(Broken { id, findings })));
+    }
 }
 
 fn add_diffs(plan: &mut Plan, old: &Tree, new: &Tree) {

@@ -131,8 +131,11 @@ fn try_out(root: &Path, tree: &Tree, named: &[ApiId], arguments: &Check) -> anyh
     tried
 }
 
-/// What leads from where the reader is to a root, for the paths of findings.
+/// What leads from where the reader is to a root, for the paths of findings. Relative where the root is below the reader's
+/// folder, since forges know no other paths.
 pub(super) fn prefix(root: &Path) -> String {
+    let here = std::env::current_dir().ok().filter(|_| root.is_absolute());
+    let root = here.as_deref().and_then(|here| root.strip_prefix(here).ok()).unwrap_or(root);
     root.strip_prefix(".").unwrap_or(root).display().to_string().trim_end_matches('/').to_owned()
 }
 

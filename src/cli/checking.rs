@@ -51,7 +51,7 @@ pub(super) async fn check_folders(
     let prefix = settings.apis_name();
     let refused = repository.export_whole(commit, &prefix, changed, &settings.policy, &settings.apis).await?;
     for refusal in &refused {
-        anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.why)), BAD));
+        anstream::eprintln!("{}", paint(format!("error: {}", plain(&refusal.to_string())), BAD));
     }
     let mut tree = Scanner::new(&settings)?.read()?.tree;
     if let Some(difference) = into_tree {

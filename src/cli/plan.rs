@@ -143,7 +143,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if args.output == Format::Sarif {
         anstream::print!("{}", Findings::new(&breaks(&plan), &comparison.tree, None, &prefix).sarif());
     }
-    print(args, &json, None, &prefix)?;
+    print(args, &json, &Findings::new(&[], &comparison.tree, None, &prefix), (None, &prefix))?;
     if let Some(file) = &args.out {
         let text = serde_json::to_vec_pretty(&json)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -191,7 +191,7 @@ fn compare(args: &Args, between: &Between, prefix: &str) -> anyhow::Result<ExitC
         }
         _ => {}
     }
-    print(args, &json, Some(&basis), prefix)?;
+    print(args, &json, &findings, (Some(&basis), prefix))?;
     let (is_sound, plan) = (findings.summary().errors == 0, &between.plan);
     Ok(code(args, is_sound, fails(args, plan.breaks_callers(), plan.unsure()), !plan.apis.is_empty()))
 }
@@ -242,7 +242,12 @@ async fn ask(args: &Args, url: &str, root: &Path) -> anyhow::Result<ExitCode> {
     Ok(code(args, answer["errors"] == 0, fails(args, breaks, unsure.iter()), !apis.is_empty()))
 }
 
-fn print(args: &Args, json: &PlanJson<'_>, basis: Option<&Basis<'_>>, prefix: &str) -> anyhow::Result<()> {
+fn print(
+    args: &Args,
+    json: &PlanJson<'_>,
+    findings: &Findings<'_>,
+    (basis, prefix): (Option<&Basis<'_>>, &str),
+) -> anyhow::Result<()> {
     match (args.output, basis.and_then(Basis::sentence)) {
         (Format::Text | Format::Github, Some(basis)) => anstream::println!("{basis}"),
         (Format::Sarif, Some(basis)) => anstream::eprintln!("{basis}"),
@@ -251,7 +256,7 @@ fn print(args: &Args, json: &PlanJson<'_>, basis: Option<&Basis<'_>>, prefix: &s
     match args.output {
         Format::Json => anstream::println!("{}", inert_json(&serde_json::to_string_pretty(json)?)),
         Format::Text => anstream::print!("{}", report::plan::text(json.plan, args.steps)),
-        Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, basis)),
+        Format::Markdown => anstream::print!("{}", report::markdown::markdown(json.plan, findings, basis)),
         Format::Github => anstream::print!("{}", report::markdown::github(json.plan, prefix)),
         // It holds findings alone, which whoever has made the plan prints.
         Format::Sarif => {}

@@ -67,6 +67,10 @@ impl Here {
 /// Where there is no such daemon, or it does not let us in.
 pub(super) async fn ask(url: &str, token: &str, here: &Here) -> anyhow::Result<Value> {
     let uri: Uri = format!("{}/admin/plan", url.trim_end_matches('/')).parse().context("this is no URL")?;
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        // Not shown: it may be a password.
+        bail!("the URL has a login in it, which nobody asks for; leave it out, and set SKEP_TOKEN to the key");
+    }
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match uri.scheme_str() {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use super::store::WITHIN;
 use super::{GitError, Repository};
 use crate::settings::Policy;
+use crate::tree::diagnostic::code;
 
 /// Whatever comes out of one push may not be larger than this, however small it was on its way.
 const MOST_BYTES: u64 = 4 << 30;
@@ -27,13 +28,20 @@ pub type Folders = BTreeMap<String, String>;
 pub struct Refusal {
     /// Which API folder it is in; empty where it is all of them together.
     pub folder: String,
-    /// What it is, and why not.
+    /// From the root of the repository.
+    pub path: String,
+    /// Of the same in a tree that is read from disk.
+    pub code: &'static str,
+    /// What it is.
     pub why: String,
+    /// What to do instead.
+    pub hint: &'static str,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
+        write!(f, "{}: {}", self.path, self.why)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, "; {}", self.hint) }
     }
 }
 
@@ -99,7 +107,11 @@ impl Repository {
         let text = String::from_utf8_lossy(&printed);
         // Of a file that is not here there is no size, and nothing else can be said either.
         if let Some(line) = text.split('\0').find(|line| has_no_size(line)) {
-            let said = format!("a file is not here, or cannot be read: {line}");
+            let file = line.split_once('\t').map_or(line, |(_, path)| path);
+            let said = format!(
+                "{file} is not here, as in a clone with --filter: have all of it fetched with `git fetch --refetch --no-filter`, \
+                 or clone anew without --filter"
+            );
             return Err(GitError::Failed { action: "ls-tree".to_owned(), said });
         }
         Ok(text.split('\0').filter_map(entry).collect())
@@ -121,8 +133,13 @@ impl Repository {
         let mut refusals = self.export(commit, prefix, names, policy, into).await?;
         if refusals.is_empty() {
             let is_empty = |name: &&String| into.join(name).symlink_metadata().is_err();
-            let empty =
-                |name: &String| Refusal { folder: name.clone(), why: format!("{prefix}/{name}: holds no file") };
+            let empty = |name: &String| Refusal {
+                folder: name.clone(),
+                path: format!("{prefix}/{name}"),
+                code: code::APP_MODULE_MISSING,
+                why: "holds no file".to_owned(),
+                hint: "",
+            };
             refusals.extend(names.iter().filter(is_empty).map(empty));
         }
         Ok(refusals)
@@ -159,7 +176,9 @@ impl Repository {
             let below = entry.path.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
             let name = below.split('/').next().unwrap_or_default().to_owned();
             match refuse(&entry, below, policy) {
-                Some(why) => refusals.push(Refusal { folder: name, why: format!("{}: {why}", entry.path) }),
+                Some((code, why, hint)) => {
+                    refusals.push(Refusal { folder: name, path: entry.path, code, why, hint });
+                }
                 None => {
                     let (files_of, bytes_of) = count.entry(name).or_default();
                     (*files_of, *bytes_of, bytes) = (*files_of + 1, *bytes_of + entry.len, bytes + entry.len);
@@ -170,13 +189,15 @@ impl Repository {
         for (name, (files, bytes)) in count {
             if files > policy.max_files || bytes > policy.max_folder.0 {
                 let most = format!("{} files and {}", policy.max_files, policy.max_folder);
-                let why = format!("{prefix}/{name}: {files} files of {bytes} bytes; {most} are allowed");
-                refusals.push(Refusal { folder: name, why });
+                let why = format!("{files} files of {bytes} bytes; {most} are allowed");
+                let path = format!("{prefix}/{name}");
+                refusals.push(Refusal { folder: name, path, code: code::FOLDER_TOO_BIG, why, hint: "" });
             }
         }
         if bytes > MOST_BYTES {
-            let why = format!("{prefix}: {bytes} bytes in all; {MOST_BYTES} are allowed");
-            refusals.push(Refusal { folder: String::new(), why });
+            let why = format!("{bytes} bytes in all; {MOST_BYTES} are allowed");
+            let (folder, path) = (String::new(), prefix.to_owned());
+            refusals.push(Refusal { folder, path, code: code::FOLDER_TOO_BIG, why, hint: "" });
         }
         if refusals.is_empty() {
             self.write(files).await?;
@@ -236,21 +257,29 @@ fn has_no_size(line: &str) -> bool {
 }
 
 /// Why an entry is no file of an API, if it is none.
-fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<String> {
+fn refuse(entry: &Entry, below: &str, policy: &Policy) -> Option<(&'static str, String, &'static str)> {
     let is_odd = |part: &str| {
         // What is no UTF-8 has been read with a mark in its place.
         let is_bad = |c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER;
         matches!(part, "" | "." | "..") || part.eq_ignore_ascii_case(".git") || part.contains(is_bad)
     };
     match entry.mode.as_str() {
-        "120000" => Some("a symbolic link, which is never followed; commit the file itself".to_owned()),
-        "160000" => Some("a submodule, which is never fetched; commit the files themselves".to_owned()),
-        "100644" | "100755" if below.split('/').any(is_odd) => Some("a name that no file here may have".to_owned()),
+        "120000" => {
+            Some((code::SYMLINK, "a symbolic link, which is never followed".to_owned(), "commit the file itself"))
+        }
+        "160000" => {
+            let why = "a submodule, which is never fetched".to_owned();
+            Some((code::SPECIAL_FILE, why, "commit the files themselves"))
+        }
+        "100644" | "100755" if below.split('/').any(is_odd) => {
+            Some((code::BAD_FILE_NAME, "a name that no file here may have".to_owned(), ""))
+        }
         "100644" | "100755" if entry.len > policy.max_file.0 => {
-            Some(format!("{} bytes; {} are allowed (policy.max_file)", entry.len, policy.max_file))
+            let why = format!("{} bytes; {} are allowed (policy.max_file)", entry.len, policy.max_file);
+            Some((code::FILE_TOO_BIG, why, ""))
         }
         "100644" | "100755" => None,
-        mode => Some(format!("of a kind that is not allowed here (mode {mode})")),
+        mode => Some((code::SPECIAL_FILE, format!("of a kind that is not allowed here (mode {mode})"), "")),
     }
 }
 

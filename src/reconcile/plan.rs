@@ -1,5 +1,6 @@
 //! The plan is every step from here to the desired tree: `step` unfolded over the model, so that it is what `apply` does.
 
+mod callers;
 mod changes;
 mod packages;
 mod promises;
@@ -14,7 +15,7 @@ use super::model;
 use super::step::{Action, Next, Step, step};
 use crate::contract::Differences;
 use crate::tree::preview::Mark;
-use crate::tree::{ApiId, Auth, Digest, Revision};
+use crate::tree::{ApiId, Digest, Revision};
 use crate::world::Observed;
 
 pub use changes::{Change, Move, changes, packages};
@@ -212,7 +213,7 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
             Goal::Run(target) => Some(target.revision.clone()),
             _ => None,
         },
-        callers: callers(desired, verdict, &changes, (restart, starts && !is_served)),
+        callers: callers::callers(desired, verdict, served.map(|served| &served.spec), (restart, starts && !is_served)),
         contract: None,
         changes,
         drift,
@@ -293,46 +294,4 @@ fn verdict(desired: &Desired, observed: &Observed, steps: &[Step], changes: &[Ch
         (_, Some(_)) if changes.is_empty() => Verdict::Heal,
         (_, Some(_)) => Verdict::Update,
     }
-}
-
-/// What callers will notice.
-fn callers(desired: &Desired, verdict: Verdict, changes: &[Change], (restart, is_down): (bool, bool)) -> Vec<String> {
-    let id = &desired.id;
-    let mut notices = Vec::new();
-    match verdict {
-        Verdict::Create => notices.push(match desired.target() {
-            Some(target) if target.spec.route.auth == Auth::None => format!("/run/{id} answers anybody"),
-            Some(target) if target.spec.route.auth == Auth::Jwt => format!("/run/{id} answers callers with a token"),
-            _ => format!("/run/{id} answers callers with a key"),
-        }),
-        Verdict::Suspend => notices.push(format!("/run/{id} answers 503: suspended")),
-        Verdict::Remove => notices.push(format!("/run/{id} answers 401 as any unknown API does")),
-        Verdict::Update | Verdict::Heal if is_down => {
-            notices.push(format!("/run/{id} answers 503 until an instance is ready"));
-        }
-        Verdict::Update | Verdict::Heal if restart => notices.push(match desired.target() {
-            Some(target) => format!("no request is lost; open streams end after {} at the latest", target.spec.drain),
-            None => "no request is lost".to_owned(),
-        }),
-        Verdict::Update | Verdict::Heal | Verdict::Blocked => {}
-    }
-    for change in changes {
-        let Change::Setting { key, old, new } = change else { continue };
-        let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        match (key.as_str(), new) {
-            ("route.auth", new) => notices.push(match new.as_str() {
-                Some("none") => "anybody may call, without a key".to_owned(),
-                Some("jwt") => "callers need a token of the issuer".to_owned(),
-                _ => "callers need a key".to_owned(),
-            }),
-            ("route.timeout", _) => notices.push(format!("an answer may take {}, not {}", text(new), text(old))),
-            ("route.max_body", _) => notices.push(format!("a request body may be {}, not {}", text(new), text(old))),
-            ("suspend", serde_json::Value::Bool(false)) => notices.push(format!("/run/{id} answers again")),
-            (key, _) if key.contains("_limit") => {
-                notices.push(format!("a rate limit changes: {key} {} → {}", text(old), text(new)));
-            }
-            _ => {}
-        }
-    }
-    notices
 }

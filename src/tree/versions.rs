@@ -45,7 +45,7 @@ pub const INSTALLED: &str = ".dist-info";
 
 fn named(name: &str, version: &str) -> Option<(String, String)> {
     let (name, version) = (PackageName::from_str(name.trim()).ok()?, version.trim());
-    (!version.is_empty()).then(|| (name.to_string(), version.to_owned()))
+    (!name.as_ref().is_empty() && !version.is_empty()).then(|| (name.to_string(), version.to_owned()))
 }
 
 #[cfg(test)]

@@ -15,8 +15,12 @@ impl Repository {
         repository
     }
 
-    fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.folder.path().join("team/shop")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn git(&self, arguments: &[&str]) -> String {
@@ -27,7 +31,7 @@ impl Repository {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.root().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
@@ -44,12 +48,12 @@ impl Repository {
         self.git(&["commit", "--quiet", "-m", subject]);
     }
 
-    fn plan(&self, arguments: &[&str]) -> (i32, String, String) {
+    pub fn plan(&self, arguments: &[&str]) -> (i32, String, String) {
         plan_in(&self.root(), arguments)
     }
 }
 
-fn plan_in(root: &Path, arguments: &[&str]) -> (i32, String, String) {
+pub fn plan_in(root: &Path, arguments: &[&str]) -> (i32, String, String) {
     plan_in_with(root, &["plan"], arguments)
 }
 
@@ -206,14 +210,17 @@ fn what_a_tree_holds_is_no_command_to_a_runner_and_moves_no_cursor() {
         };
         assert!(commands(&out).iter().all(is_ours), "{out}");
     }
-    // A name that no folder can hold ends it, and is told in one line.
+    // A name that no folder can hold is a finding like others, and told in one line.
     repository.write("apis/a/x\u{1b}]0;PWN\u{7}\u{1b}[2Jy\n::error::inj", "1\n");
     repository.commit("Name it oddly");
     for output in ["text", "markdown", "json", "github", "sarif"] {
         let ends = ["--base", "HEAD~1", "--head", "HEAD", "--output", output];
         let (code, out, err) = repository.plan(&ends);
-        assert_eq!((code, commands(&out), commands(&err)), (1, vec![], vec![]), "{output}: {out}{err:?}");
-        assert!(err.contains("PWN") && err.lines().count() == 1, "{err:?}");
+        let ours = |line: &String| output == "github" && line.starts_with("::error file=apis/a/");
+        let others = commands(&out).into_iter().filter(|line| !ours(line)).collect::<Vec<_>>();
+        assert_eq!((code, others, commands(&err)), (1, vec![], vec![]), "{output}: {out}{err:?}");
+        let lines = out.lines().chain(err.lines()).filter(|line| line.contains("PWN")).collect::<Vec<_>>();
+        assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("inj")), "{output}: {lines:?}");
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 mod beside;
 mod between;
+mod between_odd;
 mod hostile;
 mod lock;
 mod manual;

@@ -1,5 +1,6 @@
 //! The workflows to copy, run as the runners of their forges run them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +10,8 @@ use crate::between::{APP, Repository, shop};
 struct Runner {
     folder: tempfile::TempDir,
     base: String,
+    /// Whose repository the pull request comes from.
+    from: Cell<&'static str>,
 }
 
 /// What came of a job.
@@ -30,8 +33,8 @@ impl Runner {
             origin.write_at_root(&format!("apis/{id}/openapi.json"), &shop("before"));
         }
         origin.commit("Two");
-        let runner =
-            Self { folder: tempfile::tempdir().unwrap(), base: origin.git(&["rev-parse", "HEAD"]).trim().to_owned() };
+        let base = origin.git(&["rev-parse", "HEAD"]).trim().to_owned();
+        let runner = Self { folder: tempfile::tempdir().unwrap(), base, from: Cell::new("ada/shop") };
         origin.git(&["clone", "--quiet", ".", runner.path("clone").to_str().unwrap()]);
         // The forge's own program, which keeps what it is told to say.
         std::fs::create_dir(runner.path("bin")).unwrap();
@@ -60,6 +63,7 @@ impl Runner {
         command.args(&shell[1..]).arg(script).current_dir(self.path("clone")).env("PATH", path);
         command.env("BASE", "main").env("CI_MERGE_REQUEST_DIFF_BASE_SHA", &self.base);
         command.env("REPO", "ada/shop").env("NUMBER", "7").env("COMMENT", self.path("comment"));
+        command.env("FROM", self.from.get()).env("GITHUB_STEP_SUMMARY", self.path("summary"));
         let done = command.env_remove("SKEP_ROOT").output().unwrap();
         job.log.push_str(&String::from_utf8(done.stdout).unwrap());
         job.log.push_str(&String::from_utf8(done.stderr).unwrap());
@@ -157,6 +161,14 @@ fn the_workflows_to_copy_do_what_they_say_and_end_as_the_plan_does() {
         assert!(!job.is_good && said.contains("breaks callers: GET /items"), "{name}: {job:?}");
         assert_eq!(job.comment.is_some(), name != "forgejo", "{name}: {job:?}");
     }
+    // A fork is not let comment; its plan is in the summary.
+    runner.from.set("eve/shop");
+    std::fs::remove_file(runner.path("summary")).unwrap();
+    let job = runner.steps("github", as_it_is);
+    assert!(job.is_good && job.comment.is_none(), "{job:?}");
+    let summary = std::fs::read_to_string(runner.path("summary")).unwrap();
+    assert!(summary.starts_with("<!-- skep plan -->\n### skep: Plan: 1 to update"), "{summary}");
+    runner.from.set("ada/shop");
     // So does what is broken, and what there can be no plan of.
     runner.write("apis/a/main.py", "def f(:\n");
     for (name, job) in runner.all(as_it_is) {
