@@ -77,16 +77,19 @@ async fn left_out(
     apis: &str,
     names: impl Iterator<Item = &String>,
 ) -> Result<BTreeSet<String>, GitError> {
-    let mut left_out = BTreeSet::new();
-    for name in names {
-        let path = format!(":(top,literal){apis}/{name}");
-        let listed = lines(repository.ask(&["ls-files", "-t", "-z", "--", &path], WITHIN).await?);
-        // `S` is what git calls an entry that it leaves out on purpose.
-        if listed.iter().any(|line| line.starts_with("S ")) {
-            left_out.insert(name.clone());
-        }
+    let mut names: BTreeSet<String> = names.cloned().collect();
+    if names.is_empty() {
+        return Ok(names);
     }
-    Ok(left_out)
+    let listed = lines(repository.ask(&["ls-files", "-t", "--full-name", "-z", "--", "apis"], WITHIN).await?);
+    // `S` is what git calls an entry that it leaves out on purpose.
+    let name = |line: &String| {
+        let path = line.strip_prefix("S ")?.strip_prefix(apis)?.strip_prefix('/')?;
+        Some(path.split('/').next()?.to_owned())
+    };
+    let left_out: BTreeSet<String> = listed.iter().filter_map(name).collect();
+    names.retain(|name| left_out.contains(name));
+    Ok(names)
 }
 
 fn lines(printed: Vec<u8>) -> Vec<String> {

@@ -100,13 +100,14 @@ fn settings(notices: &mut Vec<String>, id: &ApiId, old: &Spec, new: &Spec) {
         let what = if *compress { "are compressed for who asks for it" } else { "are not compressed any more" };
         say(format!("answers {what}"));
     }
-    match (&route.cors, cors) {
-        (old, new) if old == new => {}
-        (None, _) => {
-            say("which pages of other origins may call is what the gateway says (CORS), not the app".to_owned())
-        }
-        (_, None) => say("which pages of other origins may call is left to the app (CORS)".to_owned()),
-        _ => say("which pages of other origins may call is something else (CORS)".to_owned()),
+    if *cors != route.cors {
+        say(match (&route.cors, cors) {
+            (None, _) => {
+                "which pages of other origins may call is what the gateway says (CORS), not the app".to_owned()
+            }
+            (_, None) => "which pages of other origins may call is left to the app (CORS)".to_owned(),
+            _ => "which pages of other origins may call is something else (CORS)".to_owned(),
+        });
     }
     if new.suspend && old.suspend && *maintenance != route.maintenance {
         say("what they are told while it is suspended is something else".to_owned());
@@ -186,8 +187,9 @@ mod tests {
 
     #[test]
     fn each_setting_that_callers_meet_is_told_in_a_sentence() {
+        type Case = (fn(&mut Spec), &'static str);
         let limit = RateLimit { requests: 5, per: Seconds::new(1), burst: 10 };
-        let cases: [(fn(&mut Spec), &str); 13] = [
+        let cases: [Case; 13] = [
             (|spec| spec.route.auth = Auth::None, "anybody may call, without a key"),
             (|spec| spec.route.timeout = Seconds::new(5), "an answer may take 5s, not 30s"),
             (|spec| spec.route.idle = Seconds::new(5), "the middle of an answer may be silent for 5s, not 5m"),
