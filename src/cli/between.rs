@@ -1,12 +1,12 @@
 //! Two trees of one repository: what `skep plan --base` compares, with no engine and no daemon in reach.
 
+mod changed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-
-mod changed;
 
 use super::boot::contracts;
 use super::resolver::{self, Question};
