@@ -35,6 +35,8 @@ pub(super) struct Tighter {
     pub(super) from: String,
     /// Of this one.
     pub(super) to: String,
+    /// It may let all of that through all the same.
+    pub(super) is_unsure: bool,
 }
 
 /// Where a range of numbers ends.
@@ -79,6 +81,8 @@ pub(super) fn join<'a>(one: &mut Shape<'a>, other: &Shape<'a>) -> Vec<(&'static 
                 (Some(true), Some((less, more))) => Some(if more > less { to } else { from }),
                 (Some(false), Some((more, less))) => Some(if less < more { to } else { from }),
                 // One that says nothing.
+                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(from_figure, figure) => Some(from),
+                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(figure, from_figure) => Some(to),
                 _ if from == &Value::Bool(false) => Some(to),
                 _ if to == &Value::Bool(false) => Some(from),
                 _ => {
@@ -102,7 +106,12 @@ pub(super) fn tighter(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Tighter> {
         let (from, Some(to)) = (end(one), end(other)) else { continue };
         if from.is_none_or(|from| to != from && to.is_within(from, larger)) {
             let word = |end: End| end.word(larger);
-            all.push(Tighter { name, from: from.map(word).unwrap_or_default(), to: word(to) });
+            all.push(Tighter {
+                name,
+                from: from.map(word).unwrap_or_default(),
+                to: word(to),
+                is_unsure: false,
+            });
         }
     }
     for (name, larger) in OTHERS {
@@ -113,13 +122,61 @@ pub(super) fn tighter(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Tighter> {
         let is_tighter = match (larger, from.as_ref().and_then(Value::as_f64).zip(to.as_f64())) {
             (Some(true), Some((from, to))) => to > from,
             (Some(false), Some((from, to))) => to < from,
+            (None, Some((from, to))) if name == "multipleOf" => !is_multiple(from, to),
+            // Each whole number is one of one.
+            (None, None) if name == "multipleOf" && one.kind == Kind::Integer && to.as_f64() == Some(1.0) => false,
             _ => from.as_ref() != Some(&to),
         };
         if is_tighter {
-            all.push(Tighter { name, from: from.as_ref().map(text).unwrap_or_default(), to: text(&to) });
+            // Nobody here knows which texts both let through.
+            let is_unsure = name == "pattern" && from.is_some();
+            all.push(Tighter { name, from: from.as_ref().map(text).unwrap_or_default(), to: text(&to), is_unsure });
         }
     }
     all
+}
+
+/// Whether a figure is a multiple of another one, as near as figures are told.
+fn is_multiple(figure: f64, of: f64) -> bool {
+    let times = figure / of;
+    times.is_finite() && (times - times.round()).abs() <= times.abs() * 1e-12
+}
+
+/// Whether a value is within the bounds of a schema, its pattern aside, as far as they are about such a value.
+pub(super) fn holds(value: &Value, shape: &Shape<'_>) -> bool {
+    let count = |least: &str, most: &str, count: usize| {
+        let figure = |name: &str| shape.bounds.get(name).and_then(|bound| bound.as_u64());
+        let count = count as u64;
+        figure(least).is_none_or(|least| count >= least) && figure(most).is_none_or(|most| count <= most)
+    };
+    match value {
+        Value::Number(number) => {
+            let Some(figure) = number.as_f64() else { return true };
+            let is_within = |(name, excluding, larger)| {
+                let end = End::of(shape, (name, excluding, larger), false);
+                end.is_none_or(|end| End { figure, is_excluded: false }.is_within(end, larger))
+            };
+            let of = shape.bounds.get("multipleOf").and_then(|of| of.as_f64());
+            ENDS.into_iter().all(is_within) && of.is_none_or(|of| is_multiple(figure, of))
+        }
+        Value::String(text) => count("minLength", "maxLength", text.chars().count()),
+        Value::Array(items) => count("minItems", "maxItems", items.len()),
+        Value::Object(fields) => count("minProperties", "maxProperties", fields.len()),
+        Value::Null | Value::Bool(_) => true,
+    }
+}
+
+/// All whole numbers that a schema lets through, where they are few.
+pub(super) fn few(shape: &Shape<'_>) -> Option<Vec<i64>> {
+    const FEW: f64 = 64.0;
+    let [least, most] = ENDS.map(|keys| End::of(shape, keys, true).map(|end| end.figure));
+    let (least, most) = (least?, most?);
+    if most - least > FEW || least.abs() > 1e15 {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers, which are small")]
+    let all = (0..=64).map(|step| least as i64 + step).take_while(|number| *number <= most as i64);
+    Some(all.collect())
 }
 
 impl End {

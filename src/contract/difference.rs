@@ -24,6 +24,31 @@ pub struct Difference {
     pub what: What,
     /// Whether a caller who goes by the document before may fail.
     pub breaking: bool,
+    /// Whether that is not known; it is not `breaking` then.
+    #[serde(skip_serializing_if = "is_not")]
+    pub perhaps: bool,
+}
+
+/// What a difference means for callers who go by the document before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// They may fail.
+    Breaks,
+    /// Nobody knows.
+    Perhaps,
+    /// They do not fail by it.
+    Nothing,
+}
+
+impl From<bool> for Effect {
+    fn from(breaks: bool) -> Self {
+        if breaks { Self::Breaks } else { Self::Nothing }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_not(it: &bool) -> bool {
+    !*it
 }
 
 /// Where in an operation.
@@ -108,6 +133,13 @@ pub enum What {
         /// The key.
         name: String,
     },
+    /// It is written in another way: a list as `a=1&a=2` or as `a=1,2`.
+    Style {
+        /// As the document calls it, before.
+        old: String,
+        /// Now.
+        new: String,
+    },
     /// Fields that it does not name are refused now.
     Closed,
     /// Fields that it does not name are taken now.
@@ -131,14 +163,6 @@ pub enum What {
     SecurityAdded,
     /// What a caller has to show is less.
     SecurityRemoved,
-}
-
-impl Difference {
-    /// Whether it is not known what it means for callers.
-    #[must_use]
-    pub fn is_not_compared(&self) -> bool {
-        matches!(self.what, What::NotCompared { .. })
-    }
 }
 
 impl fmt::Display for Difference {
@@ -195,6 +219,7 @@ impl fmt::Display for Difference {
             (What::NotCompared { name }, _) => {
                 write!(f, "has another {}, which is not compared", short(name))
             }
+            (What::Style { old, new }, _) => write!(f, "is written as {}, not {}", short(new), short(old)),
             (What::Closed, _) => f.write_str("refuses fields that it does not name"),
             (What::Opened, _) => f.write_str("takes fields that it does not name"),
             (What::Moved { to }, _) => write!(f, "is a {to} parameter now"),

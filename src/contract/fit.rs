@@ -3,15 +3,18 @@
 //! What callers send must fit from the old into the new, what they get from the new into the old. What does not fit the
 //! other way round is a difference that breaks nobody.
 
+mod alternatives;
+mod fields;
 mod list;
+mod values;
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::bound::{Tighter, tighter};
-use super::difference::{What, short};
-use super::schema::{Kind, Schema, Shape, Shapes, resolve, text};
+use super::bound::{Tighter, few, tighter};
+use super::difference::{Effect, What, short};
+use super::schema::{Kind, Schema, Shape, Shapes, resolve};
 use super::{Fuel, Place, TOLD};
 
 /// How deep schemas lie in one another before the rest counts as fitting.
@@ -45,12 +48,16 @@ pub(super) struct Way {
 struct Misfit {
     field: Vec<String>,
     why: Why,
+    /// It may fit all the same.
+    is_unsure: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Why {
     /// The one into which it must fit wants a field. Whether the other names it.
     Required { is_named: bool },
+    /// The one into which it must fit has a field that need not be there, and the other has it not at all.
+    Missing,
     /// Kinds of value: of the one, of the other.
     Kind { from: String, to: String },
     /// The one may be null.
@@ -71,25 +78,31 @@ pub(super) fn differences(
     (before, after): (&Schema<'_>, &Schema<'_>),
     way: Way,
     fuel: &mut Fuel,
-) -> Vec<(String, What, bool)> {
+) -> Vec<(String, What, Effect)> {
     let is_request = way.side == Side::Request;
-    let mut found: Vec<(String, What, bool)> = Vec::new();
+    let mut found: Vec<(String, What, Effect)> = Vec::new();
     for breaking in [true, false] {
         // Of what is sent, what breaks is what fits from old to new no more; of answers it is the other way round.
         let forwards = is_request == breaking;
         let ((from, to), (one, other)) =
             if forwards { ((old, new), (before, after)) } else { ((new, old), (after, before)) };
         let mut fit = Fit { from, to, way, fuel: &mut *fuel, path: HashSet::new() };
-        for Misfit { field, why } in fit.all(one, other, 0) {
-            let is_unsure = matches!(why, Why::Aside(_));
+        for Misfit { field, why, is_unsure } in fit.all(one, other, 0) {
+            let effect = match (&why, breaking) {
+                (_, false) => Effect::Nothing,
+                // A field more may be sent, and need not be.
+                (Why::Missing, true) if is_request => Effect::Nothing,
+                _ if is_unsure => Effect::Perhaps,
+                _ => Effect::Breaks,
+            };
             // The other way round it is known to break nobody.
-            if is_unsure && !breaking {
+            if is_unsure && !breaking && why != Why::Missing {
                 continue;
             }
             let (field, what) = (dotted(&field), why.what(forwards));
-            let is_known = |(at, known, _): &(String, What, bool)| *at == field && same_matter(known, &what);
+            let is_known = |(at, known, _): &(String, What, Effect)| *at == field && same_matter(known, &what);
             if breaking || !found.iter().any(is_known) {
-                found.push((field, what, breaking && !is_unsure));
+                found.push((field, what, effect));
             }
         }
     }
@@ -148,153 +161,46 @@ impl<'a> Fit<'a, '_> {
         misfits
     }
 
-    /// Each of the one has to fit into some of the other.
-    fn alternatives(&mut self, one: &[Shape<'a>], other: &[Shape<'a>], depth: usize) -> Vec<Misfit> {
-        let mut misfits = Vec::new();
-        for shape in one {
-            let mut best: Option<Vec<Misfit>> = None;
-            for candidate in other {
-                let tried = match self.meet(shape, candidate) {
-                    Meeting::Same => self.shape(shape, candidate, depth),
-                    Meeting::Text => tightly(shape, candidate),
-                    Meeting::Item => self.item(shape, candidate, depth),
-                    Meeting::None => continue,
-                };
-                let rank = |misfits: &[Misfit]| (misfits.iter().filter(|it| !it.is_unsure()).count(), misfits.len());
-                if best.as_ref().is_none_or(|best| rank(&tried) < rank(best)) {
-                    best = Some(tried);
-                }
-                if best.as_ref().is_some_and(Vec::is_empty) {
-                    break;
-                }
-            }
-            let none = || {
-                let why = match shape.kind {
-                    Kind::Null => Why::Null,
-                    _ => Why::Kind { from: words(one), to: words(other) },
-                };
-                vec![Misfit { field: Vec::new(), why }]
-            };
-            for misfit in best.unwrap_or_else(none) {
-                if !misfits.contains(&misfit) {
-                    misfits.push(misfit);
-                }
-            }
-            if misfits.len() > TOLD {
-                break;
-            }
-        }
-        misfits
-    }
-
-    /// How a shape may fit into another one.
-    fn meet(&self, one: &Shape<'a>, other: &Shape<'a>) -> Meeting {
-        let is_scalar = matches!(one.kind, Kind::Boolean | Kind::Integer | Kind::Number | Kind::Text);
-        let is_any_text = other.kind == Kind::Text && other.values.is_none() && !refuses(other.format);
-        let is_file = |shape: &Shape<'_>| shape.kind == Kind::Text && shape.format == Some("binary");
-        let is_part = |shape: &Shape<'_>| !matches!(shape.kind, Kind::Any | Kind::List | Kind::Object);
-        if self.way.has_files && is_part(one) && is_part(other) && is_file(one) != is_file(other) {
-            Meeting::None
-        } else if one.kind == other.kind
-            || other.kind == Kind::Any
-            || (one.kind, other.kind) == (Kind::Integer, Kind::Number)
-        {
-            Meeting::Same
-        } else if self.way.is_text && is_any_text && (is_scalar || one.kind == Kind::Any) {
-            Meeting::Text
-        } else if self.way.is_text && is_scalar && other.kind == Kind::List {
-            Meeting::Item
-        } else {
-            Meeting::None
-        }
-    }
-
     fn shape(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
         if !self.fuel.burn(one.weight() + other.weight() + one.pairs(other)) {
             return Vec::new();
         }
         let mut misfits = Vec::new();
-        let mut say = |why| misfits.push(Misfit { field: Vec::new(), why });
-        if let Some(values) = &other.values {
-            match &one.values {
-                Some(ours) => {
-                    let lacking: Vec<String> =
-                        ours.iter().filter(|value| !values.contains(value)).map(|value| text(value)).collect();
-                    if !lacking.is_empty() {
-                        say(Why::Values(lacking));
-                    }
+        match (&one.values, &other.values) {
+            (Some(ours), _) => misfits.extend(self.values(ours, one, other)),
+            (None, Some(values)) => {
+                let is_all = one.kind == Kind::Boolean && values.len() == 2
+                    || one.kind == Kind::Integer && few(one).is_some_and(|few| few.iter().all(|n| holds(values, *n)));
+                if !is_all {
+                    misfits.push(Misfit::sure(Why::Kind { from: one.word(), to: other.word() }));
                 }
-                None if one.kind == Kind::Boolean && values.len() == 2 => {}
-                None => say(Why::Kind { from: one.word(), to: other.word() }),
             }
-        } else if other.format.is_some()
-            && one.format != other.format
-            && one.values.is_none()
-            && (self.way.side == Side::Response || refuses(other.format))
-        {
-            say(Why::Kind { from: one.word(), to: other.word() });
-        }
-        // An app may be as generous in its answers as it likes.
-        if self.way.side == Side::Request && one.values.is_none() {
-            misfits.extend(tightly(one, other));
-        }
-        if one.kind == Kind::List && other.kind == Kind::List {
-            self.list(one, other, depth, &mut misfits);
+            (None, None) => {
+                let is_wanted = self.way.side == Side::Response || refuses(other.format);
+                if other.format.is_some() && one.format != other.format && is_wanted {
+                    misfits.push(Misfit::sure(Why::Kind { from: one.word(), to: other.word() }));
+                }
+                // An app may be as generous in its answers as it likes.
+                if self.way.side == Side::Request {
+                    misfits.extend(tightly(one, other));
+                }
+            }
         }
         misfits.extend(self.aside(one, other));
-        if one.kind == Kind::Object && other.kind == Kind::Object {
+        let is_told = one.values.is_some() && other.values.is_none();
+        if one.kind == Kind::List && other.kind == Kind::List && !is_told {
+            self.list(one, other, depth, &mut misfits);
+        }
+        if one.kind == Kind::Object && other.kind == Kind::Object && !is_told {
             self.fields(one, other, depth, &mut misfits);
         }
         misfits
     }
-
-    fn fields(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize, misfits: &mut Vec<Misfit>) {
-        for field in other.required.difference(&one.required).take(TOLD + 1) {
-            let why = Why::Required { is_named: one.properties.contains_key(field) };
-            misfits.push(Misfit { field: vec![short(field)], why });
-        }
-        for (name, schema) in &one.properties {
-            if misfits.len() > TOLD {
-                return;
-            }
-            if let Some(same) = other.properties.get(name) {
-                misfits.extend(within(name, self.all(schema, same, depth + 1)));
-            } else if other.is_closed && self.way.side == Side::Request {
-                misfits.push(Misfit { field: vec![short(name)], why: Why::Closed });
-            } else if !other.others.is_empty() {
-                misfits.extend(within(name, self.all(schema, &other.others, depth + 1)));
-            }
-        }
-        // What may come under any name may come under one that the other names. Where it has to come, that is told already.
-        let is_new = |name: &&&str| !one.properties.contains_key(**name) && !other.required.contains(**name);
-        for name in other.properties.keys().filter(is_new).filter(|_| !one.is_closed && !one.others.is_empty()) {
-            if misfits.len() > TOLD {
-                return;
-            }
-            misfits.extend(within(name, self.all(&one.others, &other.properties[name], depth + 1)));
-        }
-        if other.is_closed && !one.is_closed && self.way.side == Side::Request {
-            misfits.push(Misfit { field: Vec::new(), why: Why::Closed });
-        }
-        // An app answers no fields but those that it names, whether it says so or not; one that names none answers any.
-        let may_be_any = self.way.side == Side::Request || !one.others.is_empty() || one.properties.is_empty();
-        if !one.is_closed && may_be_any && !other.others.is_empty() {
-            misfits.extend(within("*", self.all(&one.others, &other.others, depth + 1)));
-        }
-    }
 }
 
-/// How one shape may fit into another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Meeting {
-    /// They are of one kind.
-    Same,
-    /// As any other text.
-    Text,
-    /// As the only item of a list.
-    Item,
-    /// It cannot.
-    None,
+/// Whether a whole number is among some values.
+fn holds(values: &[&Value], number: i64) -> bool {
+    values.iter().any(|value| value.as_i64() == Some(number))
 }
 
 impl Shapes<'_> {
@@ -317,9 +223,17 @@ impl Shape<'_> {
 }
 
 impl Misfit {
-    /// Whether it may fit all the same.
-    fn is_unsure(&self) -> bool {
-        matches!(self.why, Why::Aside(_))
+    fn sure(why: Why) -> Self {
+        Self { field: Vec::new(), why, is_unsure: false }
+    }
+
+    fn unsure(why: Why) -> Self {
+        Self { field: Vec::new(), why, is_unsure: true }
+    }
+
+    fn at(mut self, field: &str) -> Self {
+        self.field.insert(0, short(field));
+        self
     }
 }
 
@@ -331,13 +245,15 @@ impl Why {
             (Self::Required { is_named: true }, false) => What::Optional,
             (Self::Required { is_named: false }, true) => What::Added { required: true },
             (Self::Required { is_named: false }, false) => What::Removed,
+            (Self::Missing, true) => What::Added { required: false },
+            (Self::Missing, false) => What::Removed,
             (Self::Kind { from, to }, true) => What::Type { old: from, new: to },
             (Self::Kind { from, to }, false) => What::Type { old: to, new: from },
             (Self::Null, true) => What::NotNullable,
             (Self::Null, false) => What::Nullable,
             (Self::Values(values), true) => What::ValuesRemoved { values },
             (Self::Values(values), false) => What::ValuesAdded { values },
-            (Self::Bound(Tighter { name, from, to }), forwards) => {
+            (Self::Bound(Tighter { name, from, to, .. }), forwards) => {
                 let (old, new) = if forwards { (from, to) } else { (to, from) };
                 What::Bound { name: name.to_owned(), old, new }
             }
@@ -375,7 +291,9 @@ fn refuses(format: Option<&str>) -> bool {
 }
 
 fn tightly(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Misfit> {
-    tighter(one, other).into_iter().map(|bound| Misfit { field: Vec::new(), why: Why::Bound(bound) }).collect()
+    let misfit =
+        |bound: Tighter| if bound.is_unsure { Misfit::unsure(Why::Bound(bound)) } else { Misfit::sure(Why::Bound(bound)) };
+    tighter(one, other).into_iter().map(misfit).collect()
 }
 
 fn within(field: &str, misfits: Vec<Misfit>) -> impl Iterator<Item = Misfit> {
@@ -384,16 +302,4 @@ fn within(field: &str, misfits: Vec<Misfit>) -> impl Iterator<Item = Misfit> {
         misfit.field.insert(0, field.clone());
         misfit
     })
-}
-
-/// What alternatives there are, null aside.
-fn words(shapes: &[Shape<'_>]) -> String {
-    let mut words: Vec<String> = Vec::new();
-    for shape in shapes.iter().filter(|shape| shape.kind != Kind::Null) {
-        let word = shape.word();
-        if !words.contains(&word) {
-            words.push(word);
-        }
-    }
-    if words.is_empty() { "null".to_owned() } else { words.join(" or ") }
 }

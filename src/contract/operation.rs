@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::difference::{Difference, Place, What, short};
+use super::difference::{Difference, Effect, Place, What, short};
 use super::fit::{Side, Way, differences};
 use super::schema::{Schema, resolve};
 use super::security::{self, Shown};
@@ -134,9 +134,10 @@ struct Note<'l> {
 }
 
 impl Note<'_> {
-    fn add(&mut self, place: Place, what: What, breaking: bool) {
-        let (method, path) = (self.method.clone(), self.path.clone());
-        self.told.add(Difference { method, path, place, what, breaking });
+    fn add(&mut self, place: Place, what: What, effect: impl Into<Effect>) {
+        let (method, path, effect) = (self.method.clone(), self.path.clone(), effect.into());
+        let (breaking, perhaps) = (effect == Effect::Breaks, effect == Effect::Perhaps);
+        self.told.add(Difference { method, path, place, what, breaking, perhaps });
     }
 
     fn schemas(
@@ -146,8 +147,8 @@ impl Note<'_> {
         (place, way): (&Place, Way),
         fuel: &mut Fuel,
     ) {
-        for (field, what, breaking) in differences((one.document, other.document), (before, after), way, fuel) {
-            self.add(place.clone().at(field), what, breaking);
+        for (field, what, effect) in differences((one.document, other.document), (before, after), way, fuel) {
+            self.add(place.clone().at(field), what, effect);
         }
     }
 

@@ -13,6 +13,9 @@ const LARGEST: (usize, usize) = (64, 1 << 10);
 /// The most alternatives of one schema; what has more is opaque.
 const ALTERNATIVES: usize = 64;
 
+/// The format of a file.
+pub(super) const FILE: &str = "binary";
+
 /// How many references lead on to one another, and how deep what is read at once is nested.
 const DEPTH: usize = 24;
 
@@ -34,7 +37,7 @@ pub(super) struct Shape<'a> {
     pub(super) kind: Kind,
     /// The only ones, where they are told.
     pub(super) values: Option<Vec<&'a Value>>,
-    /// Of a text.
+    /// Of a text. A file is `binary`, by whichever key the document says so.
     pub(super) format: Option<&'a str>,
     /// Named as the document names them.
     pub(super) bounds: BTreeMap<&'static str, &'a Value>,
@@ -47,12 +50,16 @@ pub(super) struct Shape<'a> {
     /// The items at the first places of a list, and those behind them.
     pub(super) first: Vec<Schema<'a>>,
     pub(super) items: Schema<'a>,
+    /// The field by whose value one of several is chosen.
+    pub(super) tag: Option<&'a str>,
+    /// Fields of which one value only is looked at.
+    pub(super) only: BTreeMap<&'a str, &'a Value>,
     /// What it also says and nobody here understands, by its key.
     pub(super) aside: Vec<(&'static str, &'a Value)>,
 }
 
 /// Keys that are told apart and not understood, and the kind of value that each is about.
-const ASIDE: [(&str, Kind); 11] = [
+const ASIDE: [(&str, Kind); 14] = [
     ("not", Kind::Any),
     ("if", Kind::Any),
     ("then", Kind::Any),
@@ -64,6 +71,9 @@ const ASIDE: [(&str, Kind); 11] = [
     ("unevaluatedProperties", Kind::Object),
     ("contains", Kind::List),
     ("unevaluatedItems", Kind::List),
+    ("contentMediaType", Kind::Text),
+    ("contentEncoding", Kind::Text),
+    ("contentSchema", Kind::Text),
 ];
 
 /// A kind of value.
@@ -94,7 +104,7 @@ impl Kind {
         })
     }
 
-    fn of(value: &Value) -> Self {
+    pub(super) fn of(value: &Value) -> Self {
         match value {
             Value::Null => Self::Null,
             Value::Bool(_) => Self::Boolean,
@@ -188,6 +198,9 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
                 return None;
             }
         }
+        if let Some(tag) = fields.get("discriminator").and_then(|it| it.get("propertyName")?.as_str()) {
+            any.iter_mut().filter(|shape| shape.kind == Kind::Object).for_each(|shape| shape.tag = Some(tag));
+        }
         all = and(&all, &any, fuel)?;
     }
     // OpenAPI 3.0's way to say it.
@@ -237,6 +250,10 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
         let told = values.as_ref().filter(|_| kind != Kind::Null);
         shape.values = told.map(|values| values.iter().filter(fits).copied().collect());
         shape.format = fields.get("format").and_then(Value::as_str).filter(|_| kind == Kind::Text);
+        let is_file = kind == Kind::Text && is_file(fields);
+        if is_file {
+            shape.format = shape.format.or(Some(FILE));
+        }
         let bound = |name: &'static str| Some((name, fields.get(name)?));
         let is_plain = |(_, value): &(&str, &Value)| !value.is_array() && !value.is_object() && !value.is_null();
         shape.bounds = bound::keys(kind).filter_map(bound).filter(is_plain).collect();
@@ -247,7 +264,7 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
             shape.required = required.filter_map(Value::as_str).collect();
             match fields.get("additionalProperties") {
                 Some(Value::Bool(false)) => shape.is_closed = true,
-                Some(others @ Value::Object(_)) => shape.others = vec![others],
+                Some(others @ (Value::Object(_) | Value::Bool(true))) => shape.others = vec![others],
                 _ => {}
             }
         }
@@ -261,11 +278,21 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
             shape.items = rest.into_iter().collect();
         }
         let is_about = |about: Kind| about == Kind::Any || kind == Kind::Any || kind == about;
-        let aside = ASIDE.iter().filter(|(_, about)| is_about(*about));
+        // Of a file whose kind is not told, it says no more than `format: binary` did.
+        let is_bare = |name: &str| is_file && fields.get(name).is_some_and(|media| media == "application/octet-stream");
+        let aside = ASIDE.iter().filter(|(name, about)| is_about(*about) && !is_bare(name));
         shape.aside = aside.filter_map(|(name, _)| Some((*name, fields.get(*name)?))).collect();
         shape
     };
     Some(kinds.into_iter().map(shape).collect())
+}
+
+/// Whether a text holds the bytes of a file: pydantic says `contentMediaType` of it where it has said `format: binary`.
+fn is_file(fields: &serde_json::Map<String, Value>) -> bool {
+    let encoding = fields.get("contentEncoding").and_then(Value::as_str);
+    let media = fields.get("contentMediaType").and_then(Value::as_str).unwrap_or_default();
+    let is_text = media.is_empty() || media.starts_with("text/") || media.ends_with("json") || media.ends_with("xml");
+    !is_text && encoding.is_none_or(|encoding| encoding == FILE)
 }
 
 /// What fits both; `None` where that is too much to tell.
@@ -325,6 +352,7 @@ impl<'a> Shape<'a> {
             both.properties.entry(name).or_default().extend(schema);
         }
         both.required.extend(&other.required);
+        both.tag = self.tag.or(other.tag);
         both.others.extend(&other.others);
         both.is_closed |= other.is_closed;
         let places = 0..self.first.len().max(other.first.len());

@@ -47,7 +47,7 @@ impl<'a> Fit<'a, '_> {
     pub(super) fn aside(&mut self, one: &Shape<'a>, other: &Shape<'a>) -> Vec<Misfit> {
         let mut misfits: Vec<Misfit> = Vec::new();
         for (name, theirs) in &other.aside {
-            let misfit = Misfit { field: Vec::new(), why: Why::Aside(name) };
+            let misfit = Misfit::unsure(Why::Aside(name));
             if misfits.contains(&misfit) || !self.fuel.burn(1 + one.aside.len()) {
                 continue;
             }

@@ -44,7 +44,7 @@ impl Plan {
 fn sentences(differences: &Differences) -> Vec<String> {
     let (breaking, others): (Vec<_>, Vec<_>) = differences.list.iter().partition(|it| it.breaking);
     // Of these nobody knows, so that each is worth a look, and none goes under in a count.
-    let (unsure, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|it| it.is_not_compared());
+    let (unsure, others): (Vec<_>, Vec<_>) = others.into_iter().partition(|it| it.perhaps);
     let mut sentences: Vec<String> =
         breaking.iter().take(TOLD).map(|difference| format!("breaks callers: {difference}")).collect();
     if breaking.len() > TOLD {
@@ -54,7 +54,7 @@ fn sentences(differences: &Differences) -> Vec<String> {
     if unsure.len() > TOLD {
         let more = unsure.len() - TOLD;
         sentences
-            .push(format!("breaks callers, perhaps: {more} more changes that are not compared; see --output json"));
+            .push(format!("breaks callers, perhaps: {more} more changes; see --output json"));
     }
     match others.as_slice() {
         [] => {}
