@@ -119,7 +119,7 @@ async fn add_contracts(
 ) {
     let until = tokio::time::Instant::now() + PATIENCE.1;
     let mut asked = Vec::new();
-    for (place, plan) in plan.apis.iter().enumerate().filter(|(_, api)| api.is_replaced()) {
+    for (place, plan) in plan.apis.iter_mut().enumerate().filter(|(_, api)| api.is_replaced()) {
         let after = tree.sound(&plan.id).and_then(|folder| After::of(folder, booted.get(&plan.id)));
         let before = apis.get(&plan.id).and_then(|(_, observed)| Before::of(observed));
         // The same bytes promise the same, however many APIs there are.
@@ -127,6 +127,9 @@ async fn add_contracts(
             && folder.files.get(contract::FILE).is_some_and(|file| file.digest == *digest)
         {
             continue;
+        }
+        if let (None, Some(Before::Kept(_)), Some(_)) = (&after, &before, tree.sound(&plan.id)) {
+            plan.miss_document();
         }
         if let (Some(after), Some(before)) = (after, before) {
             let (plan, records) = (plan.clone(), Arc::clone(&world.records));

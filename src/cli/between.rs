@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow, bail};
 
 use super::boot::contracts;
 use super::resolver::{self, Question};
-use crate::contract::{Contract, looked_at};
+use crate::contract::{Contract, FILE, looked_at};
 use crate::git::export::Refusal;
 use crate::git::scratch::Scratch;
 use crate::git::store::WITHIN;
@@ -206,8 +206,12 @@ impl Between {
             let of = |tree: &Tree, others: &BTreeMap<ApiId, Contract>| {
                 tree.sound(&api.id).and_then(|folder| Contract::of(folder)).or_else(|| others.get(&api.id).cloned())
             };
-            if let (Some(old), Some(new)) = (of(&self.before, old), of(&self.head, new)) {
-                api.promise(&old, &new);
+            match (of(&self.before, old), of(&self.head, new)) {
+                (Some(old), Some(new)) => api.promise(&old, &new),
+                (Some(_), None) if self.head.sound(&api.id).is_some_and(|it| !it.files.contains_key(FILE)) => {
+                    api.miss_document();
+                }
+                _ => {}
             }
         }
     }

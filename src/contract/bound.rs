@@ -28,7 +28,7 @@ const OTHERS: [(&str, Option<bool>); 9] = [
 ];
 
 /// A bound that lets less through than the same one of another schema.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Tighter {
     pub(super) name: &'static str,
     /// Of the other schema; empty where it has none.

@@ -6,25 +6,29 @@
 mod alternatives;
 mod fields;
 mod list;
+mod memory;
 mod values;
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::bound::{Tighter, few, tighter};
 use super::difference::{Effect, What, short};
-use super::schema::{Kind, Schema, Shape, Shapes, resolve};
-use super::{Fuel, Place, TOLD};
+use super::schema::{Kind, Schema, Shape, Shapes};
+pub(super) use memory::Memory;
+use memory::{Key, Known};
+use super::{Fuel, Place};
 
-/// How deep schemas lie in one another before the rest counts as fitting.
+/// How deep schemas lie in one another before what is deeper is compared by itself.
 const DEPTH: usize = 32;
 
 /// Formats that refuse no text (OpenAPI 3.1, section 4.7.19; pydantic's for paths).
 const HINTS: [&str; 4] = ["password", "binary", "byte", "path"];
 
 /// Who says what is possible.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Side {
     /// The app: what it takes.
     Request,
@@ -33,7 +37,7 @@ pub(super) enum Side {
 }
 
 /// How something is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Way {
     pub(super) side: Side,
     /// It is sent as text, as parameters and forms are: there is no null in it, each scalar is a text, and one is as good as a
@@ -46,13 +50,17 @@ pub(super) struct Way {
 /// One thing that does not fit, and where: fields from the outermost to the innermost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Misfit {
-    field: Vec<String>,
+    field: Vec<Rc<str>>,
     why: Why,
     /// It may fit all the same.
     is_unsure: bool,
+    /// The pair of schemas that it is of, and how many of the last fields are those of that pair.
+    origin: Option<(Key, usize)>,
+    /// It was found where it is told already, and met again within.
+    is_echo: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Why {
     /// The one into which it must fit wants a field. Whether the other names it.
     Required { is_named: bool },
@@ -77,7 +85,7 @@ pub(super) fn differences(
     (old, new): (&Value, &Value),
     (before, after): (&Schema<'_>, &Schema<'_>),
     way: Way,
-    fuel: &mut Fuel,
+    (memory, fuel): (&mut Memory, &mut Fuel),
 ) -> Vec<(String, What, Effect)> {
     let is_request = way.side == Side::Request;
     let mut found: Vec<(String, What, Effect)> = Vec::new();
@@ -86,8 +94,8 @@ pub(super) fn differences(
         let forwards = is_request == breaking;
         let ((from, to), (one, other)) =
             if forwards { ((old, new), (before, after)) } else { ((new, old), (after, before)) };
-        let mut fit = Fit { from, to, way, fuel: &mut *fuel, path: HashSet::new() };
-        for Misfit { field, why, is_unsure } in fit.all(one, other, 0) {
+        let mut fit = Fit::new((from, to), (way, breaking), fuel, memory.of(way, breaking));
+        for Misfit { field, why, is_unsure, .. } in fit.settle(one, other) {
             let effect = match (&why, breaking) {
                 (_, false) => Effect::Nothing,
                 // A field more may be sent, and need not be.
@@ -116,7 +124,7 @@ fn same_matter(one: &What, other: &What) -> bool {
     of_type(one) && of_type(other) || of_bound(one).is_some() && of_bound(one) == of_bound(other)
 }
 
-fn dotted(fields: &[String]) -> String {
+fn dotted(fields: &[Rc<str>]) -> String {
     let mut text = String::new();
     for field in fields {
         let is_place = field.starts_with('[') && field.ends_with(']');
@@ -133,32 +141,34 @@ struct Fit<'a, 'f> {
     from: &'a Value,
     to: &'a Value,
     way: Way,
+    /// It is looked for what breaks callers.
+    breaking: bool,
     fuel: &'f mut Fuel,
-    /// Pairs that are being compared: met again, they fit if all else does.
-    path: HashSet<(Vec<usize>, Vec<usize>)>,
+    /// What is known of pairs from before, for certain.
+    settled: &'f mut Known,
+    /// Pairs that are being compared: met again, they are taken for what they were in the last round.
+    going: HashSet<Key>,
+    /// What is known of pairs by this round, and by the last.
+    now: Known,
+    last: Known,
+    /// Pairs that were taken for what they were in the last round.
+    assumed: HashSet<Key>,
+    /// Those of them that lay too deep, and are compared by themselves.
+    deep: Vec<(Schema<'a>, Schema<'a>)>,
 }
 
 impl<'a> Fit<'a, '_> {
-    fn all(&mut self, one: &Schema<'a>, other: &Schema<'a>, depth: usize) -> Vec<Misfit> {
-        if depth > DEPTH || !self.fuel.burn(1 + one.len() + other.len()) {
-            return Vec::new();
-        }
-        let pair = (places(self.from, one, self.fuel), places(self.to, other, self.fuel));
-        if !self.path.insert(pair.clone()) {
-            return Vec::new();
-        }
+    /// What does not fit, of shapes that are read out of the documents.
+    fn read(&mut self, one: &Schema<'a>, other: &Schema<'a>, depth: usize) -> Vec<Misfit> {
         let mut shapes = (Shapes::of(self.from, one, self.fuel), Shapes::of(self.to, other, self.fuel));
         if self.way.is_text {
             shapes.0.drop_null();
             shapes.1.drop_null();
         }
-        let mut misfits = match &shapes {
+        match &shapes {
             (Shapes::OneOf(one), Shapes::OneOf(other)) => self.alternatives(one, other, depth),
             _ => Vec::new(),
-        };
-        misfits.truncate(TOLD + 1); // One more than is told, so that it shows.
-        self.path.remove(&pair);
-        misfits
+        }
     }
 
     fn shape(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
@@ -204,6 +214,7 @@ fn holds(values: &[&Value], number: i64) -> bool {
 }
 
 impl Shapes<'_> {
+    /// There is none in texts.
     fn drop_null(&mut self) {
         if let Self::OneOf(all) = self {
             all.retain(|shape| shape.kind != Kind::Null);
@@ -224,15 +235,15 @@ impl Shape<'_> {
 
 impl Misfit {
     fn sure(why: Why) -> Self {
-        Self { field: Vec::new(), why, is_unsure: false }
+        Self { field: Vec::new(), why, is_unsure: false, origin: None, is_echo: false }
     }
 
     fn unsure(why: Why) -> Self {
-        Self { field: Vec::new(), why, is_unsure: true }
+        Self { is_unsure: true, ..Self::sure(why) }
     }
 
     fn at(mut self, field: &str) -> Self {
-        self.field.insert(0, short(field));
+        self.field.insert(0, short(field).into());
         self
     }
 }
@@ -244,9 +255,8 @@ impl Why {
             (Self::Required { is_named: true }, true) => What::Required,
             (Self::Required { is_named: true }, false) => What::Optional,
             (Self::Required { is_named: false }, true) => What::Added { required: true },
-            (Self::Required { is_named: false }, false) => What::Removed,
+            (Self::Required { is_named: false } | Self::Missing, false) => What::Removed,
             (Self::Missing, true) => What::Added { required: false },
-            (Self::Missing, false) => What::Removed,
             (Self::Kind { from, to }, true) => What::Type { old: from, new: to },
             (Self::Kind { from, to }, false) => What::Type { old: to, new: from },
             (Self::Null, true) => What::NotNullable,
@@ -275,16 +285,6 @@ impl Place {
     }
 }
 
-/// Where the parts of a schema stand in memory, those that are plain references at what they lead to.
-fn places(document: &Value, schema: &Schema<'_>, fuel: &mut Fuel) -> Vec<usize> {
-    let mut place = |part: &&Value| {
-        let is_plain = part.as_object().is_some_and(|fields| fields.len() == 1);
-        let target = if is_plain { resolve(document, part, fuel) } else { None };
-        std::ptr::from_ref(target.unwrap_or(part)).addr()
-    };
-    schema.iter().map(&mut place).collect()
-}
-
 /// Whether a format is more than a hint.
 fn refuses(format: Option<&str>) -> bool {
     format.is_some_and(|format| !HINTS.contains(&format))
@@ -297,7 +297,7 @@ fn tightly(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Misfit> {
 }
 
 fn within(field: &str, misfits: Vec<Misfit>) -> impl Iterator<Item = Misfit> {
-    let field = short(field);
+    let field: Rc<str> = short(field).into();
     misfits.into_iter().map(move |mut misfit| {
         misfit.field.insert(0, field.clone());
         misfit

@@ -7,7 +7,9 @@
 mod bound;
 mod difference;
 mod fit;
+mod media;
 mod operation;
+mod parameter;
 mod schema;
 mod security;
 #[cfg(test)]
@@ -28,6 +30,9 @@ pub const MOST: usize = 1 << 20;
 
 /// The name of a document in an API's folder, and where apps have theirs.
 pub const FILE: &str = "openapi.json";
+
+/// What a plan says where the new folder has no document and the one before had.
+pub const GONE: &str = "what it breaks is not known: openapi.json is gone";
 
 /// The most steps of one comparison, each of some 50 ns: a few hundred operations with deep schemas take a tenth of that.
 const STEPS: usize = 5_000_000;

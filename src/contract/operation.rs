@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::difference::{Difference, Effect, Place, What, short};
-use super::fit::{Side, Way, differences};
+use super::fit::{Memory, Side, Way, differences};
+use super::media::{self, FORMS, media};
+use super::parameter::{self, Parameter};
 use super::schema::{Schema, resolve};
 use super::security::{self, Shown};
 use super::{Fuel, TOLD};
@@ -16,22 +18,12 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 /// Headers that are no parameters, whatever a document says (OpenAPI 3.1, section 4.8.12.2).
 const NO_PARAMETERS: [&str; 3] = ["accept", "content-type", "authorization"];
 
-/// Bodies whose fields are sent as text, as parameters are.
-const FORMS: [&str; 2] = ["application/x-www-form-urlencoded", "multipart/form-data"];
-
 /// One operation of a document.
 struct Operation<'a> {
     document: &'a Value,
     path: &'a str,
     item: &'a Value,
     fields: &'a Value,
-}
-
-/// A parameter of an operation.
-struct Parameter<'a> {
-    fields: &'a Value,
-    name: &'a str,
-    is_required: bool,
 }
 
 /// Where a parameter stands: its location, and its name or, in a path, its place.
@@ -41,14 +33,14 @@ type Slot = (String, String);
 /// that break nobody.
 pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> (Vec<Difference>, usize) {
     let (before, after) = (operations(old, fuel), operations(new, fuel));
-    let mut told = Told::default();
+    let (mut told, mut memory) = (Told::default(), Memory::default());
     for (key, one) in &before {
         // Those that break nobody are no reason to look no further.
         if told.breaking.len() > TOLD || fuel.is_out() {
             break;
         }
         let mut found = Told::default();
-        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut found };
+        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut found, memory: &mut memory };
         match after.get(key) {
             Some(other) => note.operation(one, other, fuel),
             None => note.add(Place::Operation, What::Removed, true),
@@ -60,7 +52,7 @@ pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> (Vec<Differe
     }
     if !fuel.is_out() {
         for (key, one) in after.iter().filter(|(key, _)| !before.contains_key(*key)) {
-            let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut told };
+            let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut told, memory: &mut memory };
             note.add(Place::Operation, What::Added { required: false }, false);
         }
     }
@@ -131,6 +123,8 @@ struct Note<'l> {
     method: String,
     path: String,
     told: &'l mut Told,
+    /// What is known of schemas that other operations have too.
+    memory: &'l mut Memory,
 }
 
 impl Note<'_> {
@@ -147,7 +141,8 @@ impl Note<'_> {
         (place, way): (&Place, Way),
         fuel: &mut Fuel,
     ) {
-        for (field, what, effect) in differences((one.document, other.document), (before, after), way, fuel) {
+        let documents = (one.document, other.document);
+        for (field, what, effect) in differences(documents, (before, after), way, (self.memory, fuel)) {
             self.add(place.clone().at(field), what, effect);
         }
     }
@@ -194,6 +189,14 @@ impl Note<'_> {
                 (false, true) => self.add(place(slot, old), What::Required, true),
                 (true, false) => self.add(place(slot, old), What::Optional, false),
                 _ => {}
+            }
+            let (written, now) = (old.written(slot.0.as_str()), new.written(slot.0.as_str()));
+            if let Some(effect) = written.change(&now, &old.kinds(one.document, fuel)) {
+                let what = What::Style { old: written.to_string(), new: now.to_string() };
+                self.add(place(slot, old), what, effect);
+            }
+            for name in parameter::LEEWAY.into_iter().filter(|name| old.allows(name) && !new.allows(name)) {
+                self.add(place(slot, old), What::NotCompared { name: name.to_owned() }, Effect::Perhaps);
             }
             let is_text = old.is_text() && new.is_text();
             let way = Way { side: Side::Request, is_text, has_files: false };
@@ -259,9 +262,15 @@ impl Note<'_> {
         for (name, old) in &before {
             let is_form = side == Side::Request && FORMS.contains(&name.as_str());
             let way = Way { side, is_text: is_form, has_files: is_form && name == "multipart/form-data" };
-            match after.get(name) {
-                Some(new) => self.schemas((one, other), (&schema(old), &schema(new)), (place, way), fuel),
-                None => self.add(place.clone(), What::MediaRemoved { media: short(name) }, true),
+            let same = media::all_for(name, &after, side);
+            if same.is_empty() {
+                self.add(place.clone(), What::MediaRemoved { media: short(name) }, true);
+            }
+            for new in same {
+                self.schemas((one, other), (&media::schema(old), &media::schema(new)), (place, way), fuel);
+                if is_form && media::has_other_encoding(old, new) {
+                    self.add(place.clone(), What::NotCompared { name: "encoding".to_owned() }, Effect::Perhaps);
+                }
             }
         }
         for name in after.keys().filter(|name| !before.contains_key(*name)) {
@@ -331,27 +340,4 @@ impl<'a> Operation<'a> {
         }
         answers
     }
-}
-
-impl<'a> Parameter<'a> {
-    /// Whether it is written as text, and not as a document of its own.
-    fn is_text(&self) -> bool {
-        self.fields.get("schema").is_some()
-    }
-
-    fn schema(&self) -> Schema<'a> {
-        let within = self.fields["content"].as_object().and_then(|content| content.values().next());
-        self.fields.get("schema").or_else(|| within?.get("schema")).into_iter().collect()
-    }
-}
-
-/// The contents of a body by their media types, without parameters of those.
-fn media<'a>(body: &'a Value, fuel: &mut Fuel) -> BTreeMap<String, &'a Value> {
-    let all = body["content"].as_object().into_iter().flatten();
-    let all = all.take_while(|(name, _)| fuel.burn(1 + name.len() / 16));
-    all.map(|(name, content)| (name.split(';').next().unwrap_or(name).trim().to_lowercase(), content)).collect()
-}
-
-fn schema(content: &Value) -> Schema<'_> {
-    content.get("schema").into_iter().collect()
 }

@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::*;
 
+mod dense;
+mod exact;
 mod joined;
 mod leeway;
 
@@ -189,10 +191,11 @@ fn fields_of_answers() {
     let forth = ["! GET /x: in its answer 200, a may be null"];
     let null = object(&["a"], json!(["string", "null"]));
     expect(answering, &sure, &null, &forth, &["GET /x: in its answer 200, a is never null"]);
-    // A field more, or a longer text, is nothing that a caller could not have got before.
+    // A field more, or a longer text, is nothing that a caller could not have got before; one less may be missed.
     let closed = json!({ "type": "object", "additionalProperties": false });
     let more = json!({ "type": "object", "additionalProperties": false, "properties": { "b": { "minLength": 3 } } });
-    expect(answering, &closed, &more, &[], &[]);
+    let (forth, back) = (["GET /x: in its answer 200, b is new"], ["GET /x: in its answer 200, b is gone"]);
+    expect(answering, &closed, &more, &forth, &back);
 }
 
 #[test]

@@ -383,6 +383,22 @@ pub fn shop(side: &str) -> String {
 }
 
 #[test]
+fn that_a_document_is_gone_is_said_and_breaks_nobody_by_itself() {
+    let repository = three();
+    repository.write("apis/a/openapi.json", &shop("before"));
+    repository.commit("Say what a promises");
+    std::fs::remove_file(repository.root().join("apis/a/openapi.json")).unwrap();
+    let (code, out, err) = repository.plan(&["--base", "HEAD", "--fail-on-breaking"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("callers   what it breaks is not known: openapi.json is gone\n"), "{out}");
+    // One that was never there is no news.
+    repository.commit("Say it no more");
+    repository.write("apis/a/main.py", "x = 1\n");
+    let (_, out, _) = repository.plan(&["--base", "HEAD"]);
+    assert!(out.contains("main.py") && !out.contains("openapi.json"), "{out}");
+}
+
+#[test]
 fn what_breaks_callers_is_said_where_both_trees_have_the_documents() {
     let repository = three();
     repository.write("apis/a/openapi.json", &shop("before"));

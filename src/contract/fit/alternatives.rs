@@ -50,7 +50,7 @@ impl<'a> Fit<'a, '_> {
                     misfits.push(misfit);
                 }
             }
-            if misfits.len() > TOLD {
+            if self.is_full(&mut misfits) {
                 break;
             }
         }
@@ -69,7 +69,7 @@ impl<'a> Fit<'a, '_> {
             };
             // One that is chosen by another value of its tag is meant for something else.
             let tag = candidate.tag.or(shape.tag);
-            let is_other = |it: &Misfit| matches!(it.why, Why::Values(_)) && it.field.as_slice().first().map(String::as_str) == tag;
+            let is_other = |it: &Misfit| matches!(it.why, Why::Values(_)) && it.field.first().map(|it| &**it) == tag;
             let rank = sure(&tried) + if tag.is_some() && tried.iter().any(is_other) { TOLD } else { 0 };
             if best.as_ref().is_none_or(|(least, best)| (rank, tried.len()) < (*least, best.len())) {
                 best = Some((rank, tried));
@@ -95,9 +95,9 @@ impl<'a> Fit<'a, '_> {
         }
         if shape.kind == Kind::Object && shape.values.is_none() {
             for name in self.tags(shape, other) {
-                if let Some(misfits) = self.by_field(shape, other, depth, name)
-                    && sure(&misfits) < least
-                {
+                let Some(misfits) = self.by_field(shape, other, depth, name) else { continue };
+                let is_tag = other.iter().any(|other| other.tag == Some(name));
+                if sure(&misfits) < least || is_tag && sure(&misfits) == least {
                     return Some(misfits);
                 }
             }
@@ -181,7 +181,7 @@ impl<'a> Fit<'a, '_> {
         for part in &parts {
             for mut misfit in self.best(part, other, depth)? {
                 // It is named there, and may not be.
-                if misfit.field == [name] && !part.properties.contains_key(name) {
+                if misfit.field.len() == 1 && &*misfit.field[0] == name && !part.properties.contains_key(name) {
                     match misfit.why {
                         Why::Missing => continue,
                         Why::Required { .. } => misfit.why = Why::Required { is_named: true },

@@ -14,7 +14,7 @@ impl<'a> Fit<'a, '_> {
         let is_request = self.way.side == Side::Request;
         // What is not sent there, whatever else is said of it.
         let (never, unwanted) = (self.hidden(self.from, one), self.hidden(self.to, other));
-        let named = |shape: &Shape<'a>, name: &str| shape.tag.filter(|tag| is_request && *tag == name).is_some();
+        let named = |shape: &Shape<'a>, name: &str| is_request && shape.tag == Some(name);
         let is_given = |name: &str| one.required.contains(name) && !never.contains(name) || named(one, name);
         let is_sent = |name: &str| one.properties.contains_key(name) && !never.contains(name);
         let wanted = other.required.iter().copied().chain(other.tag.filter(|_| is_request));
@@ -23,7 +23,7 @@ impl<'a> Fit<'a, '_> {
             misfits.push(Misfit::sure(Why::Required { is_named: is_sent(field) }).at(field));
         }
         for (name, schema) in one.properties.iter().filter(|(name, _)| !never.contains(*name)) {
-            if misfits.len() > TOLD {
+            if self.is_full(misfits) {
                 return;
             }
             if unwanted.contains(name) {
@@ -66,7 +66,7 @@ impl<'a> Fit<'a, '_> {
         let is_anything = one.others.iter().all(|others| **others == true || **others == serde_json::json!({}));
         let is_loose = is_anything && !one.properties.is_empty();
         for (name, theirs) in other.properties.iter().filter(|(name, _)| is_new(name)) {
-            if misfits.len() > TOLD {
+            if self.is_full(misfits) {
                 return;
             }
             let is_map = !one.is_closed && !one.others.is_empty();

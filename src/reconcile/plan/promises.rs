@@ -1,7 +1,7 @@
 //! What a plan says of contracts: how what an API promises its callers is another than what it promised.
 
 use super::{ApiPlan, Plan};
-use crate::contract::{Contract, Difference, Differences, compare};
+use crate::contract::{Contract, Difference, Differences, GONE, compare};
 use crate::tree::ApiId;
 
 /// The most differences of one API that are told in sentences; programs get them all.
@@ -17,8 +17,16 @@ impl ApiPlan {
     /// Takes in what is promised so far and what will be, and tells what callers will notice of it.
     pub fn promise(&mut self, old: &Contract, new: &Contract) {
         let differences = compare(old, new);
+        self.callers.retain(|line| line != GONE);
         self.callers.extend(sentences(&differences));
         self.contract = Some(differences);
+    }
+
+    /// Says that there was a document and is none now, so that nobody knows what breaks callers.
+    pub fn miss_document(&mut self) {
+        if !self.callers.iter().any(|line| line == GONE) {
+            self.callers.push(GONE.to_owned());
+        }
     }
 
     /// What a caller may fail by who goes by what was promised.
