@@ -81,8 +81,12 @@ pub(super) fn join<'a>(one: &mut Shape<'a>, other: &Shape<'a>) -> Vec<(&'static 
                 (Some(true), Some((less, more))) => Some(if more > less { to } else { from }),
                 (Some(false), Some((more, less))) => Some(if less < more { to } else { from }),
                 // One that says nothing.
-                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(from_figure, figure) => Some(from),
-                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(figure, from_figure) => Some(to),
+                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(from_figure, figure) => {
+                    Some(from)
+                }
+                (None, Some((from_figure, figure))) if name == "multipleOf" && is_multiple(figure, from_figure) => {
+                    Some(to)
+                }
                 _ if from == &Value::Bool(false) => Some(to),
                 _ if to == &Value::Bool(false) => Some(from),
                 _ => {
@@ -106,12 +110,7 @@ pub(super) fn tighter(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Tighter> {
         let (from, Some(to)) = (end(one), end(other)) else { continue };
         if from.is_none_or(|from| to != from && to.is_within(from, larger)) {
             let word = |end: End| end.word(larger);
-            all.push(Tighter {
-                name,
-                from: from.map(word).unwrap_or_default(),
-                to: word(to),
-                is_unsure: false,
-            });
+            all.push(Tighter { name, from: from.map(word).unwrap_or_default(), to: word(to), is_unsure: false });
         }
     }
     for (name, larger) in OTHERS {

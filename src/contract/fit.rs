@@ -17,9 +17,9 @@ use serde_json::Value;
 use super::bound::{Tighter, few, tighter};
 use super::difference::{Effect, What, short};
 use super::schema::{Kind, Schema, Shape, Shapes};
+use super::{Fuel, Place};
 pub(super) use memory::Memory;
 use memory::{Key, Known};
-use super::{Fuel, Place};
 
 /// How deep schemas lie in one another before what is deeper is compared by itself.
 const DEPTH: usize = 32;
@@ -202,7 +202,7 @@ impl<'a> Fit<'a, '_> {
             self.list(one, other, depth, &mut misfits);
         }
         if one.kind == Kind::Object && other.kind == Kind::Object && !is_told {
-            self.fields(one, other, depth, &mut misfits);
+            misfits.extend(self.object(one, other, depth));
         }
         misfits
     }
@@ -291,8 +291,9 @@ fn refuses(format: Option<&str>) -> bool {
 }
 
 fn tightly(one: &Shape<'_>, other: &Shape<'_>) -> Vec<Misfit> {
-    let misfit =
-        |bound: Tighter| if bound.is_unsure { Misfit::unsure(Why::Bound(bound)) } else { Misfit::sure(Why::Bound(bound)) };
+    let misfit = |bound: Tighter| {
+        if bound.is_unsure { Misfit::unsure(Why::Bound(bound)) } else { Misfit::sure(Why::Bound(bound)) }
+    };
     tighter(one, other).into_iter().map(misfit).collect()
 }
 

@@ -7,6 +7,7 @@
 mod bound;
 mod difference;
 mod fit;
+mod kind;
 mod media;
 mod operation;
 mod parameter;

@@ -40,7 +40,8 @@ pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> (Vec<Differe
             break;
         }
         let mut found = Told::default();
-        let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut found, memory: &mut memory };
+        let mut note =
+            Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut found, memory: &mut memory };
         match after.get(key) {
             Some(other) => note.operation(one, other, fuel),
             None => note.add(Place::Operation, What::Removed, true),
@@ -52,7 +53,8 @@ pub(super) fn compare(old: &Value, new: &Value, fuel: &mut Fuel) -> (Vec<Differe
     }
     if !fuel.is_out() {
         for (key, one) in after.iter().filter(|(key, _)| !before.contains_key(*key)) {
-            let mut note = Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut told, memory: &mut memory };
+            let mut note =
+                Note { method: key.0.to_uppercase(), path: short(one.path), told: &mut told, memory: &mut memory };
             note.add(Place::Operation, What::Added { required: false }, false);
         }
     }

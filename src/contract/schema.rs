@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::difference::short;
+pub(super) use super::kind::Kind;
 use super::{Fuel, bound};
 
 /// The most nodes of one value that is told apart from others, and the most bytes of its texts: what is larger is opaque.
@@ -50,6 +51,8 @@ pub(super) struct Shape<'a> {
     /// The items at the first places of a list, and those behind them.
     pub(super) first: Vec<Schema<'a>>,
     pub(super) items: Schema<'a>,
+    /// Where all of it stands in memory, if it is one part alone.
+    pub(super) place: Option<usize>,
     /// The field by whose value one of several is chosen.
     pub(super) tag: Option<&'a str>,
     /// Fields of which one value only is looked at.
@@ -75,71 +78,6 @@ const ASIDE: [(&str, Kind); 14] = [
     ("contentEncoding", Kind::Text),
     ("contentSchema", Kind::Text),
 ];
-
-/// A kind of value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(super) enum Kind {
-    #[default]
-    Any,
-    Null,
-    Boolean,
-    Integer,
-    Number,
-    Text,
-    List,
-    Object,
-}
-
-impl Kind {
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "null" => Self::Null,
-            "boolean" => Self::Boolean,
-            "integer" => Self::Integer,
-            "number" => Self::Number,
-            "string" => Self::Text,
-            "array" => Self::List,
-            "object" => Self::Object,
-            _ => return None,
-        })
-    }
-
-    pub(super) fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::Null,
-            Value::Bool(_) => Self::Boolean,
-            Value::Number(number) if number.is_f64() => Self::Number,
-            Value::Number(_) => Self::Integer,
-            Value::String(_) => Self::Text,
-            Value::Array(_) => Self::List,
-            Value::Object(_) => Self::Object,
-        }
-    }
-
-    /// In the document's words.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Any => "anything",
-            Self::Null => "null",
-            Self::Boolean => "boolean",
-            Self::Integer => "integer",
-            Self::Number => "number",
-            Self::Text => "string",
-            Self::List => "array",
-            Self::Object => "object",
-        }
-    }
-
-    /// What is of both kinds, where something is.
-    fn and(self, other: Self) -> Option<Self> {
-        match (self, other) {
-            (one, other) if one == other => Some(one),
-            (Self::Any, one) | (one, Self::Any) => Some(one),
-            (Self::Integer, Self::Number) | (Self::Number, Self::Integer) => Some(Self::Integer),
-            _ => None,
-        }
-    }
-}
 
 /// What a reference within the document leads to: at most so many of them one after another.
 pub(super) fn resolve<'a>(document: &'a Value, mut node: &'a Value, fuel: &mut Fuel) -> Option<&'a Value> {
@@ -199,7 +137,9 @@ fn alternatives<'a>(document: &'a Value, node: &'a Value, fuel: &mut Fuel, depth
             }
         }
         if let Some(tag) = fields.get("discriminator").and_then(|it| it.get("propertyName")?.as_str()) {
-            any.iter_mut().filter(|shape| shape.kind == Kind::Object).for_each(|shape| shape.tag = Some(tag));
+            for shape in any.iter_mut().filter(|shape| shape.kind == Kind::Object) {
+                (shape.tag, shape.place) = (Some(tag), None);
+            }
         }
         all = and(&all, &any, fuel)?;
     }
@@ -244,7 +184,8 @@ fn own<'a>(fields: &'a serde_json::Map<String, Value>, fuel: &mut Fuel) -> Optio
         _ => kinds,
     };
     let shape = |kind: Kind| {
-        let mut shape = Shape { kind, ..Shape::default() };
+        let place = (kind == Kind::Object).then(|| std::ptr::from_ref(fields).addr());
+        let mut shape = Shape { kind, place, ..Shape::default() };
         let fits = |value: &&&Value| Kind::of(value).and(kind).is_some();
         // Of null there is only one.
         let told = values.as_ref().filter(|_| kind != Kind::Null);
@@ -338,8 +279,20 @@ impl<'a> Shape<'a> {
         }
     }
 
+    fn says_nothing(&self) -> bool {
+        let has_bounds = self.values.is_some() || self.format.is_some() || !self.bounds.is_empty();
+        self.kind == Kind::Any && !has_bounds && self.tag.is_none() && self.aside.is_empty()
+    }
+
     fn and(&self, other: &Self) -> Option<Self> {
-        let mut both = Self { kind: self.kind.and(other.kind)?, ..self.clone() };
+        // With what says nothing, each is as it was.
+        if other.says_nothing() {
+            return Some(self.clone());
+        }
+        if self.says_nothing() {
+            return Some(other.clone());
+        }
+        let mut both = Self { kind: self.kind.and(other.kind)?, place: None, ..self.clone() };
         both.values = match (&self.values, &other.values) {
             (Some(one), Some(other)) => Some(one.iter().filter(|value| other.contains(value)).copied().collect()),
             (one, other) => one.clone().or(other.clone()),

@@ -130,10 +130,11 @@ impl<'a> Fit<'a, '_> {
                 tags.push(tag);
             }
         }
-        for name in shape.properties.keys().copied().filter(|name| named(&name)) {
+        for name in shape.properties.keys().copied().filter(named) {
             if tags.len() >= TRIED || !self.fuel.burn(1 + other.len()) {
                 break;
             }
+            let is_named = other.iter().filter(|other| other.properties.contains_key(name)).count() > 1;
             let mut has_values = |other: &Shape<'a>| {
                 let Some(Shapes::OneOf(all)) =
                     other.properties.get(name).map(|schema| Shapes::of(self.to, schema, self.fuel))
@@ -142,7 +143,7 @@ impl<'a> Fit<'a, '_> {
                 };
                 all.iter().all(|shape| shape.values.is_some())
             };
-            if !tags.contains(&name) && other.iter().filter(|other| has_values(other)).count() > 1 {
+            if is_named && !tags.contains(&name) && other.iter().filter(|other| has_values(other)).count() > 1 {
                 tags.push(name);
             }
         }
@@ -150,13 +151,7 @@ impl<'a> Fit<'a, '_> {
     }
 
     /// For each value of a field, what does not fit of an object that has it; and of one that has none, where it need not.
-    fn by_field(
-        &mut self,
-        shape: &Shape<'a>,
-        other: &[Shape<'a>],
-        depth: usize,
-        name: &'a str,
-    ) -> Option<Vec<Misfit>> {
+    fn by_field(&mut self, shape: &Shape<'a>, other: &[Shape<'a>], depth: usize, name: &'a str) -> Option<Vec<Misfit>> {
         let Shapes::OneOf(all) = Shapes::of(self.from, shape.properties.get(name)?, self.fuel) else { return None };
         let mut values: Vec<&'a Value> = Vec::new();
         for shape in &all {
@@ -164,7 +159,7 @@ impl<'a> Fit<'a, '_> {
         }
         let mut parts = Vec::new();
         if !shape.required.contains(name) {
-            let mut without = shape.clone();
+            let mut without = Shape { place: None, ..shape.clone() };
             without.properties.remove(name);
             parts.push(without);
         }
@@ -172,7 +167,7 @@ impl<'a> Fit<'a, '_> {
             return None;
         }
         for value in values {
-            let mut single = shape.clone();
+            let mut single = Shape { place: None, ..shape.clone() };
             single.only.insert(name, value);
             single.required.insert(name);
             parts.push(single);

@@ -72,7 +72,10 @@ impl<'a> Fit<'a, '_> {
             let is_map = !one.is_closed && !one.others.is_empty();
             if is_map {
                 let found = self.all(&one.others, theirs, depth + 1).into_iter();
-                misfits.extend(within(name, found.map(|it| Misfit { is_unsure: it.is_unsure || is_loose, ..it }).collect()));
+                misfits.extend(within(
+                    name,
+                    found.map(|it| Misfit { is_unsure: it.is_unsure || is_loose, ..it }).collect(),
+                ));
             }
             if !is_map || is_loose {
                 misfits.push(Misfit::unsure(Why::Missing).at(name));

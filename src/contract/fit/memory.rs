@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{DEPTH, Fit, Fuel, Misfit, Way, Why};
 use crate::contract::TOLD;
-use crate::contract::schema::{Schema, resolve};
+use crate::contract::schema::{Schema, Shape, resolve};
 
 /// How many rounds there are before it counts as too much.
 const ROUNDS: usize = 12;
@@ -90,16 +90,39 @@ impl<'a, 'f> Fit<'a, 'f> {
         if let Some(known) = self.settled.get(&key).or_else(|| self.now.get(&key)).cloned() {
             return self.carried(&known);
         }
-        if depth > DEPTH || self.going.contains(&key) {
-            let known = self.last.get(&key).cloned();
-            if self.assumed.insert(key) && depth > DEPTH {
+        if depth > DEPTH && !self.going.contains(&key) {
+            if self.assumed.insert(Rc::clone(&key)) {
                 self.deep.push((one, other));
             }
-            let echo = self.carried(known.as_deref().unwrap_or_default()).into_iter();
-            return echo.map(|misfit| Misfit { is_echo: true, ..misfit }).collect();
+            return self.echo(&key);
         }
-        self.going.insert(Rc::clone(&key));
-        let mut misfits = self.read(&one, &other, depth);
+        self.once(key, |fit| fit.read(&one, &other, depth))
+    }
+
+    /// Two objects, which may be reached as one of several, too.
+    pub(super) fn object(&mut self, one: &Shape<'a>, other: &Shape<'a>, depth: usize) -> Vec<Misfit> {
+        let fields = |fit: &mut Self| {
+            let mut misfits = Vec::new();
+            fit.fields(one, other, depth, &mut misfits);
+            misfits
+        };
+        match (one.place, other.place) {
+            // Nought, which is no place, tells them from schemas that are one part.
+            (Some(ours), Some(theirs)) => self.once(Rc::new((vec![0, ours], vec![0, theirs])), fields),
+            _ => fields(self),
+        }
+    }
+
+    /// What is found of a pair, unless it is known or is being compared.
+    fn once(&mut self, key: Key, compare: impl FnOnce(&mut Self) -> Vec<Misfit>) -> Vec<Misfit> {
+        if let Some(known) = self.settled.get(&key).or_else(|| self.now.get(&key)).cloned() {
+            return self.carried(&known);
+        }
+        if !self.going.insert(Rc::clone(&key)) {
+            self.assumed.insert(Rc::clone(&key));
+            return self.echo(&key);
+        }
+        let mut misfits = compare(self);
         for misfit in misfits.iter_mut().filter(|misfit| misfit.origin.is_none()) {
             misfit.origin = Some((Rc::clone(&key), misfit.field.len()));
         }
@@ -113,6 +136,13 @@ impl<'a, 'f> Fit<'a, 'f> {
         self.going.remove(&key);
         self.now.insert(key, misfits.as_slice().into());
         misfits
+    }
+
+    /// What was known in the last round.
+    fn echo(&mut self, key: &Key) -> Vec<Misfit> {
+        let known = self.last.get(key).cloned();
+        let echo = self.carried(known.as_deref().unwrap_or_default()).into_iter();
+        echo.map(|misfit| Misfit { is_echo: true, ..misfit }).collect()
     }
 
     /// Leaves few of the places at which the same change of the same schema shows, and the shortest.

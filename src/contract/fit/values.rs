@@ -64,8 +64,12 @@ impl<'a> Fit<'a, '_> {
             match self.pattern(pattern) {
                 Some(known) => refused.extend(texts.iter().filter(|text| !known.is_match(text))),
                 None => {
-                    let tighter =
-                        Tighter { name: "pattern", from: String::new(), to: text(&Value::from(pattern)), is_unsure: true };
+                    let tighter = Tighter {
+                        name: "pattern",
+                        from: String::new(),
+                        to: text(&Value::from(pattern)),
+                        is_unsure: true,
+                    };
                     misfits.push(Misfit::unsure(Why::Bound(tighter)));
                 }
             }

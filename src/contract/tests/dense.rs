@@ -4,15 +4,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// So many schemas, each with a field for each of them, and one of its own of that kind. Some of the fields are optional.
-fn dense(count: usize, kinds: impl Fn(usize) -> &'static str) -> Contract {
+/// So many schemas, some of which are asked for, each with a field for each of them, and one of its own of that kind. Some of the fields are optional.
+fn dense((count, asked): (usize, usize), kinds: impl Fn(usize) -> &'static str) -> Contract {
     let schema = |n: usize| {
         let mut fields: serde_json::Map<String, Value> = (0..count)
             .map(|to| {
                 let reference = json!({ "$ref": format!("#/components/schemas/S{to}") });
                 let is_loose = (n + to) % 3 == 0;
-                let field =
-                    if is_loose { json!({ "anyOf": [reference, { "type": "null" }] }) } else { reference };
+                let field = if is_loose { json!({ "anyOf": [reference, { "type": "null" }] }) } else { reference };
                 (format!("f{to}"), field)
             })
             .collect();
@@ -25,41 +24,32 @@ fn dense(count: usize, kinds: impl Fn(usize) -> &'static str) -> Contract {
         let post = json!({ "requestBody": { "content": content }, "responses": { "200": { "content": content } } });
         (format!("/{n}"), json!({ "post": post }))
     };
-    let paths: serde_json::Map<String, Value> = (0..count).map(path).collect();
+    let paths: serde_json::Map<String, Value> = (0..asked).map(path).collect();
     with(&json!(paths), &json!(schemas))
 }
 
 #[test]
 fn many_that_all_refer_to_one_another_are_compared_whole() {
-    for count in [5, 30, 40] {
-        let old = dense(count, |_| "string");
-        let new = dense(count, |n| if n == count - 1 { "integer" } else { "string" });
+    for (count, asked) in [(5, 5), (30, 20)] {
+        let old = dense((count, asked), |_| "string");
+        let new = dense((count, asked), |n| if n == count - 1 { "integer" } else { "string" });
         let differences = compare(&old, &new);
         assert!(!differences.is_cut, "{count}");
         // Whatever is asked for and wherever one begins: the one that is another is told, and no other.
-        for n in 0..count {
+        for n in 0..asked {
             let path = format!("/{n}");
             let of = |is_it: fn(&Place) -> bool| {
                 differences.list.iter().filter(|it| it.path == path && is_it(&it.place) && it.breaking).count()
             };
             let sent = of(|place| matches!(place, Place::Request { .. }));
             let got = of(|place| matches!(place, Place::Response { .. }));
-            if count == 5 {
-                assert!((1..=4).contains(&sent) && (1..=4).contains(&got), "{path}: {sent} {got}");
-            }
+            assert!((1..=4).contains(&sent) && (1..=4).contains(&got), "{path}: {sent} {got}");
         }
-        let last = format!(": body field own{} takes integer, not string", count - 1);
-        assert!(differences.list.iter().any(|it| it.to_string().ends_with(&last)));
         let own = format!("own{}", count - 1);
         assert!(differences.list.iter().all(|it| it.to_string().contains(&own)));
     }
     // Where each is another, each is told of one operation.
-    let one = |kind: &'static str| {
-        let mut document = dense(12, |_| kind).0;
-        document["paths"].as_object_mut().unwrap().retain(|path, _| path == "/0");
-        read(&document.to_string())
-    };
-    let differences = compare(&one("string"), &one("integer"));
+    let differences = compare(&dense((12, 1), |_| "string"), &dense((12, 1), |_| "integer"));
     assert!(!differences.is_cut);
     for n in 0..12 {
         let end = format!("own{n} takes integer, not string");
@@ -99,7 +89,8 @@ fn what_is_taken_to_fit_within_itself_is_looked_at_again_where_it_does_not() {
     // `A` holds one of two, and the first of them fits only if `A` does; it does not.
     let document = |kind: &str, only: bool| {
         let reference = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-        let object = |fields: Value, required: &[&str]| json!({ "type": "object", "properties": fields, "required": required });
+        let object =
+            |fields: Value, required: &[&str]| json!({ "type": "object", "properties": fields, "required": required });
         let a = object(json!({ "of": reference("L"), "value": { "type": kind } }), &[]);
         let l = object(json!({ "back": reference("A"), "l": { "type": "string" } }), &["l"]);
         let content = json!({ "a/b": { "schema": reference(if only { "L" } else { "A" }) } });

@@ -184,9 +184,7 @@ fn a_pattern_for_another_and_a_multiple_for_another() {
 
 #[test]
 fn a_model_with_a_tag_and_a_union_by_that_tag_are_the_same() {
-    let object = |tag: Value, required: &[&str]| {
-        json!({ "type": "object", "required": required, "properties": { "k": tag, "n": { "type": "integer" } } })
-    };
+    let object = |tag: Value, required: &[&str]| json!({ "type": "object", "required": required, "properties": { "k": tag, "n": { "type": "integer" } } });
     let tag = |values: Value| json!({ "type": "string", "enum": values });
     let union = |required: &[&str], values: &[&str]| {
         let all: Vec<Value> = values.iter().map(|value| object(json!({ "const": value }), required)).collect();
@@ -270,9 +268,7 @@ fn a_list_in_a_parameter_is_written_in_one_way_or_another() {
 
 #[test]
 fn what_only_comes_back_is_not_sent_and_what_is_only_sent_does_not_come_back() {
-    let object = |required: &[&str], field: Value| {
-        json!({ "type": "object", "required": required, "properties": { "a": field, "b": {} } })
-    };
+    let object = |required: &[&str], field: Value| json!({ "type": "object", "required": required, "properties": { "a": field, "b": {} } });
     let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
     let marked = |mut schema: Value, mark: &str| {
         schema[mark] = json!(true);
@@ -292,9 +288,8 @@ fn what_only_comes_back_is_not_sent_and_what_is_only_sent_does_not_come_back() {
 
 #[test]
 fn a_range_of_media_types_stands_for_each_in_it() {
-    let body = |media: &str| {
-        get(&json!({ "requestBody": { "content": { media: { "schema": { "type": "string" } } } } }))
-    };
+    let body =
+        |media: &str| get(&json!({ "requestBody": { "content": { media: { "schema": { "type": "string" } } } } }));
     let answer = |media: &str| {
         get(&json!({ "responses": { "200": { "content": { media: { "schema": { "type": "string" } } } } } }))
     };

@@ -61,8 +61,7 @@ fn sentences(differences: &Differences) -> Vec<String> {
     sentences.extend(unsure.iter().take(TOLD).map(|difference| format!("breaks callers, perhaps: {difference}")));
     if unsure.len() > TOLD {
         let more = unsure.len() - TOLD;
-        sentences
-            .push(format!("breaks callers, perhaps: {more} more changes; see --output json"));
+        sentences.push(format!("breaks callers, perhaps: {more} more changes; see --output json"));
     }
     match others.as_slice() {
         [] => {}
