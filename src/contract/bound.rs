@@ -178,6 +178,19 @@ pub(super) fn few(shape: &Shape<'_>) -> Option<Vec<i64>> {
     Some(all.collect())
 }
 
+/// The most characters of a whole number between two ends, or of a mark, as text.
+pub(super) fn longest(shape: &Shape<'_>) -> Option<u64> {
+    match shape.kind {
+        Kind::Boolean => Some(5),
+        Kind::Integer => {
+            let [least, most] =
+                ENDS.map(|keys| End::of(shape, keys, true).map(|end| end.figure.to_string().len() as u64));
+            Some(least?.max(most?))
+        }
+        _ => None,
+    }
+}
+
 impl End {
     /// Out of both of its keys, in the ways of OpenAPI 3.0 (a mark beside the figure) and 3.1 (another figure). Of whole
     /// numbers the end is the last one that is possible.

@@ -121,7 +121,10 @@ impl<'a> Fit<'a, '_> {
                 misfits.push(Misfit::sure(Why::Values(lacking)));
             }
         } else {
-            misfits.extend(tightly(one, other));
+            let most = other.bounds.get("maxLength").and_then(|most| most.as_u64());
+            let is_short = bound::longest(one).zip(most).is_some_and(|(longest, most)| longest <= most);
+            let fits = |it: &Misfit| is_short && matches!(&it.why, Why::Bound(bound) if bound.name == "maxLength");
+            misfits.extend(tightly(one, other).into_iter().filter(|it| !fits(it)));
         }
         misfits.extend(self.aside(one, other));
         misfits
