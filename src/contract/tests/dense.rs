@@ -111,3 +111,31 @@ fn what_is_taken_to_fit_within_itself_is_looked_at_again_where_it_does_not() {
     let told = said(&both("string"), &both("integer"));
     assert!(told.contains(&"! POST /y: body field back.value takes integer, not string".to_owned()), "{told:?}");
 }
+
+#[test]
+fn unions_that_are_taken_apart_lie_in_one_another() {
+    let chain = |is_split: bool, last: &str| {
+        let of = |tag: Value, n: usize| {
+            let next = json!({ "$ref": format!("#/components/schemas/S{}", n + 1) });
+            json!({ "type": "object", "required": ["k"], "properties": { "k": tag, "next": next } })
+        };
+        let step = |n: usize| {
+            let schema = if is_split {
+                let both = ["a", "b"].map(|value| of(json!({ "const": value }), n));
+                json!({ "oneOf": both, "discriminator": { "propertyName": "k" } })
+            } else {
+                of(json!({ "type": "string", "enum": ["a", "b"] }), n)
+            };
+            (format!("S{n}"), schema)
+        };
+        let mut schemas: serde_json::Map<String, Value> = (0..60).map(step).collect();
+        schemas.insert("S60".to_owned(), json!({ "type": last }));
+        let content = json!({ "a/b": { "schema": { "$ref": "#/components/schemas/S0" } } });
+        with(&json!({ "/x": { "post": { "requestBody": { "content": content } } } }), &json!(schemas))
+    };
+    for (one, other) in [(true, false), (false, true), (true, true)] {
+        assert_eq!(said(&chain(one, "string"), &chain(other, "string")), Vec::<String>::new());
+        let told = said(&chain(one, "string"), &chain(other, "integer"));
+        assert_eq!(told.iter().filter(|told| told.starts_with('!')).count(), 1, "{told:?}");
+    }
+}
