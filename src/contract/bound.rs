@@ -141,6 +141,11 @@ fn is_multiple(figure: f64, of: f64) -> bool {
     times.is_finite() && (times - times.round()).abs() <= times.abs() * 1e-12
 }
 
+/// Whether all numbers that a schema lets through are whole.
+pub(super) fn is_whole(shape: &Shape<'_>) -> bool {
+    shape.bounds.get("multipleOf").and_then(|of| of.as_f64()).is_some_and(|of| is_multiple(of, 1.0))
+}
+
 /// Whether a value is within the bounds of a schema, its pattern aside, as far as they are about such a value.
 pub(super) fn holds(value: &Value, shape: &Shape<'_>) -> bool {
     let count = |least: &str, most: &str, count: usize| {

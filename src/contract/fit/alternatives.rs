@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::{Fit, Misfit, Why, refuses};
-use crate::contract::TOLD;
 use crate::contract::schema::{FILE, Kind, Shape, Shapes, text};
+use crate::contract::{TOLD, bound};
 
 /// The most values of a field by which an object is taken apart.
 const VALUES: usize = 64;
@@ -204,6 +204,7 @@ impl<'a> Fit<'a, '_> {
         } else if one.kind == other.kind
             || other.kind == Kind::Any
             || (one.kind, other.kind) == (Kind::Integer, Kind::Number)
+            || (one.kind, other.kind) == (Kind::Number, Kind::Integer) && bound::is_whole(one)
         {
             Meeting::Same
         } else if self.way.is_text

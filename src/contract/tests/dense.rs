@@ -10,7 +10,7 @@ fn dense((count, asked): (usize, usize), kinds: impl Fn(usize) -> &'static str) 
         let mut fields: serde_json::Map<String, Value> = (0..count)
             .map(|to| {
                 let reference = json!({ "$ref": format!("#/components/schemas/S{to}") });
-                let is_loose = (n + to) % 3 == 0;
+                let is_loose = (n + to).is_multiple_of(3);
                 let field = if is_loose { json!({ "anyOf": [reference, { "type": "null" }] }) } else { reference };
                 (format!("f{to}"), field)
             })

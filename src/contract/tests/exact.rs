@@ -190,6 +190,7 @@ fn a_pattern_for_another_and_a_multiple_for_another() {
     sent_and_got(&json!({ "type": "integer" }), &int(1), [Same, Same], [Same, Same]);
     let number = |of: f64| multiple("number", json!(of));
     sent_and_got(&number(0.1), &number(0.01), [Fine, Breaks], [Same, Same]);
+    sent_and_got(&number(4.0), &int(2), [Fine, Breaks], [Same, Same]);
     let both = json!({ "allOf": [int(2), int(4)] });
     sent_and_got(&both, &int(4), [Same, Same], [Same, Same]);
 }
