@@ -212,17 +212,17 @@ impl<'a> Exchange<'a> {
         *request.method_mut() = parts.method;
         *request.uri_mut() = path.into();
         *request.headers_mut() = parts.headers;
-        let mut call = Call::new(request, timeout, max_body);
-        let answer = forward(&gateway.routes, &route, &mut call).await?;
+        let call = Call::new(request, timeout, max_body);
+        let answer = forward(&gateway.routes, &route, call).await?;
         self.timing = wants_timing.then_some(answer.timing);
         if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return match caller {
-                Some(caller) => Ok(self.open_tunnel(caller, answer)),
+                Some(caller) => self.open_tunnel(caller, answer),
                 None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
             };
         }
-        let Answer { response, connection, upload, mut in_flight, .. } = answer;
-        let (mut parts, incoming) = response.into_parts();
+        let Answer { response, hop, upload, mut in_flight, .. } = answer;
+        let (mut parts, ()) = response.into_parts();
         let lasts = headers::is_event_stream(&parts.headers);
         if lasts {
             in_flight.lasts();
@@ -230,7 +230,7 @@ impl<'a> Exchange<'a> {
         headers::prepare_response(&mut parts.headers);
         // The version is about one connection too, the one to the app.
         parts.version = Version::HTTP_11;
-        let download = Download::new(incoming, connection, upload, in_flight, (!lasts).then_some(patience));
+        let download = Download::new(hop, upload, in_flight, (!lasts).then_some(patience));
         let encoder = wish.and_then(|wish| self.compress(wish, &download, &mut parts));
         let relays = is_http2 && !download.is_end_stream();
         let (silence, tasks) = (gateway.limits.write_silence, &self.server.tasks);
@@ -345,10 +345,11 @@ impl<'a> Exchange<'a> {
     }
 
     /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
-    fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
-        let Answer { mut response, connection, mut in_flight, .. } = answer;
+    fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Result<Response<Body>, Refusal> {
+        let Answer { response, hop, mut in_flight, .. } = answer;
+        let too_soon = Refusal::BadGateway("the API switched to another protocol before it had the request");
+        let upstream = hop.into_stream().ok_or(too_soon)?;
         in_flight.lasts();
-        let upstream = hyper::upgrade::on(&mut response);
         let mut response = response.map(|_| Body::empty());
         let headers = response.headers_mut();
         let protocol = headers.get(UPGRADE).cloned();
@@ -357,9 +358,9 @@ impl<'a> Exchange<'a> {
         headers.insert(UPGRADE, protocol.unwrap_or(HeaderValue::from_static("websocket")));
         if let Some(mut access) = self.access.take() {
             access.answered(StatusCode::SWITCHING_PROTOCOLS);
-            let tunnel = Tunnel { caller, upstream, connection, in_flight, access };
+            let tunnel = Tunnel { caller, upstream, in_flight, access };
             self.server.tasks.spawn(tunnel.run(self.server.end.clone()));
         }
-        response
+        Ok(response)
     }
 }

@@ -25,6 +25,7 @@ mod encoder;
 mod exchange;
 mod forward;
 mod frames;
+mod framing;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[allow(
@@ -38,6 +39,7 @@ mod frames;
 pub mod fuzzing;
 mod headers;
 mod heads;
+mod hop;
 mod jwks;
 pub mod keys;
 mod leaving;
@@ -51,7 +53,9 @@ pub mod pool;
 mod rate;
 mod refusal;
 mod relay;
+mod reply;
 pub mod route;
+mod sending;
 pub mod server;
 mod stand_in;
 mod standing;
