@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tokio::sync::Mutex;
@@ -165,11 +166,10 @@ impl Catalog {
 
     /// What one app says of itself.
     async fn read(&self, route: &Arc<Route>) -> Result<Piece, String> {
-        let mut request = Request::new(Upload::empty());
-        *request.uri_mut() = Uri::from_static(PLACE);
-        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let call = Call::new(request, PATIENCE, 0);
+        let fields = [(HOST, "localhost"), (ACCEPT, "application/json")];
+        let headers = fields.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+        let path = PathAndQuery::from_static(PLACE);
+        let call = Call::new(&Method::GET, &path, headers, Upload::empty(), PATIENCE, 0);
         let no_answer = |_| "it does not answer".to_owned();
         let answer = forward(&self.routes, route, call).await.map_err(no_answer)?;
         if answer.response.status() != StatusCode::OK {

@@ -27,6 +27,8 @@ pub(super) struct Download {
     /// `None` for what lasts.
     patience: Option<Patience>,
     silence: Option<Pin<Box<Sleep>>>,
+    /// Why it breaks off, once all before has been handed on.
+    broken: Option<BodyError>,
 }
 
 /// How long an answer may take.
@@ -40,13 +42,8 @@ pub(super) struct Patience {
 
 impl Download {
     /// Takes over the answer, and with it the connection that it comes on and the place in the upstream's count.
-    pub(super) fn new(
-        hop: Box<Hop>,
-        upload: Arc<Progress>,
-        in_flight: InFlight,
-        patience: Option<Patience>,
-    ) -> Self {
-        Self { hop: Some(hop), upload, in_flight, patience, silence: None }
+    pub(super) fn new(hop: Box<Hop>, upload: Arc<Progress>, in_flight: InFlight, patience: Option<Patience>) -> Self {
+        Self { hop: Some(hop), upload, in_flight, patience, silence: None, broken: None }
     }
 
     /// Why nothing more is waited for, if so.
@@ -67,8 +64,17 @@ impl Body for Download {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some(hop) = &mut self.hop else { return Poll::Ready(None) };
         match hop.poll_part(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper throws away what it has not sent yet where a body breaks off, and sends it where one pauses.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(part) => {
                 self.silence = None;
                 Poll::Ready(part.map(|part| part.map_err(Into::into)))

@@ -4,7 +4,8 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response};
 
 use super::balance::admit;
 use super::headers::{SERVER_TIMING, value};
@@ -29,9 +30,17 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(request: Request<Upload>, timeout: Duration, max_body: u64) -> Self {
-        let progress = request.body().progress();
-        Self { sending: Box::new(Sending::new(request)), progress, timeout, max_body }
+    pub(super) fn new(
+        method: &Method,
+        path: &PathAndQuery,
+        headers: HeaderMap,
+        upload: Upload,
+        timeout: Duration,
+        max_body: u64,
+    ) -> Self {
+        let progress = upload.progress();
+        let sending = Box::new(Sending::new(method, path, headers, upload));
+        Self { sending, progress, timeout, max_body }
     }
 
     /// Whether it surely did nothing, or is harmless twice and met a connection that had ended.
@@ -85,7 +94,7 @@ pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call)
     let began = Instant::now();
     let (in_flight, mut hop, mut reused) = reach(routes, route).await?;
     let reached = Instant::now();
-    call.progress.begin();
+    call.progress.begin(reached.into());
     loop {
         hop.begin(reached);
         let mut alarm = std::mem::take(&mut hop.alarm);

@@ -102,7 +102,7 @@ impl Framing {
                             *self = Self::Ended;
                             return Ok(Part::Trailers(trailers));
                         }
-                    };
+                    }
                 }
             }
         }
@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn chunks_are_put_together_and_their_trailers_told() {
-        let (body, trailers, left) = chunks("5\r\nhello\r\n1;a=\"b\"\r\n!\r\n0\r\nX-Sum: 6\r\nX-Sum: 7\r\n\r\nHTTP").unwrap();
+        let (body, trailers, left) =
+            chunks("5\r\nhello\r\n1;a=\"b\"\r\n!\r\n0\r\nX-Sum: 6\r\nX-Sum: 7\r\n\r\nHTTP").unwrap();
         assert_eq!((&body[..], &left[..]), (&b"hello!"[..], &b"HTTP"[..]));
         assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["6", "7"]);
         let (body, trailers, left) = chunks("00A \r\n0123456789\r\n000\r\n\r\n").unwrap();
@@ -239,12 +240,37 @@ mod tests {
     #[test]
     fn chunks_that_can_be_read_in_two_ways_are_refused() {
         for text in [
-            "\r\n", ";\r\n", " 5\r\nhello\r\n", "+5\r\nhello\r\n", "-1\r\n", "0x5\r\nhello\r\n", "5g\r\nhello\r\n",
-            "5 6\r\nhello\r\n", "5\nhello\r\n", "5\rhello\r\n", "5;a\nb\r\nhello\r\n", "5;a\rb\r\nhello\r\n",
-            "10000000000000000\r\n", "00000000000000000\r\n", "5\r\nhello!\r\n", "5\r\nhello\n0\r\n\r\n",
-            "5\r\nhello\r0\r\n\r\n", "5\r\nhello\r\n", "5\r\nhel", "0\r\n", "0\r\n\r", "0\r\nX-Sum: 6\r\n",
-            "0\r\nX-Sum: 6\n\r\n", "0\r\nX-Sum: 6\r\n\n", "0\r\n\n", "0\r\nX-Sum: 6\r\n more\r\n\r\n", "0\r\nX Sum: 6\r\n\r\n",
-            "0\r\nX-Sum\r\n\r\n", "0\r\nX-Sum : 6\r\n\r\n", "0\r\n: 6\r\n\r\n", "0\r\nX-Sum: \0\r\n\r\n",
+            "\r\n",
+            ";\r\n",
+            " 5\r\nhello\r\n",
+            "+5\r\nhello\r\n",
+            "-1\r\n",
+            "0x5\r\nhello\r\n",
+            "5g\r\nhello\r\n",
+            "5 6\r\nhello\r\n",
+            "5\nhello\r\n",
+            "5\rhello\r\n",
+            "5;a\nb\r\nhello\r\n",
+            "5;a\rb\r\nhello\r\n",
+            "10000000000000000\r\n",
+            "00000000000000000\r\n",
+            "5\r\nhello!\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello\r0\r\n\r\n",
+            "5\r\nhello\r\n",
+            "5\r\nhel",
+            "0\r\n",
+            "0\r\n\r",
+            "0\r\nX-Sum: 6\r\n",
+            "0\r\nX-Sum: 6\n\r\n",
+            "0\r\nX-Sum: 6\r\n\n",
+            "0\r\n\n",
+            "0\r\nX-Sum: 6\r\n more\r\n\r\n",
+            "0\r\nX Sum: 6\r\n\r\n",
+            "0\r\nX-Sum\r\n\r\n",
+            "0\r\nX-Sum : 6\r\n\r\n",
+            "0\r\n: 6\r\n\r\n",
+            "0\r\nX-Sum: \0\r\n\r\n",
         ] {
             assert!(chunks(text).is_err(), "{text:?}");
         }

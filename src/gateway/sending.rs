@@ -12,7 +12,8 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, Method, Request};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
@@ -70,19 +71,16 @@ pub(super) enum SendError {
 
 impl Sending {
     /// A request of which nothing has been sent.
-    pub(super) fn new(request: Request<Upload>) -> Self {
-        let (mut parts, upload) = request.into_parts();
+    pub(super) fn new(method: &Method, path: &PathAndQuery, mut headers: HeaderMap, upload: Upload) -> Self {
         let has_body = !upload.is_end_stream();
-        let mut text = BytesMut::with_capacity(256 + 64 * parts.headers.len());
-        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        for part in [parts.method.as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"] {
+        let mut text = BytesMut::with_capacity(256 + 64 * headers.len());
+        for part in [method.as_str().as_bytes(), b" ", path.as_str().as_bytes(), b" HTTP/1.1\r\n"] {
             text.extend_from_slice(part);
         }
-        let headers = &mut parts.headers;
         let length = if has_body { upload.size_hint().exact() } else { Some(0) };
         let length = length.filter(|_| !has_body || !headers.contains_key(TRANSFER_ENCODING));
-        let says_length = length.is_some() && announced(headers) == length;
-        for (name, value) in &*headers {
+        let says_length = length.is_some() && announced(&headers) == length;
+        for (name, value) in &headers {
             let is_of_framing = name == CONTENT_LENGTH || name == TRANSFER_ENCODING;
             let is_right = if name == CONTENT_LENGTH { says_length } else { length.is_none() };
             if !is_of_framing || is_right {
@@ -97,11 +95,11 @@ impl Sending {
             _ => {}
         }
         text.extend_from_slice(b"\r\n");
-        let coding = length.map_or_else(|| Coding::Chunks(named(headers)), Coding::Length);
+        let coding = length.map_or_else(|| Coding::Chunks(named(&headers)), Coding::Length);
         headers.clear();
         Self {
-            is_harmless_twice: !has_body && parts.method.is_idempotent(),
-            method: parts.method,
+            is_harmless_twice: !has_body && method.is_idempotent(),
+            method: method.clone(),
             text,
             piece: Bytes::new(),
             end: b"",
@@ -109,7 +107,7 @@ impl Sending {
             has_begun: false,
             upload: has_body.then_some(upload),
             coding,
-            room: parts.headers,
+            room: headers,
         }
     }
 

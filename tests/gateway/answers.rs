@@ -144,12 +144,27 @@ async fn every_way_to_end_an_answer_is_understood_and_its_connection_used_again_
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", true),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "hello", true),
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "", true),
-        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n", "hello", true),
-        ("GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nhe\r\n3 \r\nllo\r\n000\r\n\r\n", "hello", true),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nX-Sum: 5\r\n\r\n",
+            "hello",
+            true,
+        ),
+        (
+            "GET",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nhe\r\n3 \r\nllo\r\n000\r\n\r\n",
+            "hello",
+            true,
+        ),
         ("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", "hello", false),
         ("GET", "HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", false),
         ("GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", "hello", true),
-        ("GET", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello", true),
+        (
+            "GET",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "hello",
+            true,
+        ),
         // More than was announced: the rest is no part of anything.
         ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello, HTTP/1.1 200 OK\r\n\r\n", "hello", false),
         ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "", true),
@@ -333,9 +348,14 @@ async fn requests_arrive_whole_and_in_order_however_they_are_framed() {
         let text = heard.lock().unwrap().clone();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let framing = head.lines().filter(|line| line.starts_with("content-l") || line.starts_with("transfer-e"));
-        (head.lines().next().unwrap().to_owned(), framing.map(str::to_owned).collect::<Vec<_>>().join(","), body.to_owned())
+        (
+            head.lines().next().unwrap().to_owned(),
+            framing.map(str::to_owned).collect::<Vec<_>>().join(","),
+            body.to_owned(),
+        )
     };
-    let told = |line: &str, framing: &str, body: &str| (format!("{line} HTTP/1.1"), framing.to_owned(), body.to_owned());
+    let told =
+        |line: &str, framing: &str, body: &str| (format!("{line} HTTP/1.1"), framing.to_owned(), body.to_owned());
     assert_eq!(ask(&mut client, "GET /run/app/a?b=%2F", "", &[]).await, told("GET /a?b=%2F", "", ""));
     assert_eq!(
         ask(&mut client, "POST /run/app", "Content-Length: 3\r\n", &["!", "hi"]).await,

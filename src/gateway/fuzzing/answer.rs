@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::runtime::Runtime;
 
-use super::holds;
 use super::super::framing::{Framing, Part};
 use super::super::pool::READ_AHEAD;
 use super::super::reply::Search;
+use super::holds;
 
 /// Longer ones can do without: no limit of ours or of hyper's is reached below, other than those of a single line.
 const LONGEST: usize = 12 * 1024;
