@@ -93,17 +93,15 @@ impl Framing {
                     }
                     *self = Self::Chunks(Chunk::Size);
                 }
-                Self::Chunks(Chunk::Trailers) => {
-                    match end_of_line(read) {
-                        Some(true) => *self = Self::Ended,
-                        Some(false) => return Ok(Part::Missing),
-                        None => {
-                            let Some(trailers) = trailers(read)? else { return Ok(Part::Missing) };
-                            *self = Self::Ended;
-                            return Ok(Part::Trailers(trailers));
-                        }
+                Self::Chunks(Chunk::Trailers) => match end_of_line(read) {
+                    Some(true) => *self = Self::Ended,
+                    Some(false) => return Ok(Part::Missing),
+                    None => {
+                        let Some(trailers) = trailers(read)? else { return Ok(Part::Missing) };
+                        *self = Self::Ended;
+                        return Ok(Part::Trailers(trailers));
                     }
-                }
+                },
             }
         }
     }

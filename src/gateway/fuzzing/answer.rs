@@ -139,3 +139,68 @@ fn is_doubtful(text: &[u8], headers: &HeaderMap) -> bool {
     };
     ends_wrong || lines().any(is_odd_size) || has_empty_lines || !is_plain
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    /// What answers are made of, and what they should not be.
+    const PIECES: [&str; 40] = [
+        "HTTP/1.1 200 OK\r\n",
+        "HTTP/1.0 200 OK\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\n",
+        "HTTP/1.1 304 Not Modified\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n",
+        "HTTP/1.1 299 \u{e9}\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 5\r\n",
+        "Content-Length: 05, 5\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: +5\r\n",
+        "content-length:\t5 \r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "transfer-encoding: CHUNKED\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Connection: close\r\n",
+        "X: a\r\n",
+        "X:\r\n",
+        "X: \t\r\n",
+        "X : a\r\n",
+        " folded\r\n",
+        "\r\n",
+        "\r\n",
+        "\r\n",
+        "\n",
+        "\r",
+        "\0",
+        "5\r\n",
+        "5 \r\n",
+        "0005;a=b\r\n",
+        "5;\"\r\n",
+        "5\n",
+        "hello",
+        "hello\r\n",
+        "0\r\n",
+        "0\r\n\r\n",
+        "0\r\nX-Sum: 5\r\n\r\n",
+        "fffffffffffffffff\r\n",
+    ];
+
+    proptest! {
+        #[test]
+        fn an_answer_is_understood_as_hyper_does_or_not_at_all(flags: u8, pieces in vec(select(&PIECES[..]), 0..12)) {
+            answer(&[&[flags][..], pieces.concat().as_bytes()].concat());
+        }
+
+        #[test]
+        fn an_answer_that_begins_well_is_too(flags: u8, pieces in vec(select(&PIECES[7..]), 0..10)) {
+            answer(&[&[flags][..], b"HTTP/1.1 200 OK\r\n", pieces.concat().as_bytes()].concat());
+        }
+    }
+}
