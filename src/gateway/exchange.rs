@@ -360,3 +360,18 @@ impl<'a> Exchange<'a> {
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: impl FnOnce(Exchange<'static>, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_takes_little_room_on_its_connection() {
+        let bytes = size(Exchange::run);
+        assert!(bytes <= 2048, "{bytes} bytes are moved from hand to hand");
+    }
+}

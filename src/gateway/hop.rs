@@ -223,8 +223,6 @@ impl Hop {
         self.meter.read(count)?;
         if count == self.at_once {
             self.at_once = READ_AHEAD.min(2 * self.at_once);
-        } else if count < self.at_once / 4 {
-            self.at_once = READ_AT_ONCE.max(self.at_once / 2);
         }
         Poll::Ready(Ok(count))
     }

@@ -303,3 +303,86 @@ fn may_follow(name: &HeaderName) -> bool {
     ];
     !MAY_NOT.contains(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    /// A connection that takes so many bytes at once, and so many in all.
+    struct Narrow {
+        at_once: usize,
+        most: usize,
+        taken: Vec<u8>,
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.at_once).min(self.most - self.taken.len());
+            self.taken.extend(&bytes[..count]);
+            let ended = io::ErrorKind::BrokenPipe;
+            Poll::Ready(if count == 0 { Err(ended.into()) } else { Ok(count) })
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn sending(method: &Method) -> Sending {
+        let fields = [(HOST, "a"), (CONTENT_LENGTH, "0"), (TRANSFER_ENCODING, "chunked"), (TE, "trailers")];
+        let headers = fields.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+        Sending::new(method, &PathAndQuery::from_static("/a?b"), headers, Upload::empty())
+    }
+
+    const WHOLE: &str = "GET /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nte: trailers\r\n\r\n";
+
+    fn send(sending: &mut Sending, at_once: usize, most: usize) -> (Poll<Result<(), SendError>>, String) {
+        let mut connection = Narrow { at_once, most, taken: Vec::new() };
+        let sent = sending.poll(&mut Context::from_waker(Waker::noop()), &mut connection);
+        (sent, String::from_utf8(connection.taken).unwrap())
+    }
+
+    #[test]
+    fn a_request_is_written_whole_however_little_is_taken_at_once() {
+        for at_once in [1, 7, usize::MAX] {
+            let mut sending = sending(&Method::GET);
+            assert!(!sending.is_over());
+            let (sent, text) = send(&mut sending, at_once, usize::MAX);
+            assert!(matches!(sent, Poll::Ready(Ok(()))) && sending.is_over());
+            assert_eq!(text, WHOLE);
+        }
+    }
+
+    #[test]
+    fn what_met_a_connection_that_had_ended_is_written_again_from_its_beginning() {
+        let mut sending = sending(&Method::GET);
+        for (most, text) in [(0, ""), (9, "GET /a?b ")] {
+            let (sent, taken) = send(&mut sending, 4, most);
+            let is_told = match sent {
+                Poll::Ready(Err(SendError::Unsent(_))) => most == 0,
+                Poll::Ready(Err(SendError::Broken(_))) => most > 0,
+                _ => false,
+            };
+            assert!(is_told && taken == text, "{most}: {taken:?}");
+            sending.begin_again();
+        }
+        assert_eq!(send(&mut sending, 4, usize::MAX).1, WHOLE);
+        sending.begin_again();
+        assert_eq!(send(&mut sending, 4, usize::MAX).1, WHOLE);
+    }
+
+    #[test]
+    fn only_what_means_the_same_twice_is_harmless_twice() {
+        for (method, expected) in [(Method::GET, true), (Method::DELETE, true), (Method::POST, false)] {
+            assert_eq!(sending(&method).is_harmless_twice(), expected, "{method}");
+        }
+    }
+}
