@@ -104,7 +104,7 @@ async fn ask_hyper(method: &Method, text: &[u8]) -> Option<Answer> {
         let _ = far.read(&mut [0; 1024]).await;
         let _ = far.write_all(text).await;
         let _ = far.shutdown().await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let answer = async {
         let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
@@ -115,7 +115,7 @@ async fn ask_hyper(method: &Method, text: &[u8]) -> Option<Answer> {
     };
     let driver = async {
         let _ = driver.with_upgrades().await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         answer = answer => answer,
