@@ -10,6 +10,8 @@ mod world;
 
 #[path = "gateway/admission.rs"]
 mod admission;
+#[path = "gateway/answers.rs"]
+mod answers;
 #[path = "gateway/balance.rs"]
 mod balance;
 #[path = "gateway/bodies.rs"]

@@ -11,7 +11,7 @@ mod requirements;
 mod settings;
 mod written;
 
-pub use crate::gateway::fuzzing::{headers, path};
+pub use crate::gateway::fuzzing::{answer, headers, path};
 pub use contract::contract;
 pub use id::id;
 pub use python::python;
@@ -22,7 +22,7 @@ pub use settings::{api_yaml, skep_yaml};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder below `fuzz/corpus/`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("id", id),
     ("api_yaml", api_yaml),
     ("skep_yaml", skep_yaml),
@@ -31,6 +31,7 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("headers", headers),
     ("path", path),
     ("contract", contract),
+    ("answer", answer),
 ];
 
 #[cfg(test)]

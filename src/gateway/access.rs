@@ -74,9 +74,14 @@ pub(super) struct Access {
 }
 
 impl Access {
-    pub(super) fn new(method: Method, metrics: Option<Arc<Metrics>>, usage: Option<Arc<Counter>>) -> Self {
+    pub(super) fn new(
+        began: Instant,
+        method: Method,
+        metrics: Option<Arc<Metrics>>,
+        usage: Option<Arc<Counter>>,
+    ) -> Self {
         Self {
-            began: Instant::now(),
+            began,
             request_id: RequestId::new(),
             method,
             api: None,

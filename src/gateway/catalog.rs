@@ -10,16 +10,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use http::header::{ACCEPT, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::download::Download;
 use super::forward::{Call, forward};
 use super::keys::{self, Keys, Shown};
 use super::networks;
 use super::openapi::{Piece, join};
-use super::pool::put_back;
 use super::route::{Route, RouteState, Routes};
 use super::tokens::Tokens;
 use super::upload::Upload;
@@ -165,19 +166,18 @@ impl Catalog {
 
     /// What one app says of itself.
     async fn read(&self, route: &Arc<Route>) -> Result<Piece, String> {
-        let mut request = Request::new(Upload::empty());
-        *request.uri_mut() = Uri::from_static(PLACE);
-        request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let mut call = Call::new(request, PATIENCE, 0);
+        let fields = [(HOST, "localhost"), (ACCEPT, "application/json")];
+        let headers = fields.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
+        let path = PathAndQuery::from_static(PLACE);
+        let call = Call::new(&Method::GET, &path, headers, Upload::empty(), PATIENCE, 0);
         let no_answer = |_| "it does not answer".to_owned();
-        let answer = forward(&self.routes, route, &mut call).await.map_err(no_answer)?;
+        let answer = forward(&self.routes, route, call).await.map_err(no_answer)?;
         if answer.response.status() != StatusCode::OK {
             return Err(format!("its {PLACE} answers {}", answer.response.status().as_u16()));
         }
-        let body = Limited::new(answer.response.into_body(), MOST_EACH).collect().await;
+        let download = Download::new(answer.hop, answer.upload, answer.in_flight, None);
+        let body = Limited::new(download, MOST_EACH).collect().await;
         let bytes = body.map_err(|_| format!("its {PLACE} breaks off, or is longer than 512 KiB"))?.to_bytes();
-        put_back(answer.in_flight.upstream(), answer.connection);
         let (id, auth) = (route.id.clone(), route.settings.auth);
         // Not on a thread that callers are served on: a large one takes some milliseconds.
         let read = tokio::task::spawn_blocking(move || {

@@ -9,25 +9,26 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::body::BodyError;
-use super::pool::{self, Connection};
+use super::hop::Hop;
+use super::pool::put_back;
 use super::upload::{Progress, State};
 use super::upstream::InFlight;
 
 /// The body of an answer on its way from an upstream.
 #[derive(Debug)]
 pub(super) struct Download {
-    incoming: Incoming,
-    ended: bool,
-    connection: Option<Connection>,
+    /// `None` once it has been given back.
+    hop: Option<Box<Hop>>,
     upload: Arc<Progress>,
     in_flight: InFlight,
     /// `None` for what lasts.
     patience: Option<Patience>,
     silence: Option<Pin<Box<Sleep>>>,
+    /// Why it breaks off, once all before has been handed on.
+    broken: Option<BodyError>,
 }
 
 /// How long an answer may take.
@@ -41,14 +42,8 @@ pub(super) struct Patience {
 
 impl Download {
     /// Takes over the answer, and with it the connection that it comes on and the place in the upstream's count.
-    pub(super) fn new(
-        incoming: Incoming,
-        connection: Connection,
-        upload: Arc<Progress>,
-        in_flight: InFlight,
-        patience: Option<Patience>,
-    ) -> Self {
-        Self { incoming, ended: false, connection: Some(connection), upload, in_flight, patience, silence: None }
+    pub(super) fn new(hop: Box<Hop>, upload: Arc<Progress>, in_flight: InFlight, patience: Option<Patience>) -> Self {
+        Self { hop: Some(hop), upload, in_flight, patience, silence: None, broken: None }
     }
 
     /// Why nothing more is waited for, if so.
@@ -69,42 +64,42 @@ impl Body for Download {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(None) => self.ended = true,
-            Poll::Ready(Some(Ok(frame))) => {
-                self.silence = None;
-                if let (Some(data), Some(connection)) = (frame.data_ref(), &self.connection) {
-                    connection.meter.used(data.len());
-                }
-            }
-            Poll::Ready(Some(Err(_))) => {}
-            Poll::Pending => {
-                if let Some(error) = self.is_over(cx) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
         }
-        polled.map_err(Into::into)
+        let Some(hop) = &mut self.hop else { return Poll::Ready(None) };
+        match hop.poll_part(cx) {
+            Poll::Ready(Some(Err(error))) => {
+                // hyper throws away what it has not sent yet where a body breaks off, and sends it where one pauses.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(part) => {
+                self.silence = None;
+                Poll::Ready(part.map(|part| part.map_err(Into::into)))
+            }
+            Poll::Pending => self.is_over(cx).map_or(Poll::Pending, |error| Poll::Ready(Some(Err(error)))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.hop.as_ref().is_none_or(|hop| hop.has_ended())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.hop.as_ref().map_or_else(|| SizeHint::with_exact(0), |hop| hop.size_hint())
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
         // Only a connection on which both sides have said all is fit for another request; any other one closes here.
-        if self.is_end_stream()
-            && self.upload.state() == State::Ended
-            && let Some(connection) = self.connection.take()
+        if self.upload.state() == State::Ended
+            && let Some(mut hop) = self.hop.take()
+            && hop.is_fit()
         {
-            pool::put_back(self.in_flight.upstream(), connection);
+            put_back(self.in_flight.upstream(), hop);
         }
     }
 }

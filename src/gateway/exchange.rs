@@ -1,13 +1,17 @@
 //! An exchange is one request and its answer, from the first look at the path to the last header.
 
+mod back;
+
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -15,11 +19,10 @@ use hyper::upgrade::OnUpgrade;
 use super::access::Access;
 use super::activity::Activity;
 use super::body::Body;
-use super::compress::{self, Verdict, Wish};
+use super::compress::Wish;
 use super::cors::{self, Sharing};
-use super::download::{Download, Patience};
-use super::encoder::Prepared;
-use super::forward::{Answer, Call, Timing, forward};
+use super::download::Patience;
+use super::forward::{Call, Timing, forward};
 use super::headers::{
     self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
     X_SERVER_TIMING,
@@ -30,12 +33,10 @@ use super::origin::Origin;
 use super::pass::{Pass, address_rule, rules, tell};
 use super::rate::{Allowances, Rules};
 use super::refusal::Refusal;
-use super::relay::Relay;
 use super::route::Route;
-use super::server::Server;
+use super::server::{HandlerFuture, Server};
 use super::target::Target;
 use super::trace;
-use super::tunnel::Tunnel;
 use super::upload::{State, Upload};
 use super::version::as_http1;
 use crate::tree::Auth;
@@ -47,8 +48,36 @@ const OURS_IN_A_REQUEST: usize = 8;
 /// Headers that a caller gets from us with most answers.
 const OURS_IN_AN_ANSWER: usize = 8;
 
+/// What a request asks for.
+enum Asked {
+    Api(Box<Asking>),
+    /// What is outside of `/run/`, being answered.
+    Other(HandlerFuture),
+}
+
+/// What an API is asked.
+struct Asking {
+    id: String,
+    path: PathAndQuery,
+    parts: Parts,
+    upload: Upload,
+}
+
+/// What a caller wants of the answer.
+struct Wishes {
+    /// To know what took how long.
+    timing: bool,
+    is_http2: bool,
+    compressed: Option<Wish>,
+    /// To leave HTTP.
+    tunnel: Option<OnUpgrade>,
+    /// How long it may take.
+    patience: Patience,
+}
+
 /// One request and its answer.
 pub(super) struct Exchange<'a> {
+    began: Instant,
     server: &'a Server,
     origin: &'a Origin,
     /// `None` once a tunnel has taken it over.
@@ -66,9 +95,11 @@ pub(super) struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     pub(super) fn new(server: &'a Server, origin: &'a Origin, method: Method) -> Self {
         let gateway = &server.gateway;
-        let mut access = Box::new(Access::new(method, gateway.metrics.clone(), gateway.usage.clone()));
+        let began = Instant::now();
+        let mut access = Box::new(Access::new(began, method, gateway.metrics.clone(), gateway.usage.clone()));
         access.tell(gateway.traces.clone());
         Self {
+            began,
             server,
             origin,
             request_id: access.request_id().header(),
@@ -89,17 +120,28 @@ impl<'a> Exchange<'a> {
     }
 
     /// Answers the request, whatever happens.
-    pub(super) async fn run(mut self, request: Request<Incoming>) -> Response<Body> {
-        let began = std::time::Instant::now();
+    ///
+    /// In a box from its beginning: hyper moves what this returns from hand to hand, and keeps room for it on each idle
+    /// connection.
+    pub(super) fn run(self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send + use<'a> {
         // A stream of HTTP/2 ends by itself, and its neighbours go on.
         let is_http2 = request.version() == Version::HTTP_2;
         let unread = !request.body().is_end_stream() && !is_http2;
-        let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
-        let answered = answered.unwrap_or_else(|_| {
-            // What it was, the panic hook has said.
-            tracing::error!(request_id = ?self.request_id, "a request made its handler panic");
-            Err(Refusal::Internal)
-        });
+        let mut all = Box::new((self, Some(request)));
+        async move {
+            let (exchange, request) = &mut *all;
+            let answered = AssertUnwindSafe(exchange.answer(request)).catch_unwind().await;
+            let answered = answered.unwrap_or_else(|_| {
+                // What it was, the panic hook has said.
+                tracing::error!(request_id = ?exchange.request_id, "a request made its handler panic");
+                Err(Refusal::Internal)
+            });
+            exchange.finish(answered, is_http2, unread)
+        }
+    }
+
+    /// Puts ours into the headers of the answer.
+    fn finish(&mut self, answered: Result<Response<Body>, Refusal>, is_http2: bool, unread: bool) -> Response<Body> {
         let mut response = answered.unwrap_or_else(|refusal| {
             let mut response = refusal.answer(self.request_id.to_str().unwrap_or_default());
             if unread {
@@ -110,28 +152,37 @@ impl<'a> Exchange<'a> {
         });
         let headers = response.headers_mut();
         headers.reserve(OURS_IN_AN_ANSWER);
-        if let Some(sharing) = self.sharing {
+        if let Some(sharing) = self.sharing.take() {
             sharing.write_to(headers);
         }
         if let Some(allowance) = &self.allowance {
             allowance.write_to(headers);
         }
-        headers.insert(X_PROCESS_TIME, headers::millis(began.elapsed()));
+        let took = self.began.elapsed();
+        headers.insert(X_PROCESS_TIME, headers::millis(took));
         if let Some(timing) = self.timing {
-            timing.write_to(headers, began.elapsed());
+            timing.write_to(headers, took);
         }
-        headers.insert(X_REQUEST_ID, self.request_id);
+        headers.insert(X_REQUEST_ID, std::mem::replace(&mut self.request_id, HeaderValue::from_static("")));
         if !is_http2 && self.server.gateway.leaving.sends_away() && !headers.contains_key(UPGRADE) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        if let Some(mut access) = self.access {
+        if let Some(mut access) = self.access.take() {
             access.answered(response.status());
             response.body_mut().log(access);
         }
         response
     }
 
-    async fn answer(&mut self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    async fn answer(&mut self, request: &mut Option<Request<Incoming>>) -> Result<Response<Body>, Refusal> {
+        match self.read(request.take().ok_or(Refusal::Internal)?)? {
+            Asked::Api(call) => self.call(call).await,
+            Asked::Other(answer) => Ok(answer.await),
+        }
+    }
+
+    /// Reads who is asked for what, and refuses what can be understood in two ways.
+    fn read(&mut self, mut request: Request<Incoming>) -> Result<Asked, Refusal> {
         let has_body = !request.body().is_end_stream();
         let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
         let target = read
@@ -151,7 +202,7 @@ impl<'a> Exchange<'a> {
             if let Some(access) = &self.access {
                 request.extensions_mut().insert(access.request_id());
             }
-            return Ok(self.server.other.handle(request).await);
+            return Ok(Asked::Other(self.server.other.handle(request)));
         }
         let expected = request.headers().get(EXPECT).map(HeaderValue::as_bytes);
         let expects_continue = expected.is_some_and(|what| what.eq_ignore_ascii_case(b"100-continue"));
@@ -159,88 +210,65 @@ impl<'a> Exchange<'a> {
         // HTTP/2 can end one body and keep the connection, so nobody has to send what nobody wants.
         let held_back = expects_continue || parts.version == Version::HTTP_2;
         // From here on the body is in good hands, however this ends.
-        let upload = Upload::new(incoming, self.server.gateway.limits.body_silence, held_back);
+        let upload = Upload::new(incoming, self.began.into(), self.server.gateway.limits.body_silence, held_back);
         match target? {
-            Target::Api { id, path } => self.call(&id, path, parts, upload).await,
+            Target::Api { id, path } => Ok(Asked::Api(Box::new(Asking { id, path, parts, upload }))),
             Target::Other => Err(Refusal::Internal),
         }
     }
 
     /// Passes a request on to an API, if its caller may.
-    async fn call(
-        &mut self,
-        id: &str,
-        path: PathAndQuery,
-        mut parts: Parts,
-        mut upload: Upload,
-    ) -> Result<Response<Body>, Refusal> {
+    async fn call(&mut self, asking: Box<Asking>) -> Result<Response<Body>, Refusal> {
         let gateway = &self.server.gateway;
+        let Asking { id, path, parts, upload } = &*asking;
         if let Some(access) = &mut self.access {
             access.upload(upload.progress());
         }
         let route = gateway.routes.for_caller(id);
         if let Some(route) = &route
-            && let Some(response) = self.receive(route, &parts, upload.progress().state() != State::Ended)?
+            && let Some(response) = self.receive(route, parts, upload.progress().state() != State::Ended)?
         {
             return Ok(response);
         }
-        let mut entered = self.enter(route.as_deref(), id, path.path(), &parts);
-        if matches!(entered, Err(Refusal::UnknownSigner)) {
-            // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
-            Box::pin(gateway.tokens.refresh()).await;
-            entered = self.enter(route.as_deref(), id, path.path(), &parts);
-        }
-        let pass = entered?;
+        let pass = match self.enter(route.as_deref(), id, path.path(), parts) {
+            Err(Refusal::UnknownSigner) => {
+                // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
+                Box::pin(gateway.tokens.refresh()).await;
+                self.enter(route.as_deref(), id, path.path(), parts)?
+            }
+            entered => entered?,
+        };
         let route = route.ok_or(Refusal::Unauthorized)?;
-        let rules = rules(&route, pass.as_ref(), self.origin.peer.0.ip());
+        let (call, wishes) = self.pass_on(asking, &route, pass)?;
+        let answer = forward(&gateway.routes, &route, call).await?;
+        self.bring_back(answer, wishes)
+    }
+
+    /// Makes a request of a caller that may come in the one that its app is sent.
+    fn pass_on(&mut self, asking: Box<Asking>, route: &Route, pass: Option<Pass>) -> Result<(Call, Wishes), Refusal> {
+        let gateway = &self.server.gateway;
+        let Asking { id, path, mut parts, mut upload } = *asking;
+        let rules = rules(route, pass.as_ref(), self.origin.peer.0.ip());
         if !rules.is_empty() {
             self.allowance = gateway.rates.count(&rules).map_err(Refusal::TooMany)?;
         }
         let max_body = route.settings.max_body.0;
         upload.allow(max_body).map_err(|_| Refusal::TooLarge(max_body))?;
 
-        let wants_timing = parts.headers.contains_key(X_SERVER_TIMING);
-        let is_http2 = parts.version == Version::HTTP_2;
-        let wish = route.settings.compress.then(|| Wish::of(&parts));
         let websocket = headers::wants_websocket(&parts.headers);
-        let caller = parts.extensions.remove::<OnUpgrade>().filter(|_| websocket);
-        let patience =
-            Patience { idle: route.settings.idle.0, until: tokio::time::Instant::now() + route.settings.total.0 };
-        self.prepare(id, &route, pass, caller.is_some(), &mut parts);
-        let timeout = route.settings.timeout.0.min(route.settings.total.0);
-        let mut request = Request::new(upload);
-        *request.method_mut() = parts.method;
-        *request.uri_mut() = path.into();
-        *request.headers_mut() = parts.headers;
-        let mut call = Call::new(request, timeout, max_body);
-        let answer = forward(&gateway.routes, &route, &mut call).await?;
-        self.timing = wants_timing.then_some(answer.timing);
-        if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return match caller {
-                Some(caller) => Ok(self.open_tunnel(caller, answer)),
-                None => Err(Refusal::BadGateway("the API switched to another protocol that nobody asked for")),
-            };
-        }
-        let Answer { response, connection, upload, mut in_flight, .. } = answer;
-        let (mut parts, incoming) = response.into_parts();
-        let lasts = headers::is_event_stream(&parts.headers);
-        if lasts {
-            in_flight.lasts();
-        }
-        headers::prepare_response(&mut parts.headers);
-        // The version is about one connection too, the one to the app.
-        parts.version = Version::HTTP_11;
-        let download = Download::new(incoming, connection, upload, in_flight, (!lasts).then_some(patience));
-        let encoder = wish.and_then(|wish| self.compress(wish, &download, &mut parts));
-        let relays = is_http2 && !download.is_end_stream();
-        let (silence, tasks) = (gateway.limits.write_silence, &self.server.tasks);
-        let body = match encoder {
-            Some(encoder) if relays => Body::relay(Relay::of(encoder.of(download), silence, tasks)),
-            Some(encoder) => Body::encoder(encoder.of(download)),
-            None if relays => Body::relay(Relay::of(download, silence, tasks)),
-            None => Body::download(download),
+        let wishes = Wishes {
+            timing: parts.headers.contains_key(X_SERVER_TIMING),
+            is_http2: parts.version == Version::HTTP_2,
+            compressed: route.settings.compress.then(|| Wish::of(&parts)),
+            tunnel: parts.extensions.remove::<OnUpgrade>().filter(|_| websocket),
+            patience: Patience {
+                idle: route.settings.idle.0,
+                until: tokio::time::Instant::from(self.began) + route.settings.total.0,
+            },
         };
-        Ok(Response::from_parts(parts, body))
+        self.prepare(&id, route, pass, wishes.tunnel.is_some(), &mut parts);
+        let timeout = route.settings.timeout.0.min(route.settings.total.0);
+        Ok((Call::new(&parts.method, &path, parts.headers, upload, timeout, max_body), wishes))
     }
 
     /// What comes before keys and limits, and needs only the route: who may call from where. The answer, where a browser
@@ -264,18 +292,6 @@ impl<'a> Exchange<'a> {
             self.allowance = self.server.gateway.rates.count(&Rules::from_iter([rule])).map_err(Refusal::TooMany)?;
         }
         Ok(Some(cors::answer_preflight()))
-    }
-
-    /// What compresses an answer, where its caller wants that and it is safe; its headers then say so.
-    fn compress(&self, wish: Wish, download: &Download, answer: &mut http::response::Parts) -> Option<Prepared> {
-        let Verdict::Compressed(coding) = wish.decide(answer.status, &mut answer.headers) else { return None };
-        if wish.is_head() {
-            compress::compressed(coding, &mut answer.headers);
-            return None;
-        }
-        let prepared = Prepared::new(coding, download.size_hint().exact(), &self.server.gateway.encoders)?;
-        compress::compressed(coding, &mut answer.headers);
-        Some(prepared)
     }
 
     /// What lets the caller in to the API of that route. Takes the same way, whatever is missing or wrong.
@@ -343,23 +359,19 @@ impl<'a> Exchange<'a> {
         }
         headers.insert(X_REQUEST_ID, self.request_id.clone());
     }
+}
 
-    /// Opens a tunnel between a caller and an upstream that has agreed; it lives on when this exchange has ended.
-    fn open_tunnel(&mut self, caller: OnUpgrade, answer: Answer) -> Response<Body> {
-        let Answer { mut response, connection, mut in_flight, .. } = answer;
-        in_flight.lasts();
-        let upstream = hyper::upgrade::on(&mut response);
-        let mut response = response.map(|_| Body::empty());
-        let headers = response.headers_mut();
-        let protocol = headers.get(UPGRADE).cloned();
-        headers::remove_hop_by_hop(headers);
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol.unwrap_or(HeaderValue::from_static("websocket")));
-        if let Some(mut access) = self.access.take() {
-            access.answered(StatusCode::SWITCHING_PROTOCOLS);
-            let tunnel = Tunnel { caller, upstream, connection, in_flight, access };
-            self.server.tasks.spawn(tunnel.run(self.server.end.clone()));
-        }
-        response
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<F>(_: impl FnOnce(Exchange<'static>, Request<Incoming>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_request_takes_little_room_on_its_connection() {
+        let bytes = size(Exchange::run);
+        assert!(bytes <= 2048, "{bytes} bytes are moved from hand to hand");
     }
 }

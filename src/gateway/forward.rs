@@ -1,16 +1,18 @@
 //! Forwarding sends one request to an upstream of its API, again where that is safe, and brings the answer back.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Response};
 
 use super::balance::admit;
 use super::headers::{SERVER_TIMING, value};
-use super::pool::Connection;
+use super::hop::{Failure, Hop};
 use super::refusal::Refusal;
 use super::route::{Route, Routes};
+use super::sending::Sending;
 use super::upload::{Progress, State, Upload};
 use super::upstream::InFlight;
 
@@ -19,8 +21,7 @@ const TRIES: usize = 3;
 
 /// What one API is asked, ready to be sent.
 pub(super) struct Call {
-    /// Until it has been sent.
-    request: Option<Request<Upload>>,
+    sending: Box<Sending>,
     progress: Arc<Progress>,
     /// See [`crate::tree::RouteSettings::timeout`].
     timeout: Duration,
@@ -29,29 +30,33 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn new(request: Request<Upload>, timeout: Duration, max_body: u64) -> Self {
-        let progress = request.body().progress();
-        Self { request: Some(request), progress, timeout, max_body }
+    pub(super) fn new(
+        method: &Method,
+        path: &PathAndQuery,
+        headers: HeaderMap,
+        upload: Upload,
+        timeout: Duration,
+        max_body: u64,
+    ) -> Self {
+        let progress = upload.progress();
+        let sending = Box::new(Sending::new(method, path, headers, upload));
+        Self { sending, progress, timeout, max_body }
     }
 
-    /// The same request again, where it means the same when it comes twice (RFC 9110, section 9.2.2) and has no body.
-    fn spare(&self) -> Option<Request<Upload>> {
-        let request = self.request.as_ref()?;
-        let is_harmless = request.method().is_idempotent() && self.progress.state() == State::Ended;
-        is_harmless.then(|| {
-            let mut spare = Request::new(Upload::empty());
-            request.method().clone_into(spare.method_mut());
-            request.uri().clone_into(spare.uri_mut());
-            request.headers().clone_into(spare.headers_mut());
-            spare
-        })
+    /// Whether it surely did nothing, or is harmless twice and met a connection that had ended.
+    fn may_be_sent_again(&self, failure: &Failure) -> bool {
+        match failure {
+            Failure::Unsent(_) => true,
+            Failure::Unanswered(_) => self.sending.is_harmless_twice(),
+            Failure::Malformed(_) | Failure::Stopped => false,
+        }
     }
 }
 
 /// An answer whose head has come.
 pub(super) struct Answer {
-    pub(super) response: Response<Incoming>,
-    pub(super) connection: Connection,
+    pub(super) response: Response<()>,
+    pub(super) hop: Box<Hop>,
     pub(super) upload: Arc<Progress>,
     pub(super) in_flight: InFlight,
     pub(super) timing: Timing,
@@ -80,32 +85,32 @@ impl Timing {
 /// Sends a request to an upstream of `route`, or of the route that has come in its place.
 ///
 /// Sent again are only requests that surely did nothing: to another replica where no connection came about, on a fresh
-/// connection where the pooled one had ended before the request was written, and, also on a fresh one, those that are
-/// harmless twice.
+/// connection where the pooled one had ended before anything of the request was written, and, also on a fresh one, those that
+/// are harmless twice where the pooled one ended without a byte of an answer.
 ///
 /// # Errors
 /// What the caller is told: 408, 413, 502, 503 or 504.
-pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, call: &mut Call) -> Result<Answer, Refusal> {
+pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call) -> Result<Answer, Refusal> {
     let began = Instant::now();
-    let (in_flight, mut connection, mut reused) = reach(routes, route).await?;
-    call.progress.begin();
+    let (in_flight, mut hop, mut reused) = reach(routes, route).await?;
     let reached = Instant::now();
-    let mut spare = if reused { call.spare() } else { None };
+    call.progress.begin(reached.into());
     loop {
-        let request = call.request.take().ok_or(Refusal::Internal)?;
-        let (sent, alarm) = connection.send(request);
-        let sent = tokio::select! {
+        hop.begin(reached);
+        let mut alarm = std::mem::take(&mut hop.alarm);
+        let answered = tokio::select! {
             biased;
-            sent = sent => sent,
-            () = call.progress.upstream_silent(call.timeout, alarm) => return Err(Refusal::TimedOut(call.timeout)),
+            answered = poll_fn(|cx| hop.poll_answer(cx, &mut call.sending)) => answered,
+            () = call.progress.upstream_silent(call.timeout, &mut alarm) => return Err(Refusal::TimedOut(call.timeout)),
         };
-        let mut error = match sent {
+        let failure = match answered {
             Ok(response) => {
-                connection.answers(&response);
+                hop.alarm = alarm;
+                hop.go_on(call.sending);
                 let timing = Timing { reach: reached - began, app: reached.elapsed() };
-                return Ok(Answer { response, connection, upload: Arc::clone(&call.progress), in_flight, timing });
+                return Ok(Answer { response, hop, upload: call.progress, in_flight, timing });
             }
-            Err(error) => error,
+            Err(failure) => failure,
         };
         match call.progress.state() {
             State::TooLarge => return Err(Refusal::TooLarge(call.max_body)),
@@ -113,31 +118,33 @@ pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, call: &mut Call
             State::Broken => return Err(Refusal::Bad("the request body broke off")),
             State::Moving | State::Waiting | State::Ended => {}
         }
-        call.request = error.take_message().or_else(|| spare.take()).filter(|_| reused);
-        if call.request.is_none() {
-            tracing::debug!(api = %route.id, container = %in_flight.upstream().container, error = %error.error(), "no answer");
-            return Err(Refusal::BadGateway("the API ended the connection without an answer"));
+        if !reused || !call.may_be_sent_again(&failure) {
+            tracing::debug!(api = %route.id, container = %in_flight.upstream().container, error = %failure, "no answer");
+            return Err(Refusal::BadGateway(match failure {
+                Failure::Malformed(_) => "the API gave an answer that cannot be understood",
+                _ => "the API ended the connection without an answer",
+            }));
         }
-        spare = None;
+        call.sending.begin_again();
         // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
-        connection = Box::pin(connect(&in_flight)).await?;
+        hop = Box::pin(connect(&in_flight)).await?;
         reused = false;
     }
 }
 
 /// A place at an upstream and a connection to it, and whether that is one of the pool.
-async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Connection, bool), Refusal> {
+async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Box<Hop>, bool), Refusal> {
     let mut tried = Vec::new();
     loop {
         let in_flight = match admit(routes, route, &tried).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err(refusal.filter(|_| tried.is_empty()).unwrap_or(UNREACHABLE)),
         };
-        if let Some(connection) = in_flight.upstream().pool.take() {
-            return Ok((in_flight, connection, true));
+        if let Some(hop) = in_flight.upstream().pool.take() {
+            return Ok((in_flight, hop, true));
         }
         match Box::pin(connect(&in_flight)).await {
-            Ok(connection) => return Ok((in_flight, connection, false)),
+            Ok(hop) => return Ok((in_flight, hop, false)),
             Err(refusal) if tried.len() + 1 >= TRIES => return Err(refusal),
             Err(_) => tried.push(Arc::clone(in_flight.upstream())),
         }
@@ -147,12 +154,12 @@ async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Connect
 const UNREACHABLE: Refusal = Refusal::BadGateway("the API cannot be reached");
 
 /// A fresh connection.
-async fn connect(in_flight: &InFlight) -> Result<Connection, Refusal> {
+async fn connect(in_flight: &InFlight) -> Result<Box<Hop>, Refusal> {
     let upstream = in_flight.upstream();
-    match Connection::open(upstream.address).await {
-        Ok(connection) => {
+    match Hop::open(upstream.address).await {
+        Ok(hop) => {
             upstream.standing.reached();
-            Ok(connection)
+            Ok(hop)
         }
         Err(error) => {
             upstream.standing.missed();

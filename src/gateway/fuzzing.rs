@@ -1,4 +1,6 @@
-//! The door of the fuzzers to what the gateway makes of a request's headers and path; see [`crate::fuzzing`].
+//! The door of the fuzzers to what the gateway makes of a request's headers and path, and of an answer; see [`crate::fuzzing`].
+
+mod answer;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -19,6 +21,8 @@ use super::target::Target;
 use super::{Body, Gateway, Keys, Limits, Peer, Route, RouteState, Routes};
 use crate::records::{Key, KeyScope, NewKey};
 use crate::tree::{ApiId, Auth, Digest, Spec};
+
+pub use answer::answer;
 
 /// Reads the target of a request line.
 pub fn path(data: &[u8]) {

@@ -5,8 +5,9 @@
 //! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
 //! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path,
 //! `networks` look at its address and `cors` at where its page is from, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
-//! `standing` and `line`, `forward` sends it there on a connection of the `pool` with a `meter`, and `upload` and
-//! `download` carry the bodies, with an `encoder` where `compress` says so, `tunnel` a WebSocket.
+//! `standing` and `line`, `forward` has a `sending` of it go there on a `hop` of the `pool`, where `reply` and `framing` say
+//! what is an answer and a `meter` how much, and `upload` and `download` carry the bodies, with an `encoder` where `compress`
+//! says so, `tunnel` a WebSocket.
 //!
 //! Beside that, `catalog` joins what the APIs say of themselves, with `openapi`.
 
@@ -25,6 +26,7 @@ mod encoder;
 mod exchange;
 mod forward;
 mod frames;
+mod framing;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[allow(
@@ -38,6 +40,7 @@ mod frames;
 pub mod fuzzing;
 mod headers;
 mod heads;
+mod hop;
 mod jwks;
 pub mod keys;
 mod leaving;
@@ -51,7 +54,9 @@ pub mod pool;
 mod rate;
 mod refusal;
 mod relay;
+mod reply;
 pub mod route;
+mod sending;
 pub mod server;
 mod stand_in;
 mod standing;

@@ -59,10 +59,10 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// Watches over a body whose sender may be silent for `patience`. No bytes of it pass before [`Upload::allow`].
-    pub(super) fn new(incoming: Incoming, patience: Duration, held_back: bool) -> Self {
+    /// Watches over a body of a request that began then, whose sender may be silent for `patience`. No bytes of it pass before [`Upload::allow`].
+    pub(super) fn new(incoming: Incoming, began: Instant, patience: Duration, held_back: bool) -> Self {
         let ended = incoming.is_end_stream();
-        let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }, patience));
+        let progress = Arc::new(Progress::new(if ended { State::Ended } else { State::Moving }, began, patience));
         Self {
             incoming: (!ended).then_some(incoming),
             allowed: 0,
@@ -82,7 +82,7 @@ impl Upload {
         Self {
             incoming: None,
             allowed: 0,
-            progress: Arc::new(Progress::new(State::Ended, Duration::ZERO)),
+            progress: Arc::new(Progress::new(State::Ended, Instant::now(), Duration::ZERO)),
             patience: Duration::ZERO,
             silence: None,
             waits: None,
@@ -245,13 +245,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn new(state: State, patience: Duration) -> Self {
+    fn new(state: State, began: Instant, patience: Duration) -> Self {
         let (changed, received) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { began: Instant::now(), patience, state: AtomicU8::new(state as u8), changed, received }
+        Self { began, patience, state: AtomicU8::new(state as u8), changed, received }
     }
 
     fn set(&self, state: State) {
-        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.set_at(state, Instant::now());
+    }
+
+    fn set_at(&self, state: State, now: Instant) {
+        let millis = u64::try_from((now - self.began).as_millis()).unwrap_or(u64::MAX);
         self.changed.store(millis, Ordering::Release);
         self.state.store(state as u8, Ordering::Release);
     }
@@ -268,8 +272,8 @@ impl Progress {
     }
 
     /// The upstream's turn begins now: what passed before, the caller has waited for a place and a connection.
-    pub(super) fn begin(&self) {
-        self.set(self.state());
+    pub(super) fn begin(&self, now: Instant) {
+        self.set_at(self.state(), now);
     }
 
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.
@@ -281,11 +285,12 @@ impl Progress {
             // The caller's silence is the upload's own business. But it notices only while the upstream asks it for
             // more, so where both are silent, both times have to pass.
             let limit = if self.state() == State::Waiting { self.patience + limit } else { limit };
-            let wait = limit.saturating_sub(turn.elapsed());
+            let now = Instant::now();
+            let wait = limit.saturating_sub(now - turn);
             if wait.is_zero() {
                 return;
             }
-            alarm.go_off(Instant::now() + wait.min(longest)).await;
+            alarm.go_off(now + wait.min(longest)).await;
         }
     }
 }

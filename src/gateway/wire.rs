@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -14,6 +15,10 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// With what a TLS handshake begins (RFC 8446, section 5.1): the type of its record.
 const HANDSHAKE: u8 = 22;
+
+/// As much is sent in one piece, as the head and the body of a small answer are: to copy it costs less than what the kernel
+/// does to gather pieces.
+const SHORT: usize = 2048;
 
 /// What a caller begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +113,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.watch(cx, |stream, cx| stream.poll_write_vectored(cx, slices))
+        let length = slices.iter().map(|slice| slice.len()).sum::<usize>();
+        if length > SHORT {
+            return self.watch(cx, |stream, cx| stream.poll_write_vectored(cx, slices));
+        }
+        let mut text = ArrayVec::<u8, SHORT>::new();
+        // They fit, as was counted.
+        let _ = slices.iter().try_for_each(|slice| text.try_extend_from_slice(slice));
+        self.watch(cx, |stream, cx| stream.poll_write(cx, &text))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -157,6 +157,7 @@ async fn what_an_app_has_flushed_reaches_the_caller_before_the_next_exists_with_
     let at = app(move |_| {
         let wait = Arc::clone(&wait);
         async move {
+            let end = Arc::clone(&wait);
             let lines = stream::iter(0..3).then(move |n| {
                 let wait = Arc::clone(&wait);
                 async move {
@@ -165,7 +166,10 @@ async fn what_an_app_has_flushed_reaches_the_caller_before_the_next_exists_with_
                 }
             });
             let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-sum"), HeaderValue::from_static("3"))]);
-            let lines = lines.chain(stream::iter([Ok(Frame::trailers(trailers))]));
+            let lines = lines.chain(stream::once(async move {
+                end.acquire().await.unwrap().forget();
+                Ok(Frame::trailers(trailers))
+            }));
             let mut response = Response::new(BodyExt::boxed(StreamBody::new(lines)));
             response.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
             response.headers_mut().insert("trailer", HeaderValue::from_static("x-sum"));
@@ -196,6 +200,7 @@ async fn what_an_app_has_flushed_reaches_the_caller_before_the_next_exists_with_
             }
             assert_eq!(decode(coding, &out), (expected.as_bytes().to_vec(), false), "{coding}");
         }
+        next.add_permits(1);
         loop {
             let last = chunk(&mut client).await;
             if last.is_empty() {
@@ -218,6 +223,7 @@ async fn what_an_app_has_flushed_reaches_the_caller_before_the_next_exists_with_
                 out.extend(answer.frame().await.unwrap().unwrap().into_data().unwrap());
             }
         }
+        next.add_permits(1);
         let rest = answer.into_body().collect().await.unwrap();
         assert_eq!(rest.trailers().unwrap()["x-sum"], "3");
         out.extend(rest.to_bytes());
