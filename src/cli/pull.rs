@@ -14,7 +14,7 @@ use super::apply::{self, Wish};
 use super::context::Context;
 use crate::admin::client::{self, ClientError};
 use crate::pull::asked::{Asked, Outcome};
-use crate::pull::status::Placed;
+use crate::pull::status::{Placed, TroubleKind};
 use crate::report::style::{BAD, NAME, WARN, paint, plain};
 
 /// How long the daemon may take to say what it follows.
@@ -134,7 +134,8 @@ fn text(asked: &[Asked]) -> String {
             out.push_str(&format!("{:width$}  {}\n", "", paint(plain(note), WARN)));
         }
         if asked.outcome == Outcome::Trouble && status.placed.is_some() {
-            out.push_str(&format!("{:width$}  what was placed last goes on being served: {placed}\n", ""));
+            let kind = status.trouble.as_ref().map_or(TroubleKind::Failed, |trouble| trouble.kind);
+            out.push_str(&format!("{:width$}  {}: {placed}\n", "", kind.meanwhile()));
         }
     }
     out

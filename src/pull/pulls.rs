@@ -223,8 +223,7 @@ impl Pulls {
                     tracing::debug!("source {}: {what}", source.name());
                     return;
                 }
-                let kind = kind.as_str();
-                let rest = "what was placed last goes on being served";
+                let (kind, rest) = (kind.as_str(), kind.meanwhile());
                 ("pull-trouble", format!("{}: {kind}: {what}; {rest}", source.name()))
             }
         };

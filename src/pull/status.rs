@@ -52,7 +52,7 @@ pub struct Placed {
     pub note: Option<String>,
 }
 
-/// What keeps a source from being followed. What was placed last goes on being served.
+/// What keeps a source from being followed. What was placed last goes on being served, but for what hands changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
     /// Of which kind.
@@ -99,6 +99,22 @@ impl TroubleKind {
             Self::Edited => "edited",
             Self::Failed => "failed",
         }
+    }
+
+    /// What serves meanwhile, in words.
+    #[must_use]
+    pub fn meanwhile(self) -> &'static str {
+        match self {
+            Self::Edited => "what hands changed is served as it lies here, and the rest as it was placed last",
+            _ => "what was placed last goes on being served",
+        }
+    }
+
+    /// What keeps a source from being followed, as an event tells it, without what serves meanwhile.
+    #[must_use]
+    pub fn without_meanwhile(told: &str) -> &str {
+        let without = |kind: Self| told.strip_suffix(kind.meanwhile())?.strip_suffix("; ");
+        without(Self::Edited).or_else(|| without(Self::Failed)).unwrap_or(told)
     }
 
     /// Whether one and the same trouble has other words each time: how a remote is away, which file there is no room for.

@@ -94,7 +94,10 @@ fn a_folder_that_hands_took_away_is_put_back_and_one_that_they_changed_is_told_o
     std::fs::rename(world.root().join("apis/hello"), world.aside().join("hello")).unwrap();
     world.code("three", &saying("by hand"));
     let edited = "edited: somebody has changed three here by hand";
-    says(&pull(&world, &["team", "--nowait"]).expect(1), &[edited, "goes on being served: main at "]);
+    says(
+        &pull(&world, &["team", "--nowait"]).expect(1),
+        &[edited, "what hands changed is served as it lies here, and the rest as it was placed last: main at "],
+    );
     let by_hand = std::fs::read_to_string(world.root().join("apis/three/main.py")).unwrap();
     assert_eq!(by_hand, saying("by hand"), "what hands made stays");
     let back = std::fs::read_to_string(world.root().join("apis/hello/main.py")).unwrap();
