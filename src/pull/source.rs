@@ -113,6 +113,15 @@ impl Source {
         is_kept
     }
 
+    /// Notes that what is placed is called otherwise by now, as by another tag.
+    pub(super) fn note_name(&self, reference: &str) {
+        self.set(|status| {
+            if let Some(placed) = status.placed.as_mut().filter(|placed| placed.reference != reference) {
+                reference.clone_into(&mut placed.reference);
+            }
+        });
+    }
+
     /// Where the secret of its webhooks is; without one, none is taken.
     #[must_use]
     pub fn webhook(&self) -> Option<&SecretPlace> {

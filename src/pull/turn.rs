@@ -89,6 +89,7 @@ impl Source {
             if let Some(placed) = placed.filter(|placed| !self.recall(placed)) {
                 self.note_again(&placed, reference).await?;
             }
+            self.note_name(short_name(&reference.name));
             return Ok(None);
         }
         let follows = self.fetch(ground, &remote, reference, placed.as_deref()).await?;
