@@ -21,10 +21,17 @@ pub fn paint(text: impl std::fmt::Display, style: Style) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Whether a character says how what stands around it is shown: of the terminal's, and of those by which text runs from right to
+/// left.
+#[must_use]
+pub fn is_steering(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text with control characters shown as escapes: what apps and folders say must not steer the reader's terminal.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let escape = |c: char| if c.is_control() && c != '\t' { c.escape_unicode().to_string() } else { c.to_string() };
+    let escape = |c: char| if is_steering(c) && c != '\t' { c.escape_unicode().to_string() } else { c.to_string() };
     text.chars().map(escape).collect()
 }
 
@@ -90,6 +97,11 @@ fn commands(line: &str) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_others_say_steers_the_readers_terminal() {
+        assert_eq!(plain("a\u{1b}[31m\tb\u{202e}c\u{2069}d \u{5d0}"), "a\\u{1b}[31m\tb\\u{202e}c\\u{2069}d \u{5d0}");
+    }
 
     #[test]
     fn no_line_is_a_command_to_a_runner_and_all_others_stay_as_they_are() {

@@ -18,14 +18,14 @@ mod turn;
 
 use std::path::Path;
 
+use crate::report::style::is_steering;
+
 pub use state::{Told, Trouble};
 pub use teller::Teller;
 
 /// A text of somebody else's in one line, cut to that many characters.
 fn line(text: &str, most: usize) -> String {
-    let plain = |c: char| {
-        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') { ' ' } else { c }
-    };
+    let plain = |c: char| if is_steering(c) { ' ' } else { c };
     let mut cut: String = text.trim().chars().map(plain).take(most + 1).collect();
     if cut.chars().count() > most {
         cut = cut.chars().take(most.saturating_sub(1)).collect();
