@@ -233,7 +233,8 @@ impl Context {
         let pulled = self.settings.pull.iter();
         let pulled =
             pulled.map(|source| Origin { store: Store::of_source(state, &source.name), prefix: source.folder.clone() });
-        Commits { origins: pushed.into_iter().chain(pulled).collect(), policy: policy.clone() }
+        let origins = pushed.into_iter().chain(pulled).collect();
+        Commits { origins, policy: policy.clone(), state: state.clone() }
     }
 
     /// Parts for a command that has no gateway.

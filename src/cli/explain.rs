@@ -11,6 +11,7 @@ use super::Output;
 use super::context::Context;
 use super::plan::make;
 use crate::git::Commit;
+use crate::git::commit::Last;
 use crate::reconcile::Desired;
 use crate::reconcile::plan::ApiPlan;
 use crate::records::Event;
@@ -96,7 +97,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let origin = served.and_then(|served| served.origin.as_deref());
     // One that has not served yet has no origin, and may have a commit all the same.
     let commit = match (origin.and_then(|origin| origin.commit.clone()), folder(desired), &world.commits) {
-        (None, Some(folder), Some(commits)) => commits.of(folder).await.unwrap_or_default(),
+        (None, Some(folder), Some(commits)) => commits.of(folder).await.unwrap_or_default().and_then(Last::known),
         (commit, ..) => commit,
     };
     let events = world.records.last_events(Some(&args.id), EVENTS).await?;

@@ -7,6 +7,7 @@ pub mod commit;
 pub mod difference;
 pub mod export;
 pub mod hands;
+mod history;
 mod offered;
 pub mod pkt;
 pub mod place;

@@ -188,17 +188,25 @@ impl<'a> Placing<'a> {
     }
 }
 
-/// Whether a folder of the tree is still as it was placed, out of the folder `prefix` of a commit.
+/// Whether a copy of an API folder, out of the folder `prefix` of a commit, is what is looked for. One that the commit lacks, or
+/// that is not all here, is not.
 ///
 /// # Errors
-/// Where git cannot say.
-pub async fn is_as_placed(store: &Store, prefix: &str, policy: &Policy, folder: &Path) -> Result<bool, GitError> {
-    let Some(name) = folder.file_name() else { return Ok(false) };
+/// Where git cannot be run, or nothing can be written.
+pub async fn copied(
+    store: &Store,
+    (commit, prefix): (&str, &str),
+    policy: &Policy,
+    name: &str,
+    is_it: impl Fn(&Path) -> bool,
+) -> Result<bool, GitError> {
     let scratch = Scratch::new(store.folder(), SCRATCH)
         .map_err(|source| GitError::Io { path: store.folder().to_owned(), source })?;
-    let names = BTreeSet::from([name.to_string_lossy().into_owned()]);
-    store.repository().export(PLACED, prefix, &names, policy, scratch.path()).await?;
-    Ok(is_same(folder, &scratch.path().join(name)))
+    match store.repository().export(commit, prefix, &BTreeSet::from([name.to_owned()]), policy, scratch.path()).await {
+        Ok(_) => Ok(is_it(&scratch.path().join(name))),
+        Err(GitError::Failed { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Folders of a commit that lie beside the tree.
@@ -305,7 +313,7 @@ fn keep_hidden(old: &Path, here: &Path, done: &mut Vec<Undo>) {
 }
 
 /// Whether two folders hold the same files, but for what the tree takes no notice of.
-fn is_same(one: &Path, other: &Path) -> bool {
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
     let (Some(one), Some(other)) = (files(one), files(other)) else { return false };
     one.len() == other.len()
         && one.iter().all(|(path, file)| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::access::{SecretError, Way};
@@ -75,6 +76,8 @@ pub struct Remote<'a> {
     pub(super) source: &'a PullSource,
     pub(super) store: &'a Store,
     pub(super) way: Way,
+    /// Whether it leaves out files where it is asked to, as it did when it was asked last.
+    pub(super) filters: AtomicBool,
 }
 
 impl<'a> Remote<'a> {
@@ -83,7 +86,7 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// Where what opens it is not there.
     pub fn of(source: &'a PullSource, store: &'a Store) -> Result<Self, RemoteError> {
-        Ok(Self { source, store, way: Way::to(source)? })
+        Ok(Self { source, store, way: Way::to(source)?, filters: AtomicBool::new(false) })
     }
 
     /// What the remote has of what is followed, and maybe more than that.
@@ -119,7 +122,13 @@ impl<'a> Remote<'a> {
         };
         let filter = if self.whole().exists() { "--no-filter" } else { "--filter=blob:none" };
         let mut tries: Vec<Vec<&str>> = Vec::new();
-        let young = since.as_ref().map(|(_, date)| format!("--shallow-since={date}"));
+        let young = match &since {
+            // With the one before: who last changed what is known of no commit with which history ends.
+            Some((_, date)) => {
+                Some(format!("--shallow-since={}", self.date_before().await?.unwrap_or(*date).min(*date)))
+            }
+            None => None,
+        };
         if let Some(young) = &young {
             // By the clocks of whoever commits, and where those are wrong, by a number.
             tries.extend([vec![young.as_str(), filter], vec!["--depth=20", filter]]);
@@ -136,8 +145,8 @@ impl<'a> Remote<'a> {
                     let is_older = self.date(SEEN).await?.is_some_and(|date| date < *before);
                     return Ok(match (self.is_behind(commit).await?, options.first() == young.as_deref().as_ref()) {
                         (true, _) => Follows::Yes,
-                        // All that is younger has come, or it is not younger at all.
-                        (false, true) => Follows::No,
+                        // All that is younger has come, or it is not younger at all; but for what a merge hides.
+                        (false, true) => self.stands_behind_merges(reference, commit, *before).await,
                         (false, false) if is_older && asked_for_more => Follows::No,
                         (false, false) => Follows::Unknown,
                     });
@@ -186,7 +195,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Says, where it is there, that the remote gives out commits with all of their files only.
-    fn whole(&self) -> PathBuf {
+    pub(super) fn whole(&self) -> PathBuf {
         self.store.folder().join("whole")
     }
 
@@ -203,6 +212,14 @@ impl<'a> Remote<'a> {
         }
     }
 
+    /// When the commit was made that was placed before the last.
+    async fn date_before(&self) -> Result<Option<i64>, GitError> {
+        match self.store.placed(2).await?.get(1) {
+            Some(commit) => self.date(commit).await,
+            None => Ok(None),
+        }
+    }
+
     /// When a commit was made, in seconds since 1970, as who made it says.
     async fn date(&self, commit: &str) -> Result<Option<i64>, GitError> {
         let asked = ["log", "-1", "--no-show-signature", "--format=%ct", "--end-of-options", commit, "--"];
@@ -214,7 +231,7 @@ impl<'a> Remote<'a> {
     }
 
     /// Whether what was fetched stands behind a commit, as far as is known here.
-    async fn is_behind(&self, commit: &str) -> Result<bool, GitError> {
+    pub(super) async fn is_behind(&self, commit: &str) -> Result<bool, GitError> {
         match self.store.repository().ask(&["merge-base", "--is-ancestor", commit, SEEN], WITHIN).await {
             Ok(_) => Ok(true),
             Err(GitError::Failed { .. }) => Ok(false),
@@ -224,7 +241,10 @@ impl<'a> Remote<'a> {
 
     pub(super) async fn fetched(&self, arguments: &[&str], lines: &str) -> Result<(), RemoteError> {
         let git = self.way.command(self.store.folder(), self.most(), arguments);
-        self.good("fetch", run(git, "fetch", FETCHED, Input::Group(lines)).await?).map(drop)
+        let ran = self.good("fetch", run(git, "fetch", FETCHED, Input::Group(lines)).await?)?;
+        let filters = arguments.contains(&"--filter=blob:none") && !ran.said.contains("filtering not recognized");
+        self.filters.store(filters, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn most(&self) -> u64 {

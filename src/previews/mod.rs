@@ -23,10 +23,8 @@ use crate::git::export::Refusal;
 use crate::git::scratch::Scratch;
 use crate::git::{GitError, Repository};
 use crate::settings::{Policy, PreviewSettings, Settings};
+use crate::tree::preview::NOTE;
 use crate::tree::{ApiId, Preview, PullRequest};
-
-/// The note in each folder. Hidden, so that it is no file of the API; one that a pull request brings is written over.
-const NOTE: &str = ".preview.json";
 
 /// What is coming or going, beside the folder of those that are there: that one is watched.
 const ASIDE: &str = "previews-";

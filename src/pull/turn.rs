@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use super::pick::{described, pick};
 use super::source::{Source, lock};
 use super::status::{Placed, TroubleKind, clock_note};
-use crate::git::difference::Difference;
+use crate::git::difference::{Difference, Place as Within};
 use crate::git::export::{Folders, Refusal};
 use crate::git::place::{PlaceError, Placing};
 use crate::git::remote::{Follows, Reference, Remote, RemoteError, SEEN};
@@ -129,6 +129,9 @@ impl Source {
                 .map_or(Follows::Unknown, |known| known.1));
         }
         let follows = remote.fetch(reference, placed).await.map_err(|error| self.refuse(reference, error.into()))?;
+        let before = self.store.prefix(&self.settings.folder).await?;
+        let before = placed.map(|commit| Within { commit, folder: &before });
+        remote.find_authors(reference, before, &self.settings.folder).await;
         // What has come in the meantime is what counts.
         if let Some(object) = self.seen().await? {
             *lock(&self.fetched) = Some((object, follows));

@@ -14,6 +14,7 @@ use super::standing::{standing, view};
 use super::state::Told;
 use super::without_folders;
 use crate::git::Commit;
+use crate::git::commit::Last;
 use crate::pull::Pulls;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
@@ -226,7 +227,7 @@ pub(super) async fn find_news(
 async fn commit_of(id: &ApiId, sight: &Sight<'_>) -> Option<Commit> {
     let commits = sight.controller.world().commits.as_ref()?;
     match commits.of(&sight.settings.apis.join(id.as_str())).await {
-        Ok(commit) => commit,
+        Ok(last) => last.and_then(Last::known),
         Err(error) => {
             tracing::debug!(api = %id, "its commit is not known: {error}");
             None

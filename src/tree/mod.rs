@@ -4,6 +4,7 @@
 //! it may trust, and [`watch`], to know when a folder has come to rest, look at a clock.
 
 pub mod api;
+pub mod copy;
 pub mod cors;
 pub mod diagnostic;
 pub mod folder;

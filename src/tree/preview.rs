@@ -10,6 +10,9 @@ use super::spec::{Auth, Egress, RateLimit, RouteSettings, Spec};
 use super::{Api, Files};
 use crate::settings::PreviewSettings;
 
+/// The note in the folder of each. Hidden, so that it is no file of the API; one that a pull request brings is written over.
+pub const NOTE: &str = ".preview.json";
+
 /// The variable in which an app is told that it is previewed: the number of the pull request.
 pub const VARIABLE: &str = "SKEP_PREVIEW";
 

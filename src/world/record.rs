@@ -67,11 +67,18 @@ pub struct Served {
     pub origin: Option<Box<Origin>>,
 }
 
+/// Why something came to serve whose folder is as it was.
+pub const SETTINGS: &str = "its settings have changed";
+
 /// How a revision came to serve.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The last commit of its folder; `None` where the tree is in no git, or was not as any commit says.
     pub commit: Option<Commit>,
+    /// The commit that its folder is as in, where it is not known which one touched it last: of the history before that one,
+    /// nothing was fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<String>,
     /// Who asked for it otherwise, as with a rollback.
     pub by: Option<String>,
     /// What for: why it serves, and no other revision.
