@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Output;
 use super::context::Context;
 use crate::records::Event;
+use crate::report::explain::{as_of, commit_line};
 use crate::report::style::{BOLD, FAINT, NAME, paint, plain};
 use crate::tree::{ApiId, Requirement, Revision};
 use crate::world::{Origin, Served};
@@ -110,8 +111,10 @@ fn print(shown: &Shown<'_>) {
 
 fn print_origin(origin: &Origin) {
     if let Some(commit) = &origin.commit {
-        let (at, id) = (paint(format!("{:.0}", commit.at), FAINT), paint(commit.short(), NAME));
-        anstream::println!("  {at}  commit      {id}  {}  {}", plain(&commit.author), plain(&commit.subject));
+        anstream::print!("{}", commit_line(commit));
+    }
+    if let Some(commit) = &origin.as_of {
+        anstream::println!("  {:20}  commit      {}", "", as_of(commit));
     }
     let by = origin.by.as_deref().map(|by| format!(" by {}", plain(by))).unwrap_or_default();
     anstream::println!("  {:20}  why         {}{by}; {}", "", plain(&origin.why), plain(&origin.step));

@@ -3,6 +3,7 @@
 pub mod adopt;
 pub mod diagnostics;
 pub mod doctor;
+pub mod explain;
 pub mod import;
 pub mod markdown;
 pub mod plan;

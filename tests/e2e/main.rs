@@ -31,6 +31,7 @@ mod daemons;
 mod databases;
 mod deletes;
 mod doctor;
+mod explaining;
 mod framing;
 mod gateway;
 mod healing;

@@ -102,6 +102,14 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     assert_eq!(status["preview"], serde_json::json!({ "of": "hello", "pull_request": 7, "commit": head }));
     assert_eq!(status["url"].as_str(), Some(url.as_str()));
     assert!(world.run(&["status"]).out.contains("preview of hello, for pull request 7, at "));
+    let explained = world.run(&["explain", "hello--pr-7", "--output", "json"]).expect(0).json();
+    assert_eq!(
+        (&explained["commit"]["subject"], &explained["commit"]["id"]),
+        (&"Offer it".into(), &head.as_str().into())
+    );
+    assert_eq!(explained["status"]["preview"]["commit"], head.as_str());
+    let history = world.run(&["history", "hello--pr-7"]).expect(0).out;
+    assert!(history.contains("Offer it"), "{history}");
     assert!(world.status("hello")["preview"].is_null());
 
     // A daemon that is killed is followed by one that serves them too; and so is one that gives up its place.
@@ -140,6 +148,8 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     let image = engine::inspect(&world.containers("hello--pr-7")[0]).unwrap().image.unwrap();
     dev.git(&["push", "skep", ":refs/previews/7"]).expect(0);
     expect_gone(&world, "hello--pr-7");
+    let ended = world.run(&["explain", "hello--pr-7"]).expect(0).out;
+    assert!(ended.contains("is there no more") && ended.contains("Less of it"), "{ended}");
     world.until("its image is gone", || {
         world.send(&Request::post("/admin/cleanup", "").key(ADMIN_KEY)).expect(200);
         !engine::has_image(&image)
