@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::line;
 use crate::git::Commit;
+use crate::pull::status::TroubleKind;
 use crate::records::Event;
 use crate::settings::NewsKind;
 use crate::tree::ApiId;
@@ -130,6 +131,8 @@ pub struct View {
     pub since: Timestamp,
     /// The commit that it came by.
     pub commit: Option<Commit>,
+    /// What it came by, in words, where that is no commit.
+    pub because: Option<&'static str>,
 }
 
 /// What has failed, which is not what serves.
@@ -220,7 +223,12 @@ impl News {
             ("found" | "failed" | "pull-trouble", _) => {
                 let case = self.cases.entry(key).or_default();
                 case.goes_wrong(at);
-                case.found.get_or_insert_with(|| line(what, WORDS));
+                if event.kind == "pull-trouble" {
+                    // The last is what is over then, whatever was before it.
+                    case.found = Some(line(TroubleKind::without_meanwhile(what), WORDS));
+                } else {
+                    case.found.get_or_insert_with(|| line(what, WORDS));
+                }
             }
             ("serving" | "suspended", _) => drop(self.cases.entry(key).or_default().routed.get_or_insert(at)),
             ("held" | "stopped", Some(api)) => self.add(NewsKind::Held, api, what, at),
@@ -277,6 +285,7 @@ impl News {
                 let is_wrong = case.found.is_some() || case.failed.is_some();
                 if is_new {
                     let subject = view.commit.as_ref().map(|commit| commit.subject.clone());
+                    let subject = view.because.map(str::to_owned).or(subject);
                     let what = match (view.is_suspended, subject) {
                         (true, Some(subject)) => format!("suspended: {subject}"),
                         (true, None) => "suspended".to_owned(),
@@ -287,7 +296,7 @@ impl News {
                     case.end();
                 } else if is_wrong && case.is_calm(now) {
                     let what = case.found.take().unwrap_or_else(|| "it was not as it should be".to_owned());
-                    told = Some((NewsKind::Healed, format!("{what}; it is as it should be again")));
+                    told = Some((NewsKind::Healed, healed(&key, &what)));
                     case.end();
                 } else if !is_wrong {
                     case.end();
@@ -355,6 +364,15 @@ impl News {
             let count = self.left_out.entry(item.kind).or_default();
             *count = count.saturating_add(1);
         }
+    }
+}
+
+/// What is said of what is well again.
+fn healed(key: &str, what: &str) -> String {
+    if key.starts_with(SOURCE) {
+        format!("followed again; it was {what}")
+    } else {
+        format!("{what}; it is as it should be again")
     }
 }
 

@@ -8,6 +8,7 @@ use crate::reconcile::Controller;
 use crate::reconcile::controller::{Rest, Turns};
 use crate::reconcile::status::{Health, Status, Sync};
 use crate::tree::{ApiId, Digest, Folder, Revision};
+use crate::world::record::SETTINGS;
 use crate::world::{Failure, Record};
 
 /// What the tree wants of an API.
@@ -36,6 +37,8 @@ pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> Vie
     let wanted = wanted(controller, id);
     let health = status(&turns, record).filter(|status| status.sync == Sync::Synced).map(|status| status.health);
     let served = record.and_then(|record| record.served.as_ref());
+    let origin = served.and_then(|served| served.origin.as_ref());
+    let because = origin.filter(|origin| origin.why == SETTINGS).map(|_| SETTINGS);
     View {
         name: record.map(|record| record.status.name.clone()).filter(|name| name != id.as_str()),
         is_well: matches!(health, Some(Health::Healthy | Health::Stopped)),
@@ -44,7 +47,8 @@ pub fn view(controller: &Controller, id: &ApiId, record: Option<&Record>) -> Vie
         failed: failed(&turns, &wanted, record),
         revision: served.map(|served| served.revision.to_string()),
         since: served.map_or(Timestamp::MIN, |served| served.since),
-        commit: served.and_then(|served| served.origin.as_ref()?.commit.clone()),
+        commit: origin.and_then(|origin| origin.commit.clone()).filter(|_| because.is_none()),
+        because,
     }
 }
 

@@ -246,6 +246,7 @@ fn view_of_source(key: &str, pulls: Option<&Pulls>) -> View {
         revision: None,
         since: Timestamp::MIN,
         commit: None,
+        because: None,
     };
     if key == INSTALLATION {
         return View { is_well: true, ..none };

@@ -15,7 +15,8 @@ fn event(second: i64, api: &str, kind: &str, message: &str) -> Event {
 fn well(since: i64) -> View {
     let commit = None;
     let (failed, revision) = (None, Some("r0".to_owned()));
-    View { name: None, is_well: true, is_suspended: false, is_gone: false, failed, revision, since: at(since), commit }
+    let (name, since, because) = (None, at(since), None);
+    View { name, is_well: true, is_suspended: false, is_gone: false, failed, revision, since, commit, because }
 }
 
 fn failing(revision: &str) -> View {
@@ -191,6 +192,26 @@ fn one_that_is_removed_or_suspended_is_not_said_to_serve() {
     let told: Vec<_> = news.take(at(5), false).into_iter().map(|item| (item.how, item.what)).collect();
     let removed = (Some(How::Removed), "removed: its folder is gone".to_owned());
     assert_eq!(told, [removed, (Some(How::Suspended), "suspended: No more of this".to_owned())]);
+}
+
+#[test]
+fn a_change_of_settings_is_told_as_one_and_names_no_commit_of_before() {
+    let mut news = News::default();
+    news.hear(&event(1, "a", "serving", "a new revision"), at(1));
+    let view = View { because: Some("its settings have changed"), ..well(0) };
+    assert_eq!(told(&mut news, 2, &view), [(NewsKind::Deployed, "its settings have changed".to_owned())]);
+}
+
+#[test]
+fn a_source_that_is_followed_again_says_what_was_wrong_last() {
+    let mut news = News::default();
+    let rest = "what was placed last goes on being served";
+    news.hear(&event(0, "-", "pull-trouble", &format!("team: unreachable: no route; {rest}")), at(0));
+    news.hear(&event(50, "-", "pull-trouble", &format!("team: broken: b of main: a/main.py:1:1; {rest}")), at(50));
+    let well = View { name: None, revision: None, since: Timestamp::MIN, ..well(0) };
+    assert_eq!(told(&mut news, 60, &well), [], "it has to be well for a while");
+    let healed = "source team: followed again; it was broken: b of main: a/main.py:1:1";
+    assert_eq!(told(&mut news, 5000, &well), [(NewsKind::Healed, healed.to_owned())]);
 }
 
 #[test]
