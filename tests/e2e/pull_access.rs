@@ -7,7 +7,8 @@ use sha2::Sha256;
 
 use crate::forge::{Forge, Server};
 use crate::http::Request;
-use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, look, source};
+use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, follow_again, look, source};
+use crate::pull_now::pull;
 use crate::ssh::Ssh;
 use crate::world::World;
 
@@ -220,18 +221,77 @@ fn a_commit_is_served_only_where_one_of_the_named_signers_has_signed_it() {
 }
 
 #[test]
-fn a_signed_tag_counts_under_the_name_that_was_signed() {
+fn a_signer_who_is_taken_away_is_missed_though_the_remote_has_nothing_new() {
     let world = World::new();
     let mut forge = Forge::new(&world, "team");
+    let (keys, public) = ada(&world, &mut forge);
+    let allowed = keys.join("allowed");
+    let allow = |who: &str| std::fs::write(&allowed, who).unwrap();
+    let everybody = format!("ada@example.com {public}");
+    forge.with.push("commit.gpgSign=true".to_owned());
+    forge.write("tagged/other/main.py", &crate::apps::saying("other"));
+    forge.code("hello", "one");
+    // The commit that this tag is of is signed as well, and it is the tag that counts.
+    forge.git(&["tag", "-s", "-m", "One", "v1.0"]).expect(0);
+    forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0"]).expect(0);
+    let signed_by = format!("signed_by: {{ ssh: '{}' }}", allowed.display());
+    let sources = [
+        format!("name: team, url: '{}', every: 1h", forge.url()),
+        format!("name: tags, url: '{}', tags: 'v*', folder: tagged, every: 1h", forge.url()),
+    ];
+    follow(&world, &sources);
+    expect_placed(&world, "team", "hello says one");
+    expect_placed(&world, "tags", "hello says one");
+    world.expect_answer("hello", "/", "one");
+    assert!(source(&world, "team")["placed"]["signed_by"].is_null());
+
+    // Switched on later, it holds of what serves too.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &settings.replace("every: 1h", &format!("every: 1h, {signed_by}")));
+    world.interrupt();
+    allow("");
+    follow_again(&world);
+    for name in ["team", "tags"] {
+        expect_trouble(&world, name, "unsigned", "is not among those of signed_by.ssh");
+    }
+    allow(&everybody);
+    look(&world);
+    for name in ["team", "tags"] {
+        assert_eq!(expect_placed(&world, name, "hello says one")["placed"]["signed_by"], "ada@example.com");
+    }
+    // Taken out, she counts no more for what she has signed.
+    allow("");
+    let pulled = pull(&world, &["team"]).expect(1);
+    assert!(pulled.out.contains("team  unsigned: ") && !pulled.out.contains("nothing new"), "{pulled:#?}");
+    let said = expect_trouble(&world, "team", "unsigned", "is not among those of signed_by.ssh");
+    assert!(said.contains("it serves, and "), "{said}");
+    assert_eq!(world.get("hello", "/").expect(200).text(), "one", "it goes on being served");
+    std::fs::remove_file(&allowed).unwrap();
+    look(&world);
+    expect_trouble(&world, "team", "failed", &format!("there is no file {}", allowed.display()));
+    allow(&everybody);
+    look(&world);
+    expect_placed(&world, "team", "hello says one");
+}
+
+/// A key with which what is committed and tagged is signed, in a folder; and its public half.
+fn ada(world: &World, forge: &mut Forge) -> (std::path::PathBuf, String) {
     let keys = world.aside().join("keys");
     std::fs::create_dir_all(&keys).unwrap();
     let key = keys.join("ada");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.unwrap().success());
-    let public = std::fs::read_to_string(keys.join("ada.pub")).unwrap();
+    forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={}", key.display())];
+    (keys.clone(), std::fs::read_to_string(keys.join("ada.pub")).unwrap())
+}
+
+#[test]
+fn a_signed_tag_counts_under_the_name_that_was_signed() {
+    let world = World::new();
+    let mut forge = Forge::new(&world, "team");
+    let (keys, public) = ada(&world, &mut forge);
     let signers = keys.join("allowed");
     std::fs::write(&signers, format!("ada@example.com {public}")).unwrap();
-    forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={}", key.display())];
     forge.code("hello", "one");
     forge.git(&["tag", "-s", "-m", "One", "v1.0"]).expect(0);
     forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0"]).expect(0);
