@@ -108,6 +108,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
+    surface.set_to_end_with(stop.clone());
     bring_in(&context, &surface, &records, &metrics, &mut tasks, &stop).await;
     let place = Place::new(context.installation.clone(), listeners.copies()?, Arc::clone(&routes), lock)?;
     tasks.spawn(Arc::clone(&place).keep(stop.clone()));

@@ -56,3 +56,4 @@ mod tree;
 mod trouble;
 mod upgrade;
 mod usage;
+mod watching;

@@ -1,5 +1,7 @@
 //! Ways in: tokens over HTTP, deploy keys over SSH, signatures that must be there, webhooks that must be signed.
 
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use hmac::{Hmac, Mac as _};
@@ -10,7 +12,7 @@ use crate::http::Request;
 use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, follow_again, look, source};
 use crate::pull_now::pull;
 use crate::ssh::Ssh;
-use crate::world::World;
+use crate::world::{World, read_until};
 
 pub fn signature(secret: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -86,6 +88,45 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
     world.expect_answer("hello", "/", "five");
     let log = world.log();
     assert!(!log.contains("s3cret-of-16-bytes"), "{log}");
+}
+
+#[test]
+fn strangers_who_only_begin_a_webhook_keep_no_genuine_one_from_being_taken() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    follow(&world, &[format!("name: team, url: '{}', every: 1d, webhook: {{ env: A_HOOK }}", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    let begin = |from: [u8; 4], headers: &str| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&world.address().into()).unwrap();
+        let mut socket = TcpStream::from(socket);
+        write!(socket, "POST /hooks/team HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n").unwrap();
+        socket
+    };
+    // Of one that shows nothing, nothing is waited for.
+    for mut stranger in (0..64).map(|_| begin([127, 0, 0, 1], "")) {
+        read_until(&mut stranger, "HTTP/1.1 401 ");
+    }
+    // Those who show something and send nothing; who send next to nothing, from elsewhere; and the few who do so from here.
+    let shown = format!("X-Hub-Signature-256: sha256={}\r\n", "0".repeat(64));
+    let silent = (0..64).map(|_| begin([127, 0, 0, 1], &shown));
+    let slow = |from| {
+        let mut socket = begin(from, &shown);
+        socket.write_all(b"{").unwrap();
+        socket
+    };
+    let elsewhere = (0..64).map(|_| slow([127, 0, 0, 2]));
+    let here = (0..8).map(|_| slow([127, 0, 0, 1]));
+    let strangers: Vec<TcpStream> = silent.chain(elsewhere).chain(here).collect();
+    forge.code("hello", "two");
+    let body = r#"{"ref":"refs/heads/main"}"#;
+    let signed = Request::post("/hooks/team", body)
+        .header("x-hub-signature-256", format!("sha256={}", signature("s3cret-of-16-bytes", body)));
+    world.send(&signed).expect(202);
+    world.expect_answer("hello", "/", "two");
+    drop(strangers);
 }
 
 #[test]
