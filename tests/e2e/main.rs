@@ -42,6 +42,7 @@ mod outages;
 mod own_apis;
 mod planning;
 mod previews;
+mod proxied;
 mod pull;
 mod pull_access;
 mod pull_now;
