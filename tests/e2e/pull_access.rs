@@ -165,6 +165,108 @@ fn a_token_opens_a_remote_over_http_and_is_shown_to_nobody() {
 }
 
 #[test]
+fn a_remote_that_does_not_let_us_in_says_what_to_do_about_it() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    let server = Server::start(world.aside(), "Basic nobody");
+    let web = |name: &str, path: &str, rest: &str| {
+        format!("name: {name}, url: 'http://127.0.0.1:{}/{path}team.git', every: 1h{rest}", server.port)
+    };
+    let ssh = Ssh::start(&world, "git-upload-pack 'nothing'");
+    let make = |name: &str, phrase: &str| {
+        let key = world.aside().join(name);
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", phrase, "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        key.display().to_string()
+    };
+    let hosts = |name: &str, key: &str| {
+        let public = std::fs::read_to_string(key).unwrap();
+        let file = world.aside().join(name);
+        std::fs::write(&file, format!("[127.0.0.1]:{} {public}", ssh.port)).unwrap();
+        file.display().to_string()
+    };
+    let (ours, sealed) = (ssh.folder.join("key").display().to_string(), make("sealed", "secret"));
+    let other = make("other", "");
+    let right = hosts("right", &ssh.folder.join("host.pub").display().to_string());
+    let (changed, nobody) = (hosts("changed", &format!("{other}.pub")), world.aside().join("nobody"));
+    std::fs::write(&nobody, "").unwrap();
+    let by_key = |name: &str, key: &str, hosts: &str| {
+        let url = format!("ssh://{}@127.0.0.1:{}/team.git", ssh.user, ssh.port);
+        format!("name: {name}, url: '{url}', every: 1h, key: '{key}', known_hosts: '{hosts}'")
+    };
+    let nobody = nobody.display().to_string();
+    follow(
+        &world,
+        &[
+            web("open", "", ""),
+            web("token", "", ", token: { env: A_TOKEN }"),
+            web("moved", "moved/", ""),
+            web("page", "page/", ""),
+            by_key("no-key", "/nowhere/key", &right),
+            by_key("sealed", &sealed, &right),
+            by_key("no-hosts", &ours, "/nowhere/hosts"),
+            by_key("unknown-host", &ours, &nobody),
+            by_key("changed-host", &ours, &changed),
+            by_key("other-key", &other, &right),
+            "name: gone, url: 'file:///nowhere/team.git', every: 1h".to_owned(),
+        ],
+    );
+    let at = format!("127.0.0.1:{}", ssh.port);
+    for (name, kind, says) in [
+        ("open", "unreachable", "it wants a login, and none is set; make a token".to_owned()),
+        ("token", "unreachable", "it does not take the token".to_owned()),
+        (
+            "moved",
+            "unreachable",
+            "it sends us elsewhere (301), to /team.git, and redirects are not followed".to_owned(),
+        ),
+        ("page", "unreachable", "a web page answers there, and no git repository".to_owned()),
+        ("no-key", "failed", "make it with: ssh-keygen -t ed25519 -N '' -f /nowhere/key".to_owned()),
+        (
+            "sealed",
+            "failed",
+            format!(
+                "has a passphrase, and nobody is there to type it; take that off with: ssh-keygen -p -N '' -f {sealed}"
+            ),
+        ),
+        (
+            "no-hosts",
+            "failed",
+            format!("write them there with: ssh-keyscan -p {} 127.0.0.1 > /nowhere/hosts", ssh.port),
+        ),
+        (
+            "unknown-host",
+            "unreachable",
+            format!("the key that {at} shows is not in {nobody}; get it with: ssh-keyscan -p {}", ssh.port),
+        ),
+        (
+            "changed-host",
+            "unreachable",
+            format!("{at} shows another key than the one of it in {changed}; ask whoever runs it"),
+        ),
+        ("other-key", "unreachable", format!("{at} does not take the deploy key {other}; add {other}.pub")),
+        ("gone", "unreachable", "there is no repository at that path".to_owned()),
+    ] {
+        let said = expect_trouble(&world, name, kind, &says);
+        assert!(!said.contains("ssh-keygen -R") && !said.contains("-f \"") && !said.contains("@@@"), "{said}");
+    }
+}
+
+#[test]
+fn a_repository_of_another_user_of_this_host_is_followed_where_the_settings_name_it() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    let given = Command::new("chown").args(["-R", "nobody"]).arg(&forge.bare).status().unwrap();
+    assert!(given.success(), "tests that give files away run as root");
+    follow(&world, &[format!("name: team, url: '{}', every: 1h", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    let trusted = std::fs::read_to_string(world.state().join("pull/team/safe.gitconfig")).unwrap();
+    assert_eq!(trusted, format!("[safe]\n\tdirectory = \"{}\"\n", forge.bare.canonicalize().unwrap().display()));
+}
+
+#[test]
 fn a_deploy_key_opens_a_remote_over_ssh_whose_host_shows_a_known_key() {
     let world = World::new();
     let forge = Forge::new(&world, "team");
