@@ -1,6 +1,6 @@
 //! Where only a proxy leads out: what others are told goes by it, and its password is for nobody else.
 
-use std::io::{BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -48,7 +48,7 @@ fn splice(mut socket: TcpStream, to: u16, asked: &Mutex<Vec<String>>) {
     let one = std::thread::spawn(move || {
         std::io::copy(&mut reader, &mut there).map(|_| there.shutdown(std::net::Shutdown::Write))
     });
-    let _ = std::io::copy(&mut behind.by_ref(), &mut back);
+    let _ = std::io::copy(&mut behind, &mut back);
     let _ = back.shutdown(std::net::Shutdown::Both);
     let _ = one.join();
 }
