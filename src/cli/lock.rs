@@ -126,7 +126,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         }
         anyhow::Ok(())
     };
-    let done = unless_told_to_end(work).await;
+    let done = unless_told_to_end(Box::pin(work)).await;
     engine.settled().await;
     done.context("interrupted; what was made for it is removed, and the locks that are written stay")??;
     if args.output == Output::Json {
@@ -155,7 +155,7 @@ async fn lock_one(args: &Args, engine: &Docker, files: &Files, known: &mut Known
     } else {
         let patience = Patience::while_it(format!("{}: resolving", files.id));
         let (progress, job) = (patience.lines(format!("{}: ", files.id)), Resolve { requirements, earlier });
-        patience.wait(engine.lock(&job, &progress)).await?
+        patience.wait(Box::pin(engine.lock(&job, &progress))).await?
     };
     let text = lock::write(&files.id, &resolved.made_for, &lock::digest_of(&files.asked), &resolved.packages);
     known.insert(key, resolved);
