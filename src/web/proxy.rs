@@ -55,7 +55,7 @@ impl Proxies {
         let at = Matcher::builder().all(value.as_str()).build().intercept(uri);
         let is_spoken = |at: &Intercept| matches!(at.uri().scheme_str(), Some("http" | "https"));
         // The value itself may hold a password.
-        let at = at.filter(is_spoken).ok_or_else(|| {
+        let at = at.filter(|at| is_spoken(at) && is_plain(value)).ok_or_else(|| {
             format!(
                 "the proxy that {variable} names cannot be used here; write http://USER:PASSWORD@HOST:PORT, with what is special \
                  in a password as in %40 for @"
@@ -133,6 +133,13 @@ impl Proxy {
     }
 }
 
+/// Whether nothing of an address can be taken for something else: a password with a slash or an at sign in it would be half a host.
+fn is_plain(value: &str) -> bool {
+    let rest = value.split_once("://").map_or(value, |(_, rest)| rest);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    !rest.contains(['/', '?', '#']) && rest.matches('@').count() <= 1
+}
+
 /// Whether an address is one of this host, which no proxy is asked for.
 fn is_here(uri: &Uri) -> bool {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
@@ -188,7 +195,13 @@ mod tests {
         ] {
             is(&but(no), uri, name);
         }
-        for odd in ["socks5://u:s3cret@p:1", "http://u:s3cret/@p:1", "ftp://u:s3cret@p"] {
+        for odd in [
+            "socks5://u:s3cret@p:1",
+            "http://u:s3cret/@p:1",
+            "http://u:x@s3cret@p:1",
+            "http://u:x?s3cret@p:1",
+            "ftp://u:s3cret@p",
+        ] {
             let said = at(&[("all_proxy", odd)], "https://a.example/").unwrap_err();
             assert!(said.contains("all_proxy") && !said.contains("s3cret"), "{said}");
             assert_eq!(at(&[("all_proxy", odd), ("NO_PROXY", "a.example")], "https://a.example/"), Ok(None));
