@@ -54,7 +54,7 @@ const RULES: &[Rule] = &[
     Rule {
         names: &["hyper", "hyper_util"],
         within: &[],
-        except: &["gateway", "admin", "reconcile/prober.rs", "reconcile/prober", "web.rs"],
+        except: &["gateway", "admin", "reconcile/prober.rs", "reconcile/prober", "web.rs", "web/proxy.rs"],
         reason: "HTTP is spoken by those who serve it, by the prober, and by `web` for all who ask others",
     },
     Rule {

@@ -11,6 +11,7 @@ use http_body_util::StreamBody;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use super::ApplyLine;
 use super::streams::Query;
@@ -19,6 +20,9 @@ use crate::gateway::Body;
 use crate::reconcile::follow::Ask;
 use crate::reconcile::{Controller, ROUNDS};
 use crate::tree::{ApiId, PullRequest};
+
+/// What becomes of what is under way where a daemon ends.
+const ENDS: &str = "the daemon ends, and what is under way goes on when the next one begins; see then: skep status";
 
 impl Surface {
     /// What reconciles, and what reads its tree, where this daemon does.
@@ -32,10 +36,10 @@ impl Surface {
 /// pull request, and never of both.
 ///
 /// The work goes on whether or not somebody listens to the end.
-pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query) -> Response<Body> {
+pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query, stop: CancellationToken) -> Response<Body> {
     let (lines, answer) = mpsc::channel::<ApplyLine>(64);
     let wanted = query.get("pull_request").and_then(PullRequest::read);
-    tokio::spawn(tell(controller, tree, wanted, lines));
+    tokio::spawn(tell(controller, tree, wanted, lines, stop));
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
@@ -46,7 +50,13 @@ pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query) -> R
     response
 }
 
-async fn tell(controller: Arc<Controller>, tree: Ask, wanted: Option<PullRequest>, lines: mpsc::Sender<ApplyLine>) {
+async fn tell(
+    controller: Arc<Controller>,
+    tree: Ask,
+    wanted: Option<PullRequest>,
+    lines: mpsc::Sender<ApplyLine>,
+    stop: CancellationToken,
+) {
     let is_wanted = |id: &ApiId| id.preview().map(|(_, pull_request)| pull_request) == wanted;
     let mut news = controller.world().news.subscribe();
     let done = async {
@@ -80,6 +90,8 @@ async fn tell(controller: Arc<Controller>, tree: Ask, wanted: Option<PullRequest
                 Err(RecvError::Closed) => return,
             },
             last = &mut done => last,
+            // Nothing comes to rest by a daemon that ends.
+            () = stop.cancelled() => ApplyLine::Failed(ENDS.to_owned()),
         };
         let is_last = !matches!(line, ApplyLine::News(_));
         if lines.send(line).await.is_err() || is_last {

@@ -1,18 +1,23 @@
 //! Webhooks of forges: each says that a source may have something new, and is answered before anybody has looked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
-use crate::gateway::{Body, json_answer};
+use crate::gateway::{Body, Crowd, Member, Peer, json_answer};
 use crate::pull::told::{self, Told};
 use crate::pull::webhook::{self, Delivery, Verdict};
 use crate::pull::{Pulls, Source};
@@ -23,14 +28,23 @@ const PATH: &str = "/hooks/";
 /// The most bytes of one: what GitHub sends at the most. They are counted and signed, and kept where they may tell of a pull request.
 const MOST: usize = 25 << 20;
 
-/// How long one may take to come in.
+/// How long one may take to come in, whatever comes: what is large takes its time.
 const WITHIN: Duration = Duration::from_secs(20);
+
+/// How long nothing of one may come; and how many bytes buy it another second.
+const BEGUN_WITHIN: Duration = Duration::from_secs(3);
+const A_SECOND: usize = 64 << 10;
 
 /// How long a source may take to be asked, and what is new of it to be fetched, by somebody who waits for it.
 const TURNS_WITHIN: Duration = Duration::from_secs(20 * 60);
 
-/// How many come in at once.
-const AT_ONCE: usize = 16;
+/// How many come in at once, and how many of those from one address, or one /64 of IPv6.
+const AT_ONCE: usize = 32;
+const OF_ONE_ADDRESS: usize = 8;
+
+/// How long one waits for a place, and how often it is looked whether one of its address is free.
+const WAITS: Duration = Duration::from_secs(5);
+const LOOKS_EVERY: Duration = Duration::from_millis(20);
 
 /// How many of those are in memory at once that are larger than most are.
 const LARGE_AT_ONCE: usize = 2;
@@ -40,6 +54,7 @@ const LARGE_AT_ONCE: usize = 2;
 pub(super) struct Hooks {
     pulls: Arc<Pulls>,
     places: Semaphore,
+    crowd: Arc<Crowd>,
     large: Semaphore,
 }
 
@@ -50,7 +65,7 @@ pub(super) fn is_hook(path: &str) -> bool {
 
 impl Hooks {
     pub(super) fn new(pulls: Arc<Pulls>) -> Self {
-        Self { pulls, places: Semaphore::new(AT_ONCE), large: Semaphore::new(LARGE_AT_ONCE) }
+        Self { pulls, places: Semaphore::new(AT_ONCE), crowd: Arc::default(), large: Semaphore::new(LARGE_AT_ONCE) }
     }
 
     pub(super) fn pulls(&self) -> Arc<Pulls> {
@@ -67,15 +82,21 @@ impl Hooks {
 
     /// Takes one: the source is asked soon, where it is genuine.
     pub(super) async fn take(&self, source: &Source, request: Request<Incoming>) -> Result<Response<Body>, Fault> {
-        let busy = || Fault::Unavailable(format!("{AT_ONCE} webhooks are coming in; send it again"));
-        let _place = self.places.try_acquire().map_err(|_| busy())?;
         let Some(place) = source.webhook() else { return Err(Fault::NotFound) };
-        let (parts, body) = request.into_parts();
+        if !webhook::is_shown(request.headers()) {
+            // Of what shows nothing, nothing is read.
+            return Ok(forged());
+        }
+        let address = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+        let (parts, mut body) = request.into_parts();
+        // A place is for what comes in, not for whoever only says that something will.
+        let first = tokio::time::timeout(BEGUN_WITHIN, body.frame()).await.map_err(|_| slow())?;
+        let _place = tokio::time::timeout(WAITS, self.place(address)).await.map_err(|_| busy())?;
         // What may tell of a pull request is kept whole; all else is counted and signed.
         let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let is_large = source.has_previews() && length.is_none_or(|length: usize| length > told::USUAL);
         let _memory = if is_large {
-            let memory = tokio::time::timeout(WITHIN, self.large.acquire()).await;
+            let memory = tokio::time::timeout(WAITS, self.large.acquire()).await;
             Some(memory.map_err(|_| busy())?.map_err(|_| busy())?)
         } else {
             None
@@ -85,7 +106,7 @@ impl Hooks {
             Ok(secret) => {
                 source.forget_fault();
                 let mut delivery = Delivery::begin(&parts.headers, &secret);
-                read(body, |bytes| {
+                read(first, body, |bytes| {
                     delivery.update(bytes);
                     if source.has_previews() {
                         kept.extend_from_slice(bytes);
@@ -99,7 +120,7 @@ impl Hooks {
                 if source.is_first_fault() {
                     tracing::error!("no webhook of source {} can be taken: {error}", source.name());
                 }
-                read(body, |_| ()).await?;
+                read(first, body, |_| ()).await?;
                 Verdict::Forged
             }
         };
@@ -116,11 +137,20 @@ impl Hooks {
         Ok(match verdict {
             Verdict::New => json_answer(StatusCode::ACCEPTED, &json!({ "accepted": true })),
             Verdict::Again => json_answer(StatusCode::ACCEPTED, &json!({ "accepted": true, "again": true })),
-            // Which part of it was wrong is for nobody to learn.
-            Verdict::Forged => {
-                json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "this webhook is not signed as it should be" }))
-            }
+            Verdict::Forged => forged(),
         })
+    }
+
+    /// A place for one from there, as soon as there is one.
+    async fn place(&self, address: IpAddr) -> (Member, Option<SemaphorePermit<'_>>) {
+        let member = loop {
+            match Crowd::join(&self.crowd, address, OF_ONE_ADDRESS) {
+                Some(member) => break member,
+                None => tokio::time::sleep(LOOKS_EVERY).await,
+            }
+        };
+        // Nobody closes it.
+        (member, self.places.acquire().await.ok())
     }
 
     /// Whether every source is followed; and in words, of which whoever may know all learns more.
@@ -146,7 +176,7 @@ pub(super) fn list(hooks: Option<&Hooks>) -> Value {
 }
 
 /// Has all sources asked now; or one, of which the answer is what came of it.
-pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>) -> Result<Value, Fault> {
+pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>, stop: &CancellationToken) -> Result<Value, Fault> {
     let sources = hooks.map(|hooks| hooks.pulls.sources()).unwrap_or_default();
     let Some(name) = name else {
         for source in sources {
@@ -159,25 +189,42 @@ pub(super) async fn look(hooks: Option<&Hooks>, name: Option<&str>) -> Result<Va
     let source = source.ok_or_else(|| Fault::Missing(format!("no source {name} is followed")))?;
     let late =
         || Fault::Unavailable(format!("source {name} is asked, and nothing has come of it within {TURNS_WITHIN:?}"));
-    let asked = tokio::time::timeout(TURNS_WITHIN, source.ask()).await.map_err(|_| late())?;
+    let asked = stop.run_until_cancelled(tokio::time::timeout(TURNS_WITHIN, source.ask())).await;
+    let ends = || Fault::Unavailable(format!("the daemon ends; the next one asks source {name} as it begins"));
+    let asked = asked.ok_or_else(ends)?.map_err(|_| late())?;
     Ok(json!(asked))
 }
 
-/// Reads a body to its end.
-async fn read(mut body: Incoming, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
-    let broken = |why: &str| Fault::Bad(why.to_owned());
-    let reading = async {
-        let mut length = 0;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| broken("the body broke off"))?;
-            let Some(bytes) = frame.data_ref() else { continue };
+/// Which part of it was wrong is for nobody to learn.
+fn forged() -> Response<Body> {
+    json_answer(StatusCode::UNAUTHORIZED, &json!({ "error": "this webhook is not signed as it should be" }))
+}
+
+fn busy() -> Fault {
+    Fault::Unavailable("so many webhooks are coming in; send it again".to_owned())
+}
+
+fn slow() -> Fault {
+    Fault::Bad("the body took too long".to_owned())
+}
+
+/// What has come of a body.
+type First = Option<Result<Frame<Bytes>, hyper::Error>>;
+
+/// Reads a body to its end, of which something has come already.
+async fn read(first: First, mut body: Incoming, mut each: impl FnMut(&[u8])) -> Result<(), Fault> {
+    let (begun, mut length, mut next) = (Instant::now(), 0, first);
+    while let Some(frame) = next {
+        let frame = frame.map_err(|_| Fault::Bad("the body broke off".to_owned()))?;
+        if let Some(bytes) = frame.data_ref() {
             length += bytes.len();
             if length > MOST {
                 return Err(Fault::TooLarge(MOST));
             }
             each(bytes);
         }
-        Ok(())
-    };
-    tokio::time::timeout(WITHIN, reading).await.map_err(|_| broken("the body took too long"))?
+        let until = begun + WITHIN.min(BEGUN_WITHIN + Duration::from_secs((length / A_SECOND) as u64));
+        next = timeout_at(until, body.frame()).await.map_err(|_| slow())?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod call;
 pub mod client;
 mod deployments;
 mod fault;
+mod front;
 mod holds;
 mod hooks;
 mod keys;

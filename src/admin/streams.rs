@@ -13,6 +13,7 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::fault::Fault;
 use crate::engine::EngineError;
@@ -76,6 +77,7 @@ pub(super) async fn events(
     records: Arc<dyn Records>,
     headers: &HeaderMap,
     query: &Query,
+    stop: CancellationToken,
 ) -> Result<Response<Body>, Fault> {
     let (api, limit) = (query.api()?, query.count("limit")?);
     let resumed = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()?.parse().ok());
@@ -98,7 +100,7 @@ pub(super) async fn events(
         let line = format!("id: {}\nevent: {}\ndata: {}\n\n", event.number, event.event.kind, json!(event));
         Some((line, watch))
     });
-    Ok(sent(lines))
+    Ok(sent(lines, stop))
 }
 
 struct Watch {
@@ -145,6 +147,7 @@ pub(super) async fn logs(
     id: &ApiId,
     headers: &HeaderMap,
     query: &Query,
+    stop: CancellationToken,
 ) -> Result<Response<Body>, Fault> {
     let (engine, tail, follow) = (&controller.world().engine, query.count("tail")?, wants_stream(headers));
     let instances = engine.instances(Some(id)).await?;
@@ -163,7 +166,7 @@ pub(super) async fn logs(
     }
     if follow {
         let lines = select_all(streams).filter_map(|line| async move { line.ok() });
-        return Ok(sent(lines.map(|line| format!("data: {line}\n\n"))));
+        return Ok(sent(lines.map(|line| format!("data: {line}\n\n")), stop));
     }
     let mut lines = Vec::new();
     for mut stream in streams {
@@ -174,13 +177,13 @@ pub(super) async fn logs(
     Ok(json_answer(StatusCode::OK, &json!({ "success": true, "api_id": id, "lines": lines })))
 }
 
-/// A stream of server-sent events, with a sign of life while there are none.
-fn sent(lines: impl Stream<Item = String> + Send + 'static) -> Response<Body> {
+/// A stream of server-sent events, with a sign of life while there are none. Who watches keeps no daemon from ending.
+fn sent(lines: impl Stream<Item = String> + Send + 'static, stop: CancellationToken) -> Response<Body> {
     let beats = stream::unfold((), |()| async {
         tokio::time::sleep(BEAT).await;
         Some((": still here\n\n".to_owned(), ()))
     });
-    let lines = stream::select(lines, beats);
+    let lines = stream::select(lines, beats).take_until(stop.cancelled_owned());
     let frames = lines.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line))));
     let mut answer = Response::new(Body::stream(StreamBody::new(frames)));
     let headers = answer.headers_mut();

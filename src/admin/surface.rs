@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use jiff::Timestamp;
 use serde_json::json;
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
 use super::fault::{self, Fault};
@@ -61,6 +62,8 @@ pub struct Surface {
     pushes: OnceLock<Arc<Pushes>>,
     /// What takes webhooks, where sources are followed.
     hooks: OnceLock<Hooks>,
+    /// Cancelled when the daemon ends: who only watches keeps it from nothing.
+    stop: OnceLock<CancellationToken>,
 }
 
 impl Surface {
@@ -88,6 +91,7 @@ impl Surface {
             is_to_lead: AtomicBool::new(false),
             pushes: OnceLock::new(),
             hooks: OnceLock::new(),
+            stop: OnceLock::new(),
         })
     }
 
@@ -105,6 +109,15 @@ impl Surface {
     /// Takes webhooks of what is followed, and tells how that is.
     pub fn set_to_pull(&self, pulls: Arc<Pulls>) {
         let _ = self.hooks.set(Hooks::new(pulls));
+    }
+
+    /// Ends what only watches when the daemon is told to end.
+    pub fn set_to_end_with(&self, stop: CancellationToken) {
+        let _ = self.stop.set(stop);
+    }
+
+    fn stop(&self) -> CancellationToken {
+        self.stop.get().cloned().unwrap_or_default()
     }
 
     /// What is followed, where anything is.
@@ -130,19 +143,13 @@ impl Surface {
         self.work.load().as_ref().is_some_and(|work| work.tree.is_some())
     }
 
-    /// What is left of it for callers, where it has an address of its own.
-    #[must_use]
-    pub fn front(self: Arc<Self>) -> Front {
-        Front(self)
-    }
-
     /// What is at work, once something is.
     #[must_use]
     pub fn controller(&self) -> Option<Arc<Controller>> {
         self.work.load().as_ref().map(|work| Arc::clone(&work.controller))
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
         self.called(request, &id).await.unwrap_or_else(|fault| fault.answer(&id))
     }
@@ -181,7 +188,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply::answer(controller, tree, &query));
+                return Ok(apply::answer(controller, tree, &query, self.stop()));
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,
@@ -204,14 +211,18 @@ impl Surface {
             Call::CleanUp => deployments::clean_up(&self.leading()?.0).await?,
             Call::Plan => holds::planned(&self.leading()?.0).await?,
             Call::PlanOf => trial::planned(&self.leading()?.0, &self.callers.settings(), &parts.headers, body).await?,
-            Call::Events => return streams::events(Arc::clone(&self.records), &parts.headers, &query).await,
-            Call::Logs(id) => return streams::logs(&*self.working()?, &id, &parts.headers, &query).await,
+            Call::Events => {
+                return streams::events(Arc::clone(&self.records), &parts.headers, &query, self.stop()).await;
+            }
+            Call::Logs(id) => {
+                return streams::logs(&*self.working()?, &id, &parts.headers, &query, self.stop()).await;
+            }
             Call::History(id) => holds::history(&*self.working()?, &id).await?,
             Call::Usage => usage::answer(&*self.records, &query).await?,
             Call::Pull => hooks::list(self.hooks.get()),
             Call::PullNow(name) => {
                 self.leading_soon().await?;
-                hooks::look(self.hooks.get(), name.as_deref()).await?
+                hooks::look(self.hooks.get(), name.as_deref(), &self.stop()).await?
             }
             Call::Adopt => adopt::list(&*self.working()?).await?,
             Call::StopPredecessor(id) => adopt::stop(&self.leading()?.0, &id).await?,
@@ -361,7 +372,7 @@ impl Surface {
 
 /// Whether anybody may ask that. What is done is guarded by what it is, however its path is written; a path that is none
 /// by how it looks, so that nobody learns which ones there are.
-fn is_open(call: Option<&Call>, path: &str) -> bool {
+pub(super) fn is_open(call: Option<&Call>, path: &str) -> bool {
     let looks_guarded = || {
         path == "/metrics"
             || push::is_git(path)
@@ -382,19 +393,5 @@ fn token(request: &Request<Incoming>) -> &str {
 impl Handler for Arc<Surface> {
     fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
         Box::pin(Arc::clone(self).answer(request))
-    }
-}
-
-/// What callers see of the surface where it has an address of its own: that there is a daemon, and whether it is well.
-pub struct Front(Arc<Surface>);
-
-impl Handler for Front {
-    fn handle(&self, request: Request<Incoming>) -> HandlerFuture {
-        let path = request.uri().path();
-        if !is_open(Call::of(request.method(), path).as_ref(), path) {
-            let id = request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default();
-            return Box::pin(async move { Fault::NotFound.answer(&id) });
-        }
-        Box::pin(Arc::clone(&self.0).answer(request))
     }
 }

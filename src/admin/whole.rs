@@ -231,6 +231,6 @@ enum Document {
 pub async fn document_of(address: SocketAddr) -> Option<Vec<u8>> {
     let uri = format!("http://{address}/{}", contract::FILE);
     let request = Request::get(uri).header(ACCEPT, "application/json").body(bytes::Bytes::new()).ok()?;
-    let answer = tokio::time::timeout(PATIENCE.0, web::send_for(request, contract::MOST)).await.ok()?.ok()?;
+    let answer = tokio::time::timeout(PATIENCE.0, web::send_to_own(request, contract::MOST)).await.ok()?.ok()?;
     (answer.status() == StatusCode::OK).then(|| answer.into_body().to_vec())
 }

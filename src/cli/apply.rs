@@ -145,7 +145,7 @@ pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done>
         refuse_if_overtaken(file, &plan)?;
     }
     if args.output == Output::Text {
-        plan::resolve(&parts, &comparison, &mut plan).await;
+        plan::resolve(&parts, &comparison, &mut plan).await?;
         anstream::print!("{}", report::plan::text(&plan, false));
     }
     let rests = if plan.all().all(|api| api.steps.is_empty()) {

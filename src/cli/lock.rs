@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use super::Output;
 use super::context::Context;
+use super::patience::Patience;
+use super::process::unless_told_to_end;
 use super::write::replace;
-use crate::engine::Progress;
+use crate::engine::Engine as _;
 use crate::engine::docker::Docker;
 use crate::engine::docker::resolve::{Resolve, Resolved};
 use crate::reconcile::plan::{Change, packages};
@@ -99,24 +101,34 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         return check(args, &settings);
     }
     let context = Context::open(root)?;
-    let engine = context.engine()?;
+    let (engine, all) = (context.engine()?, read(args, &context.settings)?);
     let mut report = Report { version: 1, locks: Vec::new(), failed: Vec::new() };
     // APIs with the same requirements get the same lock, and are resolved once.
     let mut known = BTreeMap::new();
-    for files in read(args, &context.settings)? {
-        match lock_one(args, &engine, &files, &mut known).await {
-            Ok(locked) => {
-                if args.output == Output::Text {
-                    print(&locked);
+    let work = async {
+        // What an earlier run has left, that was ended, goes with this.
+        let patience = Patience::while_it("looking for the base image");
+        let progress = patience.lines("base image: ".to_owned());
+        patience.wait(engine.base(&progress)).await?;
+        for files in all {
+            match lock_one(args, &engine, &files, &mut known).await {
+                Ok(locked) => {
+                    if args.output == Output::Text {
+                        print(&locked);
+                    }
+                    report.locks.push(locked);
                 }
-                report.locks.push(locked);
-            }
-            Err(error) => {
-                anstream::eprintln!("error: {}: {error:#}", files.id);
-                report.failed.push(Failed { id: files.id, message: format!("{error:#}") });
+                Err(error) => {
+                    anstream::eprintln!("error: {}: {error:#}", files.id);
+                    report.failed.push(Failed { id: files.id, message: format!("{error:#}") });
+                }
             }
         }
-    }
+        anyhow::Ok(())
+    };
+    let done = unless_told_to_end(Box::pin(work)).await;
+    engine.settled().await;
+    done.context("interrupted; what was made for it is removed, and the locks that are written stay")??;
     if args.output == Output::Json {
         anstream::println!("{}", serde_json::to_string_pretty(&report)?);
     }
@@ -141,9 +153,9 @@ async fn lock_one(args: &Args, engine: &Docker, files: &Files, known: &mut Known
     let resolved = if let Some(resolved) = known.get(&key) {
         resolved.clone()
     } else {
-        let id = files.id.clone();
-        let progress = Progress::new(move |line| anstream::eprintln!("{id}: {line}"));
-        engine.lock(&Resolve { requirements, earlier }, &progress).await?
+        let patience = Patience::while_it(format!("{}: resolving", files.id));
+        let (progress, job) = (patience.lines(format!("{}: ", files.id)), Resolve { requirements, earlier });
+        patience.wait(Box::pin(engine.lock(&job, &progress))).await?
     };
     let text = lock::write(&files.id, &resolved.made_for, &lock::digest_of(&files.asked), &resolved.packages);
     known.insert(key, resolved);

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hand_over::{LONGER, Outcome, READY_WITHIN, Ready, SAID_WITHIN, Taken, Wish, YOURS_WITHIN, Yours, offer};
-use super::manager;
 use super::passing::{receive, send};
 use super::term::Seat;
+use super::{last_words, manager};
 use crate::engine::docker::is_in_container;
 use crate::gateway::{Leaving, Routes};
 use crate::installation::{Installation, Lock};
@@ -194,8 +194,11 @@ impl Place {
             return Err("the container that this daemon is in would end with it; replace the container".to_owned());
         }
         let arguments = std::env::args_os().skip(1).filter(|word| word != "--take-over" && word != "--welcome");
+        let arguments: Vec<_> = arguments.chain(["--take-over".into()]).collect();
+        let said = last_words::place(&self.installation.door());
+        let _ = std::fs::remove_file(&said);
         let mut command = Command::new(&self.program);
-        command.args(arguments).arg("--take-over").env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
+        command.args(&arguments).env(last_words::PLACE, &said).env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
         let mut child = command.spawn().map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
         let pid = child.id().unwrap_or_default();
         tracing::info!("process {pid} is to take over ({})", self.program.display());
@@ -221,7 +224,12 @@ impl Place {
             ));
         };
         let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-        Err(format!("process {pid} ended before it could serve ({how}); what it said stands in the daemon's log"))
+        Err(match last_words::of(&said, &self.program, &arguments).await {
+            Some(words) => format!("process {pid} ended before it could serve ({how}): {words}"),
+            None => {
+                format!("process {pid} ended before it could serve ({how}); what it said stands in the daemon's log")
+            }
+        })
     }
 
     fn listeners(&self) -> std::sync::MutexGuard<'_, Vec<TcpListener>> {

@@ -1,7 +1,6 @@
 //! `skep plan`: what would change, and why.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +11,8 @@ use super::between::{Between, Ends};
 use super::boot::contracts;
 use super::check::prefix;
 use super::context::{Comparison, Context, Parts};
+use super::patience::Patience;
+use super::process::unless_told_to_end;
 use super::remote::{self, Here};
 use crate::admin::versions::add_versions;
 use crate::admin::whole::whole;
@@ -136,7 +137,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         let booted = contracts(&context.settings, &comparison.tree, ids).await?;
         plan = whole(&parts.world, &comparison.tree, &comparison.apis, &booted).await;
     }
-    resolve(&parts, &comparison, &mut plan).await;
+    resolve(&parts, &comparison, &mut plan).await?;
     let findings: Vec<_> = comparison.tree.all_findings().collect();
     let json = PlanJson { plan: &plan, summary: Summary::of(&plan), findings, base: None };
     let prefix = prefix(root);
@@ -265,11 +266,18 @@ fn print(
 }
 
 /// Adds to a plan which packages move where no lock says it; the index is asked, which may take seconds.
-pub async fn resolve(parts: &Parts, comparison: &Comparison, plan: &mut Plan) {
-    if plan.all().any(ApiPlan::may_move_packages) && std::io::stderr().is_terminal() {
-        anstream::eprintln!("Asking the package index what requirements come to …");
+///
+/// # Errors
+/// Where somebody interrupts it. Nothing is left of it on the engine then.
+pub async fn resolve(parts: &Parts, comparison: &Comparison, plan: &mut Plan) -> anyhow::Result<()> {
+    if !plan.all().any(ApiPlan::may_move_packages) {
+        return Ok(());
     }
-    add_versions(&parts.world, &comparison.apis, plan).await;
+    let patience = Patience::while_it("asking the package index what requirements come to");
+    let asked = patience.wait(add_versions(&parts.world, &comparison.apis, plan));
+    let asked = unless_told_to_end(asked).await;
+    parts.world.engine.settled().await;
+    asked.context("interrupted; what was made for it is removed")
 }
 
 /// The plan of a comparison, with all that it takes more than a look to tell.

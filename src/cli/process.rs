@@ -13,8 +13,18 @@ pub(super) fn prepare() {
 /// wait for it.
 pub(super) fn stop_on_signal() -> CancellationToken {
     let stop = CancellationToken::new();
-    tokio::spawn(listen(stop.clone()));
+    tokio::spawn(listen(stop.clone(), CancellationToken::new()));
     stop
+}
+
+/// Does what leaves something behind where it is cut off; `None` where the process is told to end meanwhile, for whoever asked to
+/// clean up. Whoever tells it again, or later, does not wait for anything.
+pub(super) async fn unless_told_to_end<T>(work: impl Future<Output = T>) -> Option<T> {
+    let (stop, over) = (CancellationToken::new(), CancellationToken::new());
+    tokio::spawn(listen(stop.clone(), over.clone()));
+    let done = stop.run_until_cancelled(work).await;
+    over.cancel();
+    done
 }
 
 /// Lets this process have as many files open as the host allows it: each caller is one, and each idle upstream.
@@ -34,16 +44,16 @@ fn stand_firm() {
     }
 }
 
-async fn listen(stop: CancellationToken) {
+/// Cancels `stop` with the first signal, unless what it would end is `over`.
+async fn listen(stop: CancellationToken, over: CancellationToken) {
     let Ok(mut terminate) = signal(SignalKind::terminate()) else {
         tracing::error!("cannot listen for signals");
         return;
     };
-    let mut count = 0;
+    let mut is_first = true;
     loop {
         tokio::select! { _ = tokio::signal::ctrl_c() => {} _ = terminate.recv() => {} }
-        count += 1;
-        if count == 1 {
+        if std::mem::take(&mut is_first) && !over.is_cancelled() {
             stop.cancel();
         } else {
             // Nothing below main exits, save for this: whoever asks twice does not want to wait for anything.

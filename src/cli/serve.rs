@@ -21,7 +21,7 @@ use super::pulled::bring_in;
 use super::refresh;
 use super::term::Terms;
 use super::welcome::{welcome, welcome_key};
-use super::{manager, mirror, process};
+use super::{last_words, manager, mirror, process};
 use crate::admin::Surface;
 use crate::callers::Callers;
 use crate::engine::docker::Docker;
@@ -77,6 +77,10 @@ pub struct Args {
 /// # Errors
 /// Where the address is taken, a command is at work on this installation, or the records cannot be opened.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
+    Box::pin(serve(args, root)).await.inspect_err(last_words::say)
+}
+
+async fn serve(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let telling = log::start(args.log_format)?;
     let context = Context::open(root)?;
     process::prepare();
@@ -108,6 +112,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         Arc::clone(&metrics),
         telling.reporter.is_some(),
     );
+    surface.set_to_end_with(stop.clone());
     bring_in(&context, &surface, &records, &metrics, &mut tasks, &stop).await;
     let place = Place::new(context.installation.clone(), listeners.copies()?, Arc::clone(&routes), lock)?;
     tasks.spawn(Arc::clone(&place).keep(stop.clone()));

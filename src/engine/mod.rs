@@ -65,6 +65,9 @@ pub trait Engine: Send + Sync + 'static {
     /// Where there is no such image, or the engine cannot.
     async fn installed(&self, image: &ImageTag) -> Result<Versions, EngineError>;
 
+    /// Returns when what was given up in the middle, as by whoever waited for it no longer, is taken away, or cannot be.
+    async fn settled(&self) {}
+
     /// Puts files on top of a dependency image, and tags the result.
     ///
     /// # Errors

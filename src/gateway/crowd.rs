@@ -8,20 +8,20 @@ use super::rate::Caller;
 
 /// All who have a connection open.
 #[derive(Debug, Default)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     open: Mutex<HashMap<Caller, usize>>,
 }
 
 /// One connection; counted out again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     crowd: Arc<Crowd>,
     caller: Caller,
 }
 
 impl Crowd {
     /// Counts in one more connection from there, unless `most` are open already.
-    pub(super) fn join(crowd: &Arc<Self>, address: IpAddr, most: usize) -> Option<Member> {
+    pub(crate) fn join(crowd: &Arc<Self>, address: IpAddr, most: usize) -> Option<Member> {
         let caller = Caller::at(address);
         let mut open = crowd.lock();
         let count = open.entry(caller).or_default();

@@ -82,6 +82,7 @@ use crate::settings::JwtSettings;
 pub use access::RequestId;
 pub use body::{Body, BodyError};
 pub use catalog::Catalog;
+pub(crate) use crowd::{Crowd, Member};
 pub use keys::{Keys, Pusher};
 pub use leaving::Leaving;
 pub use refusal::{json_answer, not_found};

@@ -8,6 +8,8 @@ use std::process::Stdio;
 use base64::Engine as _;
 use tokio::process::Command;
 
+use super::advice;
+use super::deploy_key::{self, KeyError};
 use super::store::{MEMORY, quoted};
 use crate::settings::{Access, Protocol, PullSource, SecretPlace};
 
@@ -79,6 +81,9 @@ pub enum SecretError {
     /// It is none.
     #[error("{0} holds no secret: one line of visible characters")]
     Odd(String),
+    /// It is a key that ssh could not use.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// A secret, for as long as it is needed; its `Debug` leaves it out.
@@ -126,6 +131,8 @@ impl Secret {
 #[derive(Debug)]
 pub(super) struct Way {
     settings: Vec<String>,
+    /// The file of settings that git reads, where it reads one.
+    pub file: Option<PathBuf>,
     environment: Vec<(&'static str, String)>,
     /// As they are, and as they go over the wire.
     secrets: Vec<String>,
@@ -151,6 +158,7 @@ impl Way {
                 secrets.push(token.0);
             }
             Access::Key { file, known_hosts } => {
+                deploy_key::look(file, known_hosts, &advice::scan(&source.url))?;
                 environment.push(("GIT_SSH_COMMAND", ssh(file, known_hosts)));
                 environment.push(("GIT_SSH_VARIANT", "ssh".to_owned()));
             }
@@ -159,7 +167,7 @@ impl Way {
             // Not the keys of whoever the daemon runs as.
             environment.push(("GIT_SSH_COMMAND", "false".to_owned()));
         }
-        Ok(Self { settings, environment, secrets })
+        Ok(Self { settings, file: None, environment, secrets })
     }
 
     /// Git with arguments in a folder, which may write no file larger than `most` bytes.
@@ -182,7 +190,6 @@ impl Way {
             // In the home of whoever the daemon runs as there may be a `.netrc`.
             ("HOME", "/nonexistent"),
             ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_GLOBAL", "/dev/null"),
             ("GIT_ATTR_NOSYSTEM", "1"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_OPTIONAL_LOCKS", "0"),
@@ -190,6 +197,7 @@ impl Way {
             ("GIT_LFS_SKIP_SMUDGE", "1"),
             ("LC_ALL", "C.UTF-8"),
         ]);
+        command.env("GIT_CONFIG_GLOBAL", self.file.as_deref().unwrap_or(Path::new("/dev/null")));
         command.envs(self.environment.iter().map(|(name, value)| (*name, value.as_str())));
         // Its own group, so that all that it starts can be ended with it.
         command.stdin(Stdio::null()).kill_on_drop(true).process_group(0);

@@ -2,17 +2,21 @@
 //! run anything else.
 
 pub mod access;
+mod advice;
 pub mod base;
 pub mod commit;
+pub mod deploy_key;
 pub mod difference;
 pub mod export;
 pub mod hands;
 mod history;
+mod local;
 mod offered;
 pub mod pkt;
 pub mod place;
 pub mod remote;
 pub mod renew;
+mod said;
 pub mod scratch;
 pub mod signature;
 pub mod store;

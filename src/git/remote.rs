@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::access::{SecretError, Way};
+use super::advice::{Answered, advice};
+use super::local;
+use super::said::{gist, is_of_here, last_word};
 use super::store::{REMOTE, Store, WITHIN};
 use super::{GitError, Input, Ran, run};
-use crate::settings::{Follows as Followed, PullSource};
+use crate::settings::{Follows as Followed, Protocol, PullSource};
 
 /// The commit or tag that was fetched last.
 pub const SEEN: &str = "refs/skep/seen";
@@ -86,7 +89,11 @@ impl<'a> Remote<'a> {
     /// # Errors
     /// Where what opens it is not there.
     pub fn of(source: &'a PullSource, store: &'a Store) -> Result<Self, RemoteError> {
-        Ok(Self { source, store, way: Way::to(source)?, filters: AtomicBool::new(false) })
+        let mut way = Way::to(source)?;
+        if source.protocol == Protocol::File {
+            way.file = local::settings(&source.url, store.folder())?;
+        }
+        Ok(Self { source, store, way, filters: AtomicBool::new(false) })
     }
 
     /// What the remote has of what is followed, and maybe more than that.
@@ -105,8 +112,39 @@ impl<'a> Remote<'a> {
         };
         // In no repository: there may be none yet.
         let git = self.way.command(Path::new("/"), self.most(), &arguments);
-        let ran = self.good("ls-remote", run(git, "ls-remote", ASKED, Input::Group("")).await?)?;
-        Ok(read_references(&String::from_utf8_lossy(&ran.out)))
+        let ran = run(git, "ls-remote", ASKED, Input::Group("")).await?;
+        if !ran.is_good() && ran.said.contains("returned error: 3") {
+            let answered = self.answered().await?;
+            return Err(RemoteError::Away(self.advised(&self.way.hush(&ran.said), &answered)));
+        }
+        let ran = self.good("ls-remote", ran)?;
+        let references = read_references(&String::from_utf8_lossy(&ran.out));
+        // Git takes a page without a line feed for a repository that has nothing.
+        if references.is_empty() && matches!(self.source.protocol, Protocol::Http | Protocol::Https) {
+            let answered = self.answered().await?;
+            if answered.is_page() {
+                return Err(RemoteError::Away(self.advised("", &answered)));
+            }
+        }
+        Ok(references)
+    }
+
+    /// What its server answers, as git itself does not tell it.
+    async fn answered(&self) -> Result<Answered, RemoteError> {
+        let mut git =
+            self.way.command(Path::new("/"), self.most(), &["ls-remote", "--quiet", "--", &self.source.url, "HEAD"]);
+        git.envs([("GIT_TRACE_CURL", "1"), ("GIT_TRACE_CURL_NO_DATA", "1"), ("GIT_TRACE_REDACT", "1")]);
+        let ran = run(git, "ls-remote", ASKED, Input::Group("")).await?;
+        Ok(Answered::read(&self.way.hush(&ran.said)))
+    }
+
+    /// What git said, behind what to do about it.
+    fn advised(&self, said: &str, answered: &Answered) -> String {
+        match advice(said, self.source, answered) {
+            Some(advice) if said.is_empty() => advice,
+            Some(advice) => format!("{advice} ({})", last_word(said)),
+            None => gist(said),
+        }
     }
 
     /// Fetches a reference, with the commits that came since one, where the remote has a way to say which.
@@ -258,11 +296,15 @@ impl<'a> Remote<'a> {
         if ran.said.contains("File too large") || ran.said.contains("died of signal 25") {
             return Err(RemoteError::TooLarge(self.source.max_size.to_string()));
         }
-        let said = gist(&self.way.hush(&ran.said));
+        let hushed = self.way.hush(&ran.said);
+        let said = gist(&hushed);
         if is_of_here(&ran.said) {
             return Err(GitError::Failed { action: action.to_owned(), said }.into());
         }
-        Err(if said.contains("fsck error") { RemoteError::Bad(said) } else { RemoteError::Away(said) })
+        if said.contains("fsck error") {
+            return Err(RemoteError::Bad(said));
+        }
+        Err(RemoteError::Away(self.advised(&hushed, &Answered::default())))
     }
 
     /// Removes what a git that was killed has left: half a pack, and marks that something is going on, which nothing does that
@@ -303,41 +345,6 @@ pub(super) fn read_references(text: &str) -> Vec<Reference> {
     references
 }
 
-/// Whether git says that something is short here, which no other way to ask would change; the remote's own words count not.
-fn is_of_here(said: &str) -> bool {
-    const SHORT: [&str; 6] = [
-        "no space left",
-        "disk quota exceeded",
-        "read-only file system",
-        "out of memory",
-        "cannot allocate memory",
-        "unable to write",
-    ];
-    said.lines().filter(|line| !line.starts_with("remote:")).map(str::to_lowercase).any(|line| {
-        // What cannot be written to the remote is not written here.
-        SHORT.iter().any(|word| line.contains(word)) && !line.contains("packet") && !line.contains("broken pipe")
-    })
-}
-
-/// What is worth telling of what git and ssh said: not their advice, in one line.
-fn gist(said: &str) -> String {
-    const ADVICE: [&str; 4] = [
-        "Please make sure you have the correct access rights",
-        "and the repository exists.",
-        "fatal: Could not read from remote repository.",
-        "warning: filtering not recognized by server",
-    ];
-    const LONGEST: usize = 400;
-    let is_news = |line: &&str| !line.is_empty() && !ADVICE.iter().any(|advice| line.starts_with(advice));
-    let lines: Vec<&str> = said.lines().map(str::trim).filter(is_news).collect();
-    let mut text = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ");
-    if text.is_empty() {
-        text.push_str("it gave no answer");
-    }
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(plain).take(LONGEST).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,16 +360,6 @@ mod tests {
             peeled: peeled.map(ToOwned::to_owned),
         };
         assert_eq!(read_references(&text), [of("refs/tags/v1", &a, Some(&b)), of("refs/tags/v2", &b, None)]);
-    }
-
-    #[test]
-    fn what_is_short_here_is_told_from_what_the_remote_says() {
-        assert!(is_of_here("fatal: write error: No space left on device\nfatal: index-pack failed\n"));
-        assert!(is_of_here("fatal: Out of memory, malloc failed (tried to allocate 8 bytes)\n"));
-        assert!(is_of_here("error: unable to write file /srv/x/objects/aa\n"));
-        assert!(!is_of_here("remote: fatal: Out of memory, malloc failed\nfatal: early EOF\n"));
-        assert!(!is_of_here("fatal: unable to write flush packet: Broken pipe\n"));
-        assert!(!is_of_here("ssh: connect to host h port 22: Connection refused\n"));
     }
 
     #[tokio::test]
@@ -383,14 +380,5 @@ mod tests {
         Remote::of(&settings.pull[0], &store).unwrap().clean();
         assert!(!old.1.exists() && young.1.exists());
         assert!(halves.iter().all(|(_, half)| !half.exists()));
-    }
-
-    #[test]
-    fn what_is_told_of_a_failure_is_its_reason() {
-        let said = "ssh: connect to host h port 22: Connection refused\nfatal: Could not read from remote repository.\n\n\
-                    Please make sure you have the correct access rights\nand the repository exists.\n";
-        assert_eq!(gist(said), "ssh: connect to host h port 22: Connection refused");
-        assert_eq!(gist("\n"), "it gave no answer");
-        assert_eq!(gist("a\u{1b}[31m"), "a [31m");
     }
 }

@@ -30,7 +30,7 @@ pub enum Outcome {
     Placed,
     /// What it has lies in the tree already.
     Unchanged,
-    /// What it has does not lie in the tree; its status says why.
+    /// What it has does not lie in the tree, or nobody who counts has signed what does; its status says why.
     Trouble,
 }
 

@@ -13,6 +13,7 @@ pub mod source;
 pub mod status;
 pub mod told;
 mod turn;
+mod vouch;
 pub mod webhook;
 
 pub use asked::Asked;

@@ -9,7 +9,7 @@ use super::offers::{Offer, Offers};
 use super::source::{Source, lock};
 use super::status::TroubleKind;
 use super::told::Told;
-use super::turn::{MOST_KEPT, Stop, some};
+use super::turn::{MOST_KEPT, Stop, some, stop};
 use crate::git::remote::{Reference, Remote};
 use crate::git::signature::signer;
 use crate::git::store::{PLACED, Store};
@@ -186,11 +186,7 @@ impl Source {
                 }
                 None if offer.commit.is_some() => Ok(Outcome::Over("the remote has it no more".to_owned())),
                 // Some forges tell of it before its name is there.
-                None => Err(Stop {
-                    kind: TroubleKind::Missing,
-                    what: format!("the remote has no {name} yet"),
-                    commit: None,
-                }),
+                None => Err(stop(TroubleKind::Missing, format!("the remote has no {name} yet"))),
             };
             match outcome {
                 Ok(Outcome::Same) => {}
@@ -236,7 +232,7 @@ impl Source {
             return Ok(());
         }
         let what = format!("it has {}, which are there already and not of source {}", some(&taken), self.name());
-        Err(Stop { kind: TroubleKind::Conflict, what, commit: None })
+        Err(stop(TroubleKind::Conflict, what))
     }
 
     /// What lies in the tree of this source; `None` before anything does.
@@ -292,11 +288,7 @@ impl Source {
             return Err(PreviewError::Full { there: others, wanted: 1, most: limits.max }.into());
         }
         let base = remote.fetch_offer(whose.pull_request, head, &serving.reference, &serving.commit).await?;
-        let nothing = || Stop {
-            kind: TroubleKind::Broken,
-            what: "it has nothing in common with what is followed".to_owned(),
-            commit: None,
-        };
+        let nothing = || stop(TroubleKind::Broken, "it has nothing in common with what is followed".to_owned());
         let base = base.ok_or_else(nothing)?;
         if base == head.object {
             return Ok(Outcome::Over("it is merged".to_owned()));
@@ -336,7 +328,7 @@ impl From<PreviewError> for Stop {
             PreviewError::Full { .. } | PreviewError::Taken { .. } => TroubleKind::Conflict,
             PreviewError::Git(_) | PreviewError::Io { .. } => TroubleKind::Failed,
         };
-        Self { kind, what: crate::report::with_causes(&error), commit: None }
+        stop(kind, crate::report::with_causes(&error))
     }
 }
 

@@ -179,7 +179,8 @@ impl Pulls {
         }
         // What hands changed here is this host's tree, and its own.
         let is_there = righted.stop.as_ref().is_none_or(|stop| stop.kind == TroubleKind::Edited);
-        source.is_current.send_replace(turned.is_ok() && is_there);
+        let lies = turned.as_ref().map_or_else(|stop| stop.lies, |_| true);
+        source.is_current.send_replace(lies && is_there);
         let asked = Asked::of(&turned, &righted, source.status());
         tell_of_hands(source, records, &righted.back).await;
         match righted.stop {
@@ -216,7 +217,7 @@ impl Pulls {
                 }
                 None => return,
             },
-            Err(Stop { kind, what, commit }) => {
+            Err(Stop { kind, what, commit, .. }) => {
                 // Whoever sends the same delivery again wants it tried again.
                 source.forget_deliveries();
                 if !source.fail(kind, &what, commit) {

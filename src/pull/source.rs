@@ -26,6 +26,8 @@ pub struct Source {
     pub(super) fetched: Mutex<Option<(String, Follows)>>,
     /// What was fetched in vain, and why: it is not fetched time and again.
     pub(super) refused: Mutex<Option<(String, Stop)>>,
+    /// By what somebody last vouched for a commit: where that is as it was, nobody is asked again.
+    pub(super) vouched: Mutex<Option<[u8; 32]>>,
     /// How its folders lay in the tree when they were looked at last.
     pub(super) known: Mutex<Known>,
     /// Somebody has said that there may be something new.
@@ -55,6 +57,7 @@ impl Source {
             store: Store::of_source(state, &settings.name),
             fetched: Mutex::default(),
             refused: Mutex::default(),
+            vouched: Mutex::default(),
             known: Mutex::default(),
             hint: Notify::new(),
             deliveries: Mutex::default(),

@@ -14,7 +14,7 @@ use crate::git::export::{Folders, Refusal};
 use crate::git::place::{PlaceError, Placing};
 use crate::git::remote::{Follows, Reference, Remote, RemoteError, SEEN};
 use crate::git::scratch::Scratch;
-use crate::git::signature::{SignatureError, signer};
+use crate::git::signature::SignatureError;
 use crate::git::store::{PLACED, SCRATCH};
 use crate::git::{Commit, GitError};
 use crate::report::with_causes;
@@ -55,6 +55,8 @@ pub(super) struct Stop {
     pub what: String,
     /// Of which commit, where it is one.
     pub commit: Option<String>,
+    /// Whether what it is about lies in the tree all the same.
+    pub lies: bool,
 }
 
 impl Stop {
@@ -64,7 +66,7 @@ impl Stop {
     }
 
     /// As one of that commit, where it is of none yet.
-    fn of(self, commit: &str, reference: &Reference) -> Self {
+    pub(super) fn of(self, commit: &str, reference: &Reference) -> Self {
         if self.commit.is_some() {
             return self;
         }
@@ -86,10 +88,12 @@ impl Source {
         let placed = if self.store.is_there() { self.store.resolve(PLACED).await? } else { None };
         let is_same_folder = self.store.prefix(&self.settings.folder).await? == self.settings.folder;
         if is_same_folder && placed.as_deref() == Some(reference.peeled.as_ref().unwrap_or(&reference.object)) {
-            if let Some(placed) = placed.filter(|placed| !self.recall(placed)) {
+            let placed = placed.unwrap_or_default();
+            if !self.recall(&placed) {
                 self.note_again(&placed, reference).await?;
             }
             self.note_name(short_name(&reference.name));
+            self.vouch(ground, &remote, reference, &placed).await?;
             return Ok(None);
         }
         let follows = self.fetch(ground, &remote, reference, placed.as_deref()).await?;
@@ -112,7 +116,7 @@ impl Source {
     }
 
     /// Fetches what is not here yet.
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         ground: &Ground<'_>,
         remote: &Remote<'_>,
@@ -186,13 +190,7 @@ impl Source {
         commit: Commit,
         follows: Follows,
     ) -> Result<News, Stop> {
-        let signed_by = match &self.settings.signed_by {
-            Some(by) => {
-                let tag = reference.name.strip_prefix("refs/tags/").filter(|_| reference.peeled.is_some());
-                Some(signer(&self.store, tag.map(|name| (SEEN, name)), &commit.id, by).await?)
-            }
-            None => None,
-        };
+        let signed_by = self.signer(reference, &commit.id).await?;
         let prefix = self.settings.folder.clone();
         let mut place = Placing {
             store: &self.store,
@@ -316,8 +314,8 @@ impl Source {
     }
 }
 
-fn stop(kind: TroubleKind, what: String) -> Stop {
-    Stop { kind, what, commit: None }
+pub(super) fn stop(kind: TroubleKind, what: String) -> Stop {
+    Stop { kind, what, commit: None, lies: false }
 }
 
 /// Something here is not as it should be.

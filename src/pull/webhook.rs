@@ -26,6 +26,12 @@ const SHORTEST: usize = 16;
 /// value of the first begins with `sha256=`.
 const HEX: [&str; 3] = ["x-hub-signature-256", "x-gitea-signature", "x-forgejo-signature"];
 
+/// The header in which the Standard Webhooks specification has signatures.
+const STANDARD: &str = "webhook-signature";
+
+/// The header in which GitLab sends the secret itself.
+const TOKEN: &str = "x-gitlab-token";
+
 /// A delivery while its body is read.
 pub struct Delivery {
     shown: Vec<Shown>,
@@ -67,6 +73,12 @@ pub fn secret(place: &SecretPlace) -> Result<Secret, WebhookError> {
     if shortest < SHORTEST { Err(WebhookError::Short) } else { Ok(secret) }
 }
 
+/// Whether headers show anything at all by which a delivery may be genuine.
+#[must_use]
+pub fn is_shown(headers: &HeaderMap) -> bool {
+    HEX.into_iter().chain([STANDARD, TOKEN]).any(|name| headers.contains_key(name))
+}
+
 /// What came of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -86,7 +98,7 @@ impl Delivery {
         let mut shown = Vec::new();
         let (mut at, secret) = (None, secret.as_bytes());
         // What is signed goes before what only names the secret; and one that is wrong is not made good by another.
-        if let Some(signatures) = text("webhook-signature") {
+        if let Some(signatures) = text(STANDARD) {
             let (id, moment) = (text("webhook-id").unwrap_or_default(), text("webhook-timestamp").unwrap_or_default());
             at = Some(
                 moment.parse().ok().and_then(|second| Timestamp::from_second(second).ok()).unwrap_or(Timestamp::MIN),
@@ -106,7 +118,7 @@ impl Delivery {
             }
         }
         if shown.is_empty()
-            && let Some(token) = headers.get("x-gitlab-token")
+            && let Some(token) = headers.get(TOKEN)
         {
             // As digests: of equal length, so that it takes the same time whatever is shown.
             let is_secret = bool::from(Sha256::digest(token.as_bytes()).ct_eq(&Sha256::digest(secret)));

@@ -175,6 +175,8 @@ impl std::fmt::Display for Summary {
         }
         match (parts.is_empty(), self.apis_with_findings) {
             (true, _) => write!(f, "{}, no findings", count(self.apis, "API")),
+            // Where the settings are wrong, no API is looked at.
+            (false, 0) if self.apis == 0 => f.write_str(&parts.join(", ")),
             (false, 0) => write!(f, "{}, none in the {}", parts.join(", "), count(self.apis, "API")),
             (false, some) => write!(f, "{} in {some} of {}", parts.join(", "), count(self.apis, "API")),
         }
@@ -303,6 +305,7 @@ mod tests {
         assert_eq!(summary(0, 2, 1, 1), "2 warnings in 1 of 1 API");
         assert_eq!(summary(0, 0, 14, 0), "14 APIs, no findings");
         assert_eq!(summary(1, 0, 14, 0), "1 error, none in the 14 APIs");
+        assert_eq!(summary(1, 2, 0, 0), "1 error, 2 warnings");
     }
 
     #[test]

@@ -157,11 +157,19 @@ fn block(value: &str) -> Option<Zeroizing<String>> {
 /// Why not.
 pub fn check_name(name: &str) -> Result<(), SecretsError> {
     let bad = |reason: &str| {
-        let name = crate::tree::suggest::shorten(&name.escape_debug().to_string());
+        let shown = if name.is_empty() { "\"\"".to_owned() } else { name.escape_debug().to_string() };
+        let name = crate::tree::suggest::shorten(&shown);
         Err(SecretsError::BadName { name, reason: reason.to_owned() })
     };
-    if !variables::is_name(name) {
-        return bad("it has letters, digits and underscores, no digit first, 128 characters at most");
+    // None of these has anything of the name: it may be a value in the wrong place.
+    match name.chars().next() {
+        None => return bad("a name has one character at least"),
+        Some(first) if first.is_ascii_digit() => return bad("a name begins with a letter or an underscore"),
+        Some(_) if name.len() > 128 => return bad("a name has 128 characters at most"),
+        Some(_) if !variables::is_name(name) => {
+            return bad("a name has letters, digits and underscores, and nothing else, as in API_KEY");
+        }
+        Some(_) => {}
     }
     variables::reserved(name).map_or(Ok(()), bad)
 }

@@ -70,7 +70,10 @@ fn what_is_no_secret_is_refused_without_a_word_of_its_value() {
         ("A: hunter2\nA: hunter2\n", "line 2"),
         ("A: &x hunter2\nB: *x\n", "line 1"),
         ("A: 'hunter2\n", "line"),
-        ("A: fine\n1A: hunter2\n", "line 2 of what is encrypted in it cannot be handed over: it has letters, digits"),
+        (
+            "A: fine\n1A: hunter2\n",
+            "line 2 of what is encrypted in it cannot be handed over: a name begins with a letter",
+        ),
         ("A: fine\n\nhunter2-x: fine\n", "line 3 of what is encrypted in it"),
         ("A: fine\nhunter2: ''\n", "line 2 of what is encrypted in it"),
         ("LD_PRELOAD: hunter2\n", "line 1 of what is encrypted in it cannot be handed over: it changes which code"),

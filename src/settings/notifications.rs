@@ -97,7 +97,7 @@ pub struct NotifiedFields {
     #[schemars(extend("default" = "webhook"))]
     pub format: Option<Format>,
     /// What they want to know. All of it where nothing is said.
-    pub events: Option<Vec<NewsKind>>,
+    pub events: Option<At<Vec<NewsKind>>>,
     /// The secret that webhooks are signed with.
     pub secret: Option<At<SecretFile>>,
 }
@@ -158,7 +158,17 @@ fn notified(settler: &mut Settler<'_, '_>, file: &NotifiedFile, settings: &Setti
         return None;
     }
     let all = || NewsKind::ALL.into_iter().collect();
-    let events: BTreeSet<NewsKind> = fields.events.as_ref().map_or_else(all, |events| events.iter().copied().collect());
+    if let Some(none) = fields.events.as_ref().filter(|events| events.value.is_empty()) {
+        let message = format!("{} is told of nothing", name.value);
+        settler.warning(
+            code::POINTLESS,
+            none,
+            message,
+            "name what they want to know, or leave `events` out for all of it",
+        );
+    }
+    let events: BTreeSet<NewsKind> =
+        fields.events.as_ref().map_or_else(all, |events| events.value.iter().copied().collect());
     Some(Notified { name: name.value.clone(), url, format, events, secret: signed.flatten() })
 }
 
@@ -171,6 +181,15 @@ mod tests {
 
     fn settle(text: &str) -> (Settings, Vec<Diagnostic>) {
         Settings::settle(Path::new("/srv"), text.as_bytes(), |_| None)
+    }
+
+    #[test]
+    fn whoever_is_told_of_nothing_is_pointed_out() {
+        let (settings, findings) = settle("notifications: [{ name: a, url: 'https://a.example', events: [] }]");
+        assert_eq!(settings.notifications.len(), 1);
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        assert!(!finding.is_error() && finding.code == code::POINTLESS, "{finding:?}");
+        assert_eq!(finding.span.map(|span| (span.line, span.column)), Some((1, 62)));
     }
 
     #[test]

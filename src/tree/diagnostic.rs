@@ -57,6 +57,8 @@ codes! {
     WRONG_TYPE = "wrong-type",
     /// A value of the right type that says nothing skep knows.
     BAD_VALUE = "bad-value",
+    /// A value that is taken, and by which nothing comes of what is set.
+    POINTLESS = "pointless",
     /// A value outside the bounds of its key.
     OUT_OF_BOUNDS = "out-of-bounds",
     /// A host that two APIs claim.

@@ -246,6 +246,11 @@ impl<'a, 'f> Settler<'a, 'f> {
         }
     }
 
+    /// Warns of a value.
+    pub fn warning<T>(&mut self, code: &'static str, at: &At<T>, message: impl Into<String>, hint: &str) {
+        self.findings.push(self.source.warning(code, at.range.clone(), message, hint));
+    }
+
     /// Reports an error at a value.
     pub fn error<T>(&mut self, code: &'static str, at: &At<T>, message: impl Into<String>, hint: &str) {
         self.findings.push(self.source.error(code, at.range.clone(), message, hint));

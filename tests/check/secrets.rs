@@ -131,6 +131,9 @@ fn what_cannot_be_a_secret_is_refused_and_changes_nothing() {
         (["set", "nobody", "TOKEN"], "hunter2", "there is no API nobody"),
         (["set", "honey", "PATH"], "hunter2", "PATH cannot be the name of a secret"),
         (["set", "honey", "../x"], "hunter2", "letters, digits and underscores"),
+        (["set", "honey", "A-B"], "hunter2", "A-B cannot be the name of a secret: a name has letters, digits"),
+        (["set", "honey", "1A"], "hunter2", "1A cannot be the name of a secret: a name begins with a letter"),
+        (["set", "honey", ""], "hunter2", "\"\" cannot be the name of a secret: a name has one character at least"),
         (["set", "honey", "LEVEL"], "hunter2", "LEVEL is a variable of honey too"),
         (["set", "honey", "OTHER"], "", "it is empty"),
         (["set", "honey", "OTHER"], "hunter2\0", "it holds a NUL"),
@@ -196,8 +199,20 @@ fn an_editor_sees_all_secrets_in_memory_and_leaves_nothing_behind() {
     place.run(&["list", "other"], "").expect(0, "other: MORE, TOKEN");
     let before = place.age();
     place.edit("sed -i '$a hunter2'").expect(1, "is not a list of NAME: value (line 3)");
+    let wrong =
+        place.edit("sed -i '$a A-B: hunter2'").expect(1, "line 3 of what you wrote cannot be a secret: a name has");
+    assert!(!wrong.err.contains("encrypted in it") && !wrong.err.contains("secrets edit"), "{}", wrong.err);
+    // All of it gone is more often a slip than a wish.
+    for nothing in ["truncate -s 0", "sed -i 's/.*/# &/'"] {
+        place.edit(nothing).expect(1, "counts as giving up");
+    }
     place.edit("sed -i '$a LEVEL: hunter2'").expect(1, "LEVEL is a variable of honey too");
     place.edit("false").expect(1, "nothing is written");
+    place.edit("no-such-editor -x").expect(1, "there is no editor no-such-editor -x; set EDITOR to one that is there");
+    let mut skep = place.command(&["edit", "honey"]);
+    let bare = skep.env("PATH", place.folder.path()).env_remove("EDITOR").env_remove("VISUAL").stdin(Stdio::null());
+    Ran::of(bare.output().unwrap())
+        .expect(1, "VISUAL and EDITOR are not set, and none of editor, vi, nano is in the PATH");
     assert_eq!(place.age(), before);
 }
 

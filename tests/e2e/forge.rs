@@ -147,6 +147,11 @@ fn answer(mut socket: TcpStream, root: &Path, authorization: &str, seen: &Mutex<
             .unwrap();
         return;
     }
+    if target.starts_with("/page") {
+        write!(socket, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 14\r\n\r\n<h1>Log in</h1>")
+            .unwrap();
+        return;
+    }
     if !is_let_in {
         let head = "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"forge\"\r\n";
         write!(socket, "{head}Content-Length: 0\r\nConnection: close\r\n\r\n").unwrap();

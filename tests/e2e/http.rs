@@ -115,6 +115,11 @@ impl Connection {
         self.reply(&request.method)
     }
 
+    /// Sends a request, and waits for nothing.
+    pub fn send(&mut self, request: &Request) -> io::Result<()> {
+        self.write(&request.bytes())
+    }
+
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.reader.get_mut().write_all(bytes)
     }

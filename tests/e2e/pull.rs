@@ -198,8 +198,9 @@ fn a_branch_that_is_rewritten_or_dated_wrongly_is_followed_and_that_is_said() {
     assert!(events(&world).contains("history was rewritten"));
 }
 
+/// Starts it once more.
 #[track_caller]
-fn follow_again(world: &World) {
+pub fn follow_again(world: &World) {
     world.serve_with(&[("ADMIN_API_KEY", ADMIN_KEY), ("A_TOKEN", "t0ken"), ("A_HOOK", "s3cret-of-16-bytes")]);
 }
 

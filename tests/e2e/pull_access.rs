@@ -1,5 +1,7 @@
 //! Ways in: tokens over HTTP, deploy keys over SSH, signatures that must be there, webhooks that must be signed.
 
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use hmac::{Hmac, Mac as _};
@@ -7,9 +9,10 @@ use sha2::Sha256;
 
 use crate::forge::{Forge, Server};
 use crate::http::Request;
-use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, look, source};
+use crate::pull::{ADMIN_KEY, expect_placed, expect_trouble, follow, follow_again, look, source};
+use crate::pull_now::pull;
 use crate::ssh::Ssh;
-use crate::world::World;
+use crate::world::{World, read_until};
 
 pub fn signature(secret: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
@@ -88,6 +91,45 @@ fn a_webhook_has_a_source_asked_at_once_where_it_is_signed_and_new() {
 }
 
 #[test]
+fn strangers_who_only_begin_a_webhook_keep_no_genuine_one_from_being_taken() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    follow(&world, &[format!("name: team, url: '{}', every: 1d, webhook: {{ env: A_HOOK }}", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    let begin = |from: [u8; 4], headers: &str| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
+        socket.connect(&world.address().into()).unwrap();
+        let mut socket = TcpStream::from(socket);
+        write!(socket, "POST /hooks/team HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n{headers}\r\n").unwrap();
+        socket
+    };
+    // Of one that shows nothing, nothing is waited for.
+    for mut stranger in (0..64).map(|_| begin([127, 0, 0, 1], "")) {
+        read_until(&mut stranger, "HTTP/1.1 401 ");
+    }
+    // Those who show something and send nothing; who send next to nothing, from elsewhere; and the few who do so from here.
+    let shown = format!("X-Hub-Signature-256: sha256={}\r\n", "0".repeat(64));
+    let silent = (0..64).map(|_| begin([127, 0, 0, 1], &shown));
+    let slow = |from| {
+        let mut socket = begin(from, &shown);
+        socket.write_all(b"{").unwrap();
+        socket
+    };
+    let elsewhere = (0..64).map(|_| slow([127, 0, 0, 2]));
+    let here = (0..8).map(|_| slow([127, 0, 0, 1]));
+    let strangers: Vec<TcpStream> = silent.chain(elsewhere).chain(here).collect();
+    forge.code("hello", "two");
+    let body = r#"{"ref":"refs/heads/main"}"#;
+    let signed = Request::post("/hooks/team", body)
+        .header("x-hub-signature-256", format!("sha256={}", signature("s3cret-of-16-bytes", body)));
+    world.send(&signed).expect(202);
+    world.expect_answer("hello", "/", "two");
+    drop(strangers);
+}
+
+#[test]
 fn a_token_opens_a_remote_over_http_and_is_shown_to_nobody() {
     let world = World::new();
     let forge = Forge::new(&world, "team");
@@ -120,6 +162,108 @@ fn a_token_opens_a_remote_over_http_and_is_shown_to_nobody() {
     let store = world.state().join("pull/team");
     let grep = Command::new("grep").args(["-r", "t0ken"]).arg(store).output().unwrap();
     assert_eq!(grep.status.code(), Some(1), "nothing of it is kept, where things are: {grep:?}");
+}
+
+#[test]
+fn a_remote_that_does_not_let_us_in_says_what_to_do_about_it() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    let server = Server::start(world.aside(), "Basic nobody");
+    let web = |name: &str, path: &str, rest: &str| {
+        format!("name: {name}, url: 'http://127.0.0.1:{}/{path}team.git', every: 1h{rest}", server.port)
+    };
+    let ssh = Ssh::start(&world, "git-upload-pack 'nothing'");
+    let make = |name: &str, phrase: &str| {
+        let key = world.aside().join(name);
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", phrase, "-f"]).arg(&key).status();
+        assert!(made.unwrap().success());
+        key.display().to_string()
+    };
+    let hosts = |name: &str, key: &str| {
+        let public = std::fs::read_to_string(key).unwrap();
+        let file = world.aside().join(name);
+        std::fs::write(&file, format!("[127.0.0.1]:{} {public}", ssh.port)).unwrap();
+        file.display().to_string()
+    };
+    let (ours, sealed) = (ssh.folder.join("key").display().to_string(), make("sealed", "secret"));
+    let other = make("other", "");
+    let right = hosts("right", &ssh.folder.join("host.pub").display().to_string());
+    let (changed, nobody) = (hosts("changed", &format!("{other}.pub")), world.aside().join("nobody"));
+    std::fs::write(&nobody, "").unwrap();
+    let by_key = |name: &str, key: &str, hosts: &str| {
+        let url = format!("ssh://{}@127.0.0.1:{}/team.git", ssh.user, ssh.port);
+        format!("name: {name}, url: '{url}', every: 1h, key: '{key}', known_hosts: '{hosts}'")
+    };
+    let nobody = nobody.display().to_string();
+    follow(
+        &world,
+        &[
+            web("open", "", ""),
+            web("token", "", ", token: { env: A_TOKEN }"),
+            web("moved", "moved/", ""),
+            web("page", "page/", ""),
+            by_key("no-key", "/nowhere/key", &right),
+            by_key("sealed", &sealed, &right),
+            by_key("no-hosts", &ours, "/nowhere/hosts"),
+            by_key("unknown-host", &ours, &nobody),
+            by_key("changed-host", &ours, &changed),
+            by_key("other-key", &other, &right),
+            "name: gone, url: 'file:///nowhere/team.git', every: 1h".to_owned(),
+        ],
+    );
+    let at = format!("127.0.0.1:{}", ssh.port);
+    for (name, kind, says) in [
+        ("open", "unreachable", "it wants a login, and none is set; make a token".to_owned()),
+        ("token", "unreachable", "it does not take the token".to_owned()),
+        (
+            "moved",
+            "unreachable",
+            "it sends us elsewhere (301), to /team.git, and redirects are not followed".to_owned(),
+        ),
+        ("page", "unreachable", "a web page answers there, and no git repository".to_owned()),
+        ("no-key", "failed", "make it with: ssh-keygen -t ed25519 -N '' -f /nowhere/key".to_owned()),
+        (
+            "sealed",
+            "failed",
+            format!(
+                "has a passphrase, and nobody is there to type it; take that off with: ssh-keygen -p -N '' -f {sealed}"
+            ),
+        ),
+        (
+            "no-hosts",
+            "failed",
+            format!("write them there with: ssh-keyscan -p {} 127.0.0.1 > /nowhere/hosts", ssh.port),
+        ),
+        (
+            "unknown-host",
+            "unreachable",
+            format!("the key that {at} shows is not in {nobody}; get it with: ssh-keyscan -p {}", ssh.port),
+        ),
+        (
+            "changed-host",
+            "unreachable",
+            format!("{at} shows another key than the one of it in {changed}; ask whoever runs it"),
+        ),
+        ("other-key", "unreachable", format!("{at} does not take the deploy key {other}; add {other}.pub")),
+        ("gone", "unreachable", "there is no repository at that path".to_owned()),
+    ] {
+        let said = expect_trouble(&world, name, kind, &says);
+        assert!(!said.contains("ssh-keygen -R") && !said.contains("-f \"") && !said.contains("@@@"), "{said}");
+    }
+}
+
+#[test]
+fn a_repository_of_another_user_of_this_host_is_followed_where_the_settings_name_it() {
+    let world = World::new();
+    let forge = Forge::new(&world, "team");
+    forge.code("hello", "one");
+    let given = Command::new("chown").args(["-R", "nobody"]).arg(&forge.bare).status().unwrap();
+    assert!(given.success(), "tests that give files away run as root");
+    follow(&world, &[format!("name: team, url: '{}', every: 1h", forge.url())]);
+    world.expect_answer("hello", "/", "one");
+    let trusted = std::fs::read_to_string(world.state().join("pull/team/safe.gitconfig")).unwrap();
+    assert_eq!(trusted, format!("[safe]\n\tdirectory = \"{}\"\n", forge.bare.canonicalize().unwrap().display()));
 }
 
 #[test]
@@ -220,18 +364,77 @@ fn a_commit_is_served_only_where_one_of_the_named_signers_has_signed_it() {
 }
 
 #[test]
-fn a_signed_tag_counts_under_the_name_that_was_signed() {
+fn a_signer_who_is_taken_away_is_missed_though_the_remote_has_nothing_new() {
     let world = World::new();
     let mut forge = Forge::new(&world, "team");
+    let (keys, public) = ada(&world, &mut forge);
+    let allowed = keys.join("allowed");
+    let allow = |who: &str| std::fs::write(&allowed, who).unwrap();
+    let everybody = format!("ada@example.com {public}");
+    forge.with.push("commit.gpgSign=true".to_owned());
+    forge.write("tagged/other/main.py", &crate::apps::saying("other"));
+    forge.code("hello", "one");
+    // The commit that this tag is of is signed as well, and it is the tag that counts.
+    forge.git(&["tag", "-s", "-m", "One", "v1.0"]).expect(0);
+    forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0"]).expect(0);
+    let signed_by = format!("signed_by: {{ ssh: '{}' }}", allowed.display());
+    let sources = [
+        format!("name: team, url: '{}', every: 1h", forge.url()),
+        format!("name: tags, url: '{}', tags: 'v*', folder: tagged, every: 1h", forge.url()),
+    ];
+    follow(&world, &sources);
+    expect_placed(&world, "team", "hello says one");
+    expect_placed(&world, "tags", "hello says one");
+    world.expect_answer("hello", "/", "one");
+    assert!(source(&world, "team")["placed"]["signed_by"].is_null());
+
+    // Switched on later, it holds of what serves too.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &settings.replace("every: 1h", &format!("every: 1h, {signed_by}")));
+    world.interrupt();
+    allow("");
+    follow_again(&world);
+    for name in ["team", "tags"] {
+        expect_trouble(&world, name, "unsigned", "is not among those of signed_by.ssh");
+    }
+    allow(&everybody);
+    look(&world);
+    for name in ["team", "tags"] {
+        assert_eq!(expect_placed(&world, name, "hello says one")["placed"]["signed_by"], "ada@example.com");
+    }
+    // Taken out, she counts no more for what she has signed.
+    allow("");
+    let pulled = pull(&world, &["team"]).expect(1);
+    assert!(pulled.out.contains("team  unsigned: ") && !pulled.out.contains("nothing new"), "{pulled:#?}");
+    let said = expect_trouble(&world, "team", "unsigned", "is not among those of signed_by.ssh");
+    assert!(said.contains("it serves, and "), "{said}");
+    assert_eq!(world.get("hello", "/").expect(200).text(), "one", "it goes on being served");
+    std::fs::remove_file(&allowed).unwrap();
+    look(&world);
+    expect_trouble(&world, "team", "failed", &format!("there is no file {}", allowed.display()));
+    allow(&everybody);
+    look(&world);
+    expect_placed(&world, "team", "hello says one");
+}
+
+/// A key with which what is committed and tagged is signed, in a folder; and its public half.
+fn ada(world: &World, forge: &mut Forge) -> (std::path::PathBuf, String) {
     let keys = world.aside().join("keys");
     std::fs::create_dir_all(&keys).unwrap();
     let key = keys.join("ada");
     let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.unwrap().success());
-    let public = std::fs::read_to_string(keys.join("ada.pub")).unwrap();
+    forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={}", key.display())];
+    (keys.clone(), std::fs::read_to_string(keys.join("ada.pub")).unwrap())
+}
+
+#[test]
+fn a_signed_tag_counts_under_the_name_that_was_signed() {
+    let world = World::new();
+    let mut forge = Forge::new(&world, "team");
+    let (keys, public) = ada(&world, &mut forge);
     let signers = keys.join("allowed");
     std::fs::write(&signers, format!("ada@example.com {public}")).unwrap();
-    forge.with = vec!["gpg.format=ssh".into(), format!("user.signingKey={}", key.display())];
     forge.code("hello", "one");
     forge.git(&["tag", "-s", "-m", "One", "v1.0"]).expect(0);
     forge.git(&["push", "--quiet", "origin", "refs/tags/v1.0"]).expect(0);

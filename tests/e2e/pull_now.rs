@@ -16,7 +16,7 @@ fn says(ran: &Ran, all: &[&str]) {
 }
 
 /// Runs `skep pull`, on the host of the daemon.
-fn pull(world: &World, arguments: &[&str]) -> Ran {
+pub fn pull(world: &World, arguments: &[&str]) -> Ran {
     let mut skep = world.command(&[&["pull"], arguments].concat());
     Ran::of(skep.env("ADMIN_API_KEY", ADMIN_KEY).output().unwrap())
 }

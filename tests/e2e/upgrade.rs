@@ -310,12 +310,25 @@ fn an_upgrade_starts_what_lies_at_the_daemons_path_and_tells_the_service_manager
     install(&world, b"#!/bin/sh\necho 'no such library' >&2\nexit 3\n");
     let with_the_new = Ran::of(world.command(&["upgrade"]).output().unwrap());
     assert_eq!(with_the_new.code, 1, "{with_the_new:?}");
-    assert!(with_the_new.err.contains("ended before it could serve (exit status: 3)"), "{}", with_the_new.err);
+    let why = "ended before it could serve (exit status: 3): no such library";
+    assert!(with_the_new.err.contains(why), "{}", with_the_new.err);
     assert!(hear().contains("RELOADING=1"));
     assert_eq!(hear().trim(), "READY=1");
     assert!(answers() && first.try_wait().unwrap().is_none(), "the old one goes on");
 
+    // Of one that is skep and cannot serve, whoever asked hears what it says.
     install(&world, &fs::read(env!("CARGO_BIN_EXE_skep")).unwrap());
+    let settings = fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &format!("{settings}gateway: {{ tls: {{ certificate: none.pem, key: none.pem }} }}\n"));
+    let refused = upgrade().expect(1).err;
+    assert!(
+        refused.contains("ended before it could serve (exit status: 1): ") && refused.contains("cannot speak TLS"),
+        "{refused}"
+    );
+    assert!(hear().contains("RELOADING=1"));
+    assert_eq!(hear().trim(), "READY=1");
+    assert!(answers());
+    world.write("skep.yaml", &settings);
     let printed = upgrade().expect(0).out;
     assert!(hear().contains("RELOADING=1"));
     let told = hear();

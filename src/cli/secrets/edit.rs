@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt as _;
 use tokio::process::Command;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +18,12 @@ use crate::tree::ApiId;
 
 /// How long an editor that is told to end is waited for.
 const EDITOR_ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Editors that are taken where nobody names one, the first that is there: Debian's choice, the one that git takes, and a small one.
+const EDITORS: [&str; 3] = ["editor", "vi", "nano"];
+
+/// What a shell ends with that does not find a program.
+const NO_SUCH_PROGRAM: i32 = 127;
 
 /// What somebody sees who edits the secrets of an API that has none.
 const EMPTY: &str = "# NAME: value, one in a line. What is saved is encrypted; this text is gone then.\n";
@@ -41,7 +47,7 @@ pub(super) async fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> 
             return Ok(ended_by(kind));
         }
         let text = draft.read()?;
-        let read = Opened::parse(&text).map_err(anyhow::Error::from);
+        let read = Opened::parse(&text).map_err(of_editor);
         match read.and_then(|opened| files.check_variables(id, opened.names()).map(|()| opened)) {
             Ok(opened) => break opened,
             Err(error) if io::stdin().is_terminal() => {
@@ -56,6 +62,14 @@ pub(super) async fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> 
             Err(error) => return Err(error.context("nothing is written")),
         }
     };
+    let had_some = before.as_ref().is_some_and(|before| before.names().next().is_some());
+    if had_some && after.names().next().is_none() {
+        draft.wipe();
+        bail!(
+            "the text that you saved has no secrets, which counts as giving up: nothing is written, and those of {id} stay; take them \
+             away one by one with: skep secrets unset {id} NAME"
+        );
+    }
     if !is_elsewhere && Some(&after) == before.as_ref() || before.is_none() && after.names().next().is_none() {
         anstream::eprintln!("nothing changed");
         return Ok(ExitCode::SUCCESS);
@@ -66,11 +80,39 @@ pub(super) async fn edit(files: &Files, id: &ApiId) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is wrong with what somebody has written, in words of that.
+fn of_editor(error: SecretsError) -> anyhow::Error {
+    match error {
+        SecretsError::NoList { line } => {
+            anyhow!("what you wrote is not a list of NAME: value (line {line}), as in API_KEY: s3cret")
+        }
+        SecretsError::BadLine { line, reason } => anyhow!("line {line} of what you wrote cannot be a secret: {reason}"),
+        other => other.into(),
+    }
+}
+
+/// The editor, as people name it; else the first that is there.
+fn editor() -> anyhow::Result<String> {
+    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    if let Some(editor) = get("VISUAL").or_else(|| get("EDITOR")) {
+        return Ok(editor);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &&&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    let editor = EDITORS.iter().find(is_there).map(|name| (*name).to_owned());
+    editor.with_context(|| {
+        format!(
+            "there is no editor: VISUAL and EDITOR are not set, and none of {} is in the PATH; install one, or set EDITOR to one, \
+             as in: EDITOR=nano skep secrets edit …; without one: skep secrets set",
+            EDITORS.join(", ")
+        )
+    })
+}
+
 /// Runs the editor as git does: by a shell, since people put options into the variable. A signal that ends this command
 /// ends the editor too, and is the answer; one of the keyboard is the editor's, which may well go on.
 async fn run_editor(draft: &Draft, signals: &mut Signals) -> anyhow::Result<Option<SignalKind>> {
-    let get = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let editor = get("VISUAL").or_else(|| get("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let editor = editor()?;
     let mut shell = Command::new("sh");
     let mut shell = shell
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
@@ -106,6 +148,11 @@ async fn run_editor(draft: &Draft, signals: &mut Signals) -> anyhow::Result<Opti
         Some(kind) => Ok(Some(kind)),
         None if status.signal() == Some(interrupt) || status.code() == Some(128 + interrupt) => {
             Ok(Some(SignalKind::interrupt()))
+        }
+        None if status.code() == Some(NO_SUCH_PROGRAM) => {
+            bail!(
+                "there is no editor {editor}; set EDITOR to one that is there, or VISUAL where that is set; nothing is written"
+            )
         }
         None => bail!("the editor ({editor}) ended with {status}; nothing is written"),
     }

@@ -89,8 +89,8 @@ async fn forget(files: &Files, root: &Path) -> anyhow::Result<ExitCode> {
     }
     if !needed.is_empty() {
         bail!(
-            "the keys before the newest are needed still, for {}; they are kept as long as that can serve: see keep_revisions \
-             in skep.yaml",
+            "the keys before the newest are needed still, for {}; they are kept as long as that can serve: see \
+             policy.keep.revisions in skep.yaml",
             needed.join(", ")
         );
     }

@@ -57,6 +57,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use super::{Base, Build, Engine, EngineError, Hint, ImageTag, Install, LogLine, Progress, Start, Usage};
 use crate::settings::{BuildSettings, EngineSettings, Settings};
@@ -106,6 +107,8 @@ struct Shared {
     making: Mutex<HashMap<ImageTag, Arc<tokio::sync::Mutex<()>>>>,
     /// The names of the build containers that this process is at work in.
     workshops: Mutex<HashSet<String>>,
+    /// What takes away those that were given up.
+    given_up: TaskTracker,
     /// How many installs may run at once.
     installs: Semaphore,
     /// How many builds may. Apart from the installs, so that a saved line of code waits for nobody's pandas.
@@ -169,6 +172,7 @@ impl Docker {
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
                 workshops: Mutex::default(),
+                given_up: TaskTracker::new(),
                 installs: Semaphore::new(concurrency),
                 builds: Semaphore::new(concurrency),
             }),
@@ -280,6 +284,10 @@ impl Engine for Docker {
 
     async fn remove_image(&self, tag: &ImageTag) -> Result<(), EngineError> {
         self.remove_tag(tag).await
+    }
+
+    async fn settled(&self) {
+        self.taken_away().await;
     }
 
     async fn leftovers(&self) -> Result<Vec<ContainerId>, EngineError> {

@@ -70,21 +70,41 @@ pub(super) enum Purpose {
 
 /// The name of a build container that this process is at work in.
 #[derive(Debug)]
-struct Name(Docker, String);
+struct Name {
+    docker: Docker,
+    name: String,
+    /// Whether the container is only being made: where that is given up, it may come into being all the same.
+    is_pending: bool,
+}
 
 impl Name {
     fn new(docker: &Docker) -> Self {
         let name = format!("{}{:08x}", docker.workshop_prefix(), rand::random::<u32>());
         docker.workshops().insert(name.clone());
-        Self(docker.clone(), name)
+        Self { docker: docker.clone(), name, is_pending: true }
     }
 }
 
 impl Drop for Name {
     fn drop(&mut self) {
-        self.0.workshops().remove(&self.1);
+        self.docker.workshops().remove(&self.name);
+        if self.is_pending {
+            let (docker, name) = (self.docker.clone(), self.name.clone());
+            self.docker.give_up(async move {
+                for pause in [Duration::ZERO, LATE] {
+                    tokio::time::sleep(pause).await;
+                    docker.discard(&name).await;
+                }
+            });
+        }
     }
 }
+
+/// How long after it was given up a container may still come into being.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long is waited until what was given up is taken away.
+const SETTLED: Duration = Duration::from_secs(15);
 
 /// How a command in a workshop ended.
 #[derive(Debug)]
@@ -118,7 +138,7 @@ impl Workshop {
         host.mounts = cache.map(|target| vec![docker.cache_at(target)]);
         let seconds = settings.timeout.0.as_secs().max(1);
         let role = if purpose == Purpose::Api { BUILD } else { "workshop" };
-        let name = Name::new(docker);
+        let mut name = Name::new(docker);
         let body = ContainerCreateBody {
             image: Some(image.to_owned()),
             user: Some("0:0".to_owned()),
@@ -128,12 +148,13 @@ impl Workshop {
             host_config: Some(host),
             ..ContainerCreateBody::default()
         };
-        let options = CreateContainerOptions { name: Some(name.1.clone()), ..CreateContainerOptions::default() };
+        let options = CreateContainerOptions { name: Some(name.name.clone()), ..CreateContainerOptions::default() };
         let created = docker
             .call("create a container to build in", WORK, |client| async move {
                 client.create_container(Some(options), body).await
             })
             .await?;
+        name.is_pending = false;
         let workshop = Self {
             docker: docker.clone(),
             id: created.id,
@@ -260,10 +281,8 @@ impl Drop for Workshop {
         if self.is_closed {
             return;
         }
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let (docker, id) = (self.docker.clone(), std::mem::take(&mut self.id));
-            runtime.spawn(async move { docker.discard(&id).await });
-        }
+        let (docker, id) = (self.docker.clone(), std::mem::take(&mut self.id));
+        self.docker.give_up(async move { docker.discard(&id).await });
     }
 }
 
@@ -290,6 +309,20 @@ impl Docker {
             left.extend(container.id.filter(|_| !is_ours && (has_ended || is_stale || is_old)).map(ContainerId::from));
         }
         Ok(left)
+    }
+
+    /// Takes away what is given up, beside whoever gives it up.
+    fn give_up(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.shared.given_up.spawn_on(work, &runtime);
+        }
+    }
+
+    /// Returns when all that was given up is taken away, or cannot be.
+    pub(super) async fn taken_away(&self) {
+        self.shared.given_up.close();
+        let _ = tokio::time::timeout(SETTLED, self.shared.given_up.wait()).await;
+        self.shared.given_up.reopen();
     }
 
     fn workshop_prefix(&self) -> String {
