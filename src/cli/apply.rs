@@ -46,7 +46,8 @@ pub struct Args {
     output: Output,
 }
 
-fn pull_request(text: &str) -> Result<PullRequest, &'static str> {
+/// The number of a pull request, as an argument has it.
+pub(super) fn pull_request(text: &str) -> Result<PullRequest, &'static str> {
     PullRequest::read(text).ok_or("this is no number of a pull request")
 }
 

@@ -16,6 +16,7 @@ pub mod renew;
 pub mod scratch;
 pub mod signature;
 pub mod store;
+pub mod tether;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
