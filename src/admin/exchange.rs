@@ -24,6 +24,7 @@ use super::fault::Fault;
 use super::opening::{SILENCE, next};
 use super::places::Places;
 use crate::gateway::Body;
+use crate::git::gloss::Gloss;
 use crate::git::tether::Tether;
 
 /// How long one push or fetch may take at the longest.
@@ -47,6 +48,8 @@ pub(super) struct Exchange {
     pub body: Incoming,
     /// Where it is a push: what its hook says by.
     pub tether: Option<Tether>,
+    /// The same: what git's answer is read along by.
+    pub gloss: Option<Gloss>,
     /// Held until the push is taken, or the fetch is over.
     pub place: OwnedSemaphorePermit,
     /// Where whoever waits for the end of a push has theirs.
@@ -92,7 +95,7 @@ impl Exchange {
             let fed = AbortOnDropHandle::new(tokio::spawn(feed(self.opening, self.body, to)));
             let talk = async {
                 let ((), said, status) =
-                    tokio::join!(pass_on(BufReader::new(from), begun, chunks), note(said), self.git.wait());
+                    tokio::join!(pass_on(BufReader::new(from), begun, chunks, self.gloss), note(said), self.git.wait());
                 if !said.is_empty() {
                     tracing::debug!("git ended with {status:?}: {}", said.trim());
                 }
@@ -182,13 +185,23 @@ async fn pass_on(
     mut from: BufReader<ChildStdout>,
     begun: oneshot::Sender<io::Result<Response<Body>>>,
     chunks: mpsc::Sender<Bytes>,
+    mut gloss: Option<Gloss>,
 ) {
     let mut is_there = begun.send(head(&mut from).await).is_ok();
     let mut buffer = vec![0; CHUNK];
-    while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if is_there {
-            let chunk = Bytes::copy_from_slice(buffer.get(..length).unwrap_or_default());
-            is_there = matches!(timeout(SILENCE, chunks.send(chunk)).await, Ok(Ok(())));
+    loop {
+        let length = from.read(&mut buffer).await.unwrap_or(0);
+        let read = buffer.get(..length).unwrap_or_default();
+        let chunk = match &mut gloss {
+            Some(gloss) if length > 0 => gloss.pass(read),
+            gloss if length == 0 => gloss.take().map(Gloss::rest).unwrap_or_default(),
+            _ => read.to_vec(),
+        };
+        if is_there && !chunk.is_empty() {
+            is_there = matches!(timeout(SILENCE, chunks.send(Bytes::from(chunk))).await, Ok(Ok(())));
+        }
+        if length == 0 {
+            break;
         }
     }
     // The last byte is the end of the answer, whatever git still tidies up.

@@ -14,8 +14,10 @@ use super::fault::Fault;
 use super::opening::Opening;
 use super::places::{Places, Purpose};
 use crate::gateway::{Body, Pusher};
+use crate::git::gloss::Gloss;
 use crate::git::store::Store;
 use crate::git::tether::{TETHER, Tether};
+use crate::tree::Size;
 
 /// Where the repository is, below the control surface.
 const PATH: &str = "/git";
@@ -37,6 +39,8 @@ pub struct Pushes {
     scheme: Option<&'static str>,
     /// Bounds how many pushes and fetches there are at once.
     places: Arc<Places>,
+    /// How large a push may be.
+    max_size: Size,
 }
 
 /// Who comes, as the `Authorization` header says: a name, and what shows that it is theirs.
@@ -98,8 +102,8 @@ pub(super) fn refused(fault: &Fault) -> Response<Body> {
 impl Pushes {
     /// Into a store that is there. `scheme` is how callers' addresses begin, where callers come to the same address.
     #[must_use]
-    pub fn new(store: Store, scheme: Option<&'static str>) -> Arc<Self> {
-        Arc::new(Self { store, scheme, places: Arc::default() })
+    pub fn new(store: Store, scheme: Option<&'static str>, max_size: Size) -> Arc<Self> {
+        Arc::new(Self { store, scheme, places: Arc::default(), max_size })
     }
 
     /// Has git answer. What it began goes on to its end, also where whoever asked has gone away.
@@ -149,8 +153,9 @@ impl Pushes {
             .process_group(0);
         let missing = |error: io::Error| Fault::Unavailable(format!("cannot run git: {error}; is it installed?"));
         let git = git.spawn().map_err(missing)?;
+        let gloss = tether.as_ref().map(|_| Gloss::new(self.max_size));
         let places = Arc::clone(&self.places);
-        Exchange { git, opening: opening.bytes, body, tether, place, places }.answer().await
+        Exchange { git, opening: opening.bytes, body, tether, gloss, place, places }.answer().await
     }
 }
 

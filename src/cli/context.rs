@@ -171,7 +171,7 @@ impl Context {
         let program = std::env::current_exe().context("cannot find this program")?;
         store.prepare(push, &settings.root, &program).await?;
         let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
-        surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme)));
+        surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme), push.max_size));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ pub mod base;
 pub mod commit;
 pub mod difference;
 pub mod export;
+pub mod gloss;
 pub mod hands;
 mod history;
 mod offered;
