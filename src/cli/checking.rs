@@ -52,7 +52,7 @@ async fn check_removals(context: &Context, difference: &Difference) -> anyhow::R
     let records = context.records().await?;
     let confirmed = records.confirmed_removals().await?;
     let recent = recently_removed(&*records, Timestamp::now()).await?;
-    let apis = records.each().await?.into_iter().map(|(id, _)| id).filter(|id| !id.is_preview());
+    let apis = records.each().await?.into_keys().filter(|id| !id.is_preview());
     let apis: BTreeSet<ApiId> = apis.collect();
     let is_there = |id: &ApiId| {
         let (name, folder) = (id.as_str(), context.settings.apis.join(id.as_str()));
