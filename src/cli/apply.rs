@@ -5,8 +5,10 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use http::Method;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -46,7 +48,8 @@ pub struct Args {
     output: Output,
 }
 
-fn pull_request(text: &str) -> Result<PullRequest, &'static str> {
+/// The number of a pull request, as an argument has it.
+pub(super) fn pull_request(text: &str) -> Result<PullRequest, &'static str> {
     PullRequest::read(text).ok_or("this is no number of a pull request")
 }
 
@@ -56,6 +59,9 @@ struct PlanFile {
     version: u32,
     fingerprint: Digest,
 }
+
+/// How long the daemon may take to read its tree.
+const RELOADS: Duration = Duration::from_secs(60);
 
 /// Runs `skep apply`.
 ///
@@ -134,6 +140,11 @@ pub(super) async fn done(context: &Context, args: &Wish) -> anyhow::Result<Done>
         let held = comparison.apis.values().filter(|(desired, _)| matches!(desired.basis, Basis::RemovalHeld(_)));
         let held: Vec<ApiId> = held.map(|(desired, _)| desired.id.clone()).collect();
         if !held.is_empty() {
+            if let Some(address) = daemon.as_ref().and_then(|daemon| daemon.address) {
+                // A word on a folder that the daemon takes for still there, as just after a push, would be taken back by it.
+                let key = context.installation.admin_key(&context.settings)?;
+                client::ask::<serde_json::Value>(address, &key, (Method::POST, "/admin/reload"), RELOADS).await?;
+            }
             parts.world.records.confirm_removal(&held).await?;
             comparison = parts.compare(comparison.tree).await?;
         }
@@ -254,6 +265,8 @@ pub(super) struct Done {
     rests: BTreeMap<ApiId, Rest>,
     /// Those that are not as the tree says. One whose folder is broken counts too.
     ill: Vec<ApiId>,
+    /// Those of them that somebody holds, and in which words.
+    held: BTreeMap<ApiId, String>,
     /// How many there are, but for those that go.
     count: usize,
     /// Whether it was about the previews of a pull request.
@@ -262,9 +275,14 @@ pub(super) struct Done {
 
 impl Done {
     fn of(args: &Wish, comparison: &Comparison, plan: &Plan, rests: BTreeMap<ApiId, Rest>) -> Self {
+        let basis = |id: &ApiId| comparison.apis.get(id).map(|(desired, _)| &desired.basis);
+        let is_held_as_folder = |id: &ApiId| matches!(basis(id), Some(Basis::HeldAsFolder(_)));
         let is_well = |id: &ApiId| match rests.get(id) {
             // One that was rolled back is as it was asked to be.
             Some(Rest::Quiet(status)) if args.only.is_some() && status.sync == Sync::Held => {
+                matches!(status.health, Health::Healthy | Health::Stopped)
+            }
+            Some(Rest::Quiet(status)) if is_held_as_folder(id) => {
                 matches!(status.health, Health::Healthy | Health::Stopped)
             }
             Some(Rest::Quiet(status)) => status.sync == Sync::Synced,
@@ -276,12 +294,17 @@ impl Done {
             }),
             None => plan.all().all(|api| api.id != *id),
         };
-        let ill = comparison.apis.keys().filter(|id| !is_well(id)).cloned().collect();
+        let ill: Vec<ApiId> = comparison.apis.keys().filter(|id| !is_well(id)).cloned().collect();
+        let held = ill.iter().filter_map(|id| match basis(id) {
+            Some(Basis::Held(why)) => Some((id.clone(), why.clone())),
+            _ => None,
+        });
+        let held = held.collect();
         let stays = |desired: &Desired| {
             !matches!(desired.goal, Goal::Remove) && !matches!(desired.basis, Basis::RemovalWaits(_))
         };
         let count = comparison.apis.values().filter(|(desired, _)| stays(desired)).count();
-        Self { rests, ill, count, is_preview: args.pull_request.is_some() }
+        Self { rests, ill, held, count, is_preview: args.pull_request.is_some() }
     }
 
     /// Whether every API is as the tree says.
@@ -308,8 +331,12 @@ impl Done {
     /// For people.
     pub(super) fn text(&self) -> String {
         if !self.is_well() {
-            let ill: Vec<&str> = self.ill.iter().map(ApiId::as_str).collect();
-            return format!("Not as the tree says: {}. See `skep status`.", ill.join(", "));
+            let ill = self.ill.iter().filter(|id| !self.held.contains_key(*id)).map(ApiId::as_str);
+            let ill: Vec<&str> = ill.collect();
+            let ill =
+                (!ill.is_empty()).then(|| format!("Not as the tree says: {}. See `skep status`.", ill.join(", ")));
+            let held = self.held.iter().map(|(id, why)| format!("Held, and not as its folder says: {id}, {why}."));
+            return ill.into_iter().chain(held).collect::<Vec<_>>().join("\n");
         }
         if self.is_preview {
             return "What is previewed of this pull request is as it says.".to_owned();

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::wishes::{Wish, Wishes};
 use crate::git::Repository;
@@ -10,9 +12,12 @@ use crate::git::difference::Difference;
 use crate::git::place::Placing;
 use crate::git::scratch::Scratch;
 use crate::git::store::{SCRATCH, Store};
+use crate::reconcile::goals::too_many;
+use crate::reconcile::look::recently_removed;
 use crate::report::diagnostics::Findings;
 use crate::report::style::{BAD, BOLD, paint, plain};
 use crate::settings::Settings;
+use crate::tree::ApiId;
 use crate::tree::hosts::taken_beside;
 use crate::tree::scan::Scanner;
 
@@ -35,7 +40,32 @@ pub(super) async fn check(context: &Context, commit: &str) -> anyhow::Result<boo
             return Ok(false);
         }
     }
-    check_folders(context, &repository, commit, &difference.changed, Some(&difference)).await
+    Ok(check_folders(context, &repository, commit, &difference.changed, Some(&difference)).await?
+        && check_removals(context, &difference).await?)
+}
+
+/// Checks whether so many APIs may go. What is taken and then held somebody would have to let go on the host.
+async fn check_removals(context: &Context, difference: &Difference) -> anyhow::Result<bool> {
+    if difference.gone.is_empty() || Wishes::of_environment()?.has(Wish::AllowDeletes) {
+        return Ok(true);
+    }
+    let records = context.records().await?;
+    let confirmed = records.confirmed_removals().await?;
+    let recent = recently_removed(&*records, Timestamp::now()).await?;
+    let apis = records.each().await?.into_keys().filter(|id| !id.is_preview());
+    let apis: BTreeSet<ApiId> = apis.collect();
+    let is_there = |id: &ApiId| {
+        let (name, folder) = (id.as_str(), context.settings.apis.join(id.as_str()));
+        difference.changed.contains(name) || !difference.gone.contains(name) && folder.is_dir()
+    };
+    let gone: Vec<&str> =
+        apis.iter().filter(|id| !is_there(id) && !confirmed.contains(id)).map(ApiId::as_str).collect();
+    let recent = recent.iter().filter(|id| !id.is_preview() && !apis.contains(*id) && !is_there(id)).count();
+    let Some(many) = too_many(&context.settings.policy, gone.len(), recent, apis.len()) else { return Ok(true) };
+    anstream::eprintln!("{}", paint(format!("error: by this push {many}: {}", gone.join(", ")), BAD));
+    anstream::eprintln!("To have them removed: git push -o allow-deletes");
+    anstream::eprintln!("{}", paint("This push is refused, and nothing has changed.", BOLD));
+    Ok(false)
 }
 
 /// Checks these folders of a commit, and where they come to lie in the tree, whether they get on with what stays there.

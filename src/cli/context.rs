@@ -21,7 +21,7 @@ use crate::previews::Reader;
 use crate::reconcile::look::Look;
 use crate::reconcile::prober::Prober;
 use crate::reconcile::turn::SystemClock;
-use crate::reconcile::{Controller, Desired, World};
+use crate::reconcile::{Basis, Controller, Desired, World};
 use crate::records::postgres::{Place, Postgres};
 use crate::records::remembering::Remembering;
 use crate::records::sqlite::Sqlite;
@@ -171,7 +171,7 @@ impl Context {
         let program = std::env::current_exe().context("cannot find this program")?;
         store.prepare(push, &settings.root, &program).await?;
         let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
-        surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme)));
+        surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme), push.max_size));
         Ok(())
     }
 
@@ -254,9 +254,18 @@ impl Context {
     /// # Errors
     /// Where it cannot be read: never an empty tree instead.
     pub fn read_tree(&self) -> anyhow::Result<Arc<Tree>> {
+        self.read_tree_beside(&self.settings.state)
+    }
+
+    /// The same, with the previews of another state folder.
+    ///
+    /// # Errors
+    /// As [`Context::read_tree`].
+    pub fn read_tree_beside(&self, state: &Path) -> anyhow::Result<Arc<Tree>> {
         let mut scanner = Scanner::new(&self.settings)?;
         let tree = scanner.read()?.tree;
-        Ok(Reader::new(&self.settings, &scanner).lay_over(&tree).tree)
+        let settings = Settings { state: state.to_owned(), ..self.settings.clone() };
+        Ok(Reader::new(&settings, &scanner).lay_over(&tree).tree)
     }
 
     /// How the addresses begin by which callers reach APIs, as far as this host knows.
@@ -280,7 +289,18 @@ impl Parts {
     /// Where the world cannot be looked at.
     pub async fn compare(&self, tree: Arc<Tree>) -> anyhow::Result<Comparison> {
         self.controller.set_tree(Ok(Arc::clone(&tree)));
-        let look = self.world.look().await?;
+        Ok(self.compare_with(tree, self.world.look().await?).await)
+    }
+
+    /// The same comparison, as if somebody had said that what is gone may go. Writes nothing down.
+    pub async fn as_confirmed(&self, comparison: Comparison) -> Comparison {
+        let Comparison { tree, mut look, apis } = comparison;
+        let held = apis.into_iter().filter(|(_, (desired, _))| matches!(desired.basis, Basis::RemovalHeld(_)));
+        look.confirmed.extend(held.map(|(id, _)| id));
+        self.compare_with(tree, look).await
+    }
+
+    async fn compare_with(&self, tree: Arc<Tree>, look: Look) -> Comparison {
         let goals = self.controller.goals(&look);
         self.world.assume_routes(&look, &goals).await;
         let observe = |(id, desired): (ApiId, Desired)| {
@@ -288,7 +308,7 @@ impl Parts {
             (id, (desired, observed))
         };
         let apis = goals.into_iter().map(observe).collect();
-        Ok(Comparison { tree, look, apis })
+        Comparison { tree, look, apis }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use super::checking::check;
 use super::context::Context;
 use super::previewing;
+use super::watching::{Seen, Watch, is_served, later, say_where, skep};
 use super::wishes::{Wish, Wishes};
 use crate::admin::client;
 use crate::admin::push::{ONLY_PREVIEWS, PUSHES};
@@ -19,9 +20,8 @@ use crate::git::pkt;
 use crate::git::place::{PlaceError, Placing};
 use crate::git::scratch::Scratch;
 use crate::git::store::{PREVIEWS, SCRATCH, Store, branch_ref, previewed};
-use crate::reconcile::status::{Health, Sync};
 use crate::records::NewEvent;
-use crate::report::style::{BAD, BOLD, NAME, WARN, paint, plain};
+use crate::report::style::{BAD, BOLD, WARN, paint, plain};
 use crate::settings::PushSettings;
 use crate::tree::ApiId;
 
@@ -96,6 +96,12 @@ async fn judge(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCod
             }
             continue;
         }
+        if update.name.starts_with(PREVIEWS) {
+            let what =
+                "what is previewed is pushed to HEAD:refs/previews/NUMBER, by the number of a pull request, from 1 on";
+            anstream::eprintln!("{}: {what}", plain(&update.name));
+            return Ok(ExitCode::FAILURE);
+        }
         if std::env::var(PUSHES).is_ok_and(|pushes| pushes == ONLY_PREVIEWS) {
             anstream::eprintln!("{}: this key is for previews, HEAD:{PREVIEWS}NUMBER, alone", plain(&update.name));
             return Ok(ExitCode::FAILURE);
@@ -146,6 +152,10 @@ async fn take(context: &Context, push: &PushSettings) -> anyhow::Result<ExitCode
             Ok(Outcome::DoesNotServe) => {
                 answers.push(format!("ng {} taken, but not all of it serves", update.name));
             }
+            Ok(Outcome::Left) => answers.push(format!("ng {} taken, and not watched to its end", update.name)),
+            Ok(Outcome::NobodyAnswers) => {
+                answers.push(format!("ng {} taken, but no daemon is at work to serve it", update.name));
+            }
             Ok(Outcome::Superseded(now)) => {
                 answers.push(format!("ng {} taken, and superseded; in its place: {now}", update.name));
             }
@@ -165,6 +175,10 @@ pub(super) enum Outcome {
     DoesNotServe,
     /// By what was pushed later.
     Superseded(String),
+    /// How it goes on is nobody's here to tell.
+    Left,
+    /// It runs, and there is no daemon to let callers in.
+    NobodyAnswers,
     DryRun,
 }
 
@@ -190,7 +204,9 @@ async fn carry_out(
         let scratch = Scratch::new(&context.settings.state, SCRATCH)?;
         let apis = scratch.path().join(&place.prefix);
         ready.overlay(place.apis, &apis)?;
-        let planned = skep(context, &["plan", "--apis", &apis.to_string_lossy()]).await?;
+        let (apis, deletes) = (apis.to_string_lossy(), wishes.has(Wish::AllowDeletes).then_some("--allow-deletes"));
+        let arguments: Vec<&str> = ["plan", "--apis", &apis].into_iter().chain(deletes).collect();
+        let planned = skep(context, &arguments).await?;
         anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
         return if planned { Ok(Outcome::DryRun) } else { bail!("there is no plan") };
     }
@@ -213,31 +229,35 @@ async fn carry_out(
     };
     drop(lock);
     note(context, &store, update).await;
+    let watch = Watch::of_taken(context, &store, Some(update));
     previewing::end_what_is_over(context).await;
     say_what_comes(&placed);
     if wishes.has(Wish::Nowait) {
         anstream::eprintln!("Not waiting; `skep status` says how it goes.");
         return Ok(Outcome::Serves);
     }
-    let arguments: &[&str] = if wishes.has(Wish::AllowDeletes) { &["apply", "--allow-deletes"] } else { &["apply"] };
-    let serves = skep(context, arguments).await?;
-    if let Some(now) = later(&store, update, &update.new).await {
-        anstream::eprintln!("{}", paint(format!("Superseded; in its place: {now}."), BOLD));
-        return Ok(Outcome::Superseded(now));
-    }
-    say_where(context, placed.changed.iter().filter_map(|name| ApiId::new(name).ok())).await;
-    Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
+    let deletes = wishes.has(Wish::AllowDeletes);
+    let arguments: &[&str] = if deletes { &["apply", "--allow-deletes"] } else { &["apply"] };
+    // The word that they may go is said by what is run.
+    let seen = watch.needed(deletes).see(arguments).await?;
+    Ok(outcome(context, seen, placed.changed.iter().filter_map(|name| ApiId::new(name).ok())).await)
 }
 
-/// What a name in the store stands for by now, where that is not this commit any more.
-pub(super) async fn later(store: &Store, update: &Update, commit: &str) -> Option<String> {
-    match store.repository().commit(&update.name).await {
-        Ok(Some(now)) => (now.id != commit).then(|| format!("{} {}", now.short(), plain(&now.subject))),
-        // A preview may be over; the branch stays, so that git has failed to say.
-        Ok(None) if update.name.starts_with(PREVIEWS) => Some("nothing".to_owned()),
-        // Not known, so nobody is told of it.
-        Ok(None) | Err(_) => None,
+/// What came of a push whose watch has ended, and where callers reach what serves.
+pub(super) async fn outcome(context: &Context, seen: Seen, changed: impl Iterator<Item = ApiId>) -> Outcome {
+    let serves = match seen {
+        Seen::Superseded(now) => return Outcome::Superseded(now),
+        Seen::Left => return Outcome::Left,
+        Seen::Rested(serves) => serves,
+    };
+    if !is_served(context) {
+        let nobody = "No daemon is at work on this host: what runs is in its containers, and nobody answers callers.";
+        anstream::eprintln!("{}", paint(nobody, WARN));
+        anstream::eprintln!("There, start it: skep --root {} serve", context.settings.root.display());
+        return if serves { Outcome::NobodyAnswers } else { Outcome::DoesNotServe };
     }
+    say_where(context, changed).await;
+    if serves { Outcome::Serves } else { Outcome::DoesNotServe }
 }
 
 async fn undo(store: &Store, update: &Update, is_new: bool) {
@@ -279,43 +299,6 @@ pub(super) fn pusher() -> String {
 fn say_what_comes(placed: &Difference) {
     if placed.changed.is_empty() && placed.gone.is_empty() {
         anstream::eprintln!("No API folder has changed.");
-    }
-}
-
-/// Where callers reach what was pushed and serves.
-pub(super) async fn say_where(context: &Context, changed: impl Iterator<Item = ApiId>) {
-    const SHOWN: usize = 20;
-    let base = std::env::var("SKEP_PUSHED_TO").ok().filter(|url| !url.is_empty());
-    let base = base.unwrap_or_else(|| context.callers_address());
-    let Ok(records) = context.records().await else { return };
-    for id in changed.take(SHOWN) {
-        let status = records.get(&id).await.ok().flatten().map(|record| record.status);
-        if status.is_some_and(|status| status.sync == Sync::Synced && status.health == Health::Healthy) {
-            anstream::eprintln!("  {}  {base}/run/{id}/", paint(&id, NAME));
-        }
-    }
-}
-
-/// Another command of ours, whose output goes to the pusher; answers whether it went well.
-pub(super) async fn skep(context: &Context, arguments: &[&str]) -> anyhow::Result<bool> {
-    let program = std::env::current_exe().context("cannot find this program")?;
-    let mut command = tokio::process::Command::new(program);
-    command.arg("--root").arg(&context.settings.root).args(arguments).stdin(Stdio::null());
-    // Standard output is git's here.
-    let said = std::io::stderr().try_clone_to_stdio()?;
-    let status = command.stdout(said).stderr(Stdio::inherit()).status().await;
-    Ok(status.context("cannot run this program again")?.success())
-}
-
-/// Another handle on an open stream, for a child.
-trait TryClone {
-    fn try_clone_to_stdio(&self) -> std::io::Result<Stdio>;
-}
-
-impl TryClone for std::io::Stderr {
-    fn try_clone_to_stdio(&self) -> std::io::Result<Stdio> {
-        use std::os::fd::AsFd as _;
-        Ok(Stdio::from(self.as_fd().try_clone_to_owned()?))
     }
 }
 

@@ -47,6 +47,7 @@ pub mod status;
 pub mod term;
 pub mod upgrade;
 pub mod usage;
+mod watching;
 mod welcome;
 mod wishes;
 mod write;

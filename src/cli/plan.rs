@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 
+use super::apply::pull_request;
 use super::between::{Between, Ends};
 use super::boot::contracts;
 use super::check::prefix;
@@ -22,7 +23,7 @@ use crate::report::diagnostics::Findings;
 use crate::report::plan::{Basis, PlanJson, Summary, breaks};
 use crate::report::style::inert_json;
 use crate::settings::Settings;
-use crate::tree::ApiId;
+use crate::tree::{ApiId, PullRequest};
 
 /// Arguments of `skep plan`.
 #[derive(Debug, clap::Args)]
@@ -68,13 +69,33 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 
-    /// Take the API folders from there, as those of a push that is only tried.
-    #[arg(long, value_name = "DIR", hide = true)]
-    apis: Option<PathBuf>,
+    /// What is only tried.
+    #[command(flatten)]
+    tried: Tried,
 
     /// Show every step, and why it is done.
     #[arg(long)]
     steps: bool,
+}
+
+/// What of a push that is only tried is not as it is here.
+#[derive(Debug, clap::Args)]
+struct Tried {
+    /// Take the API folders from there.
+    #[arg(long, value_name = "DIR", hide = true)]
+    apis: Option<PathBuf>,
+
+    /// Plan as if somebody had said that APIs may go, however many they are.
+    #[arg(long, hide = true, conflicts_with_all = ["base", "remote", "out"])]
+    allow_deletes: bool,
+
+    /// Plan a pull request alone, whose previews lie in that state folder.
+    #[arg(long, value_name = "DIR", hide = true, requires = "pull_request", conflicts_with_all = ["base", "remote", "out"])]
+    previews: Option<PathBuf>,
+
+    /// Which pull request.
+    #[arg(long, value_name = "NUMBER", hide = true, requires = "previews", value_parser = pull_request)]
+    pull_request: Option<PullRequest>,
 }
 
 /// What is asked about contracts.
@@ -125,12 +146,19 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
         return ask(args, url, root).await;
     }
     let mut context = Context::open(root)?;
-    if let Some(apis) = &args.apis {
+    let tried = &args.tried;
+    if let Some(apis) = &tried.apis {
         context.settings.apis.clone_from(apis);
     }
-    let tree = context.read_tree()?;
+    let tree = context.read_tree_beside(tried.previews.as_ref().unwrap_or(&context.settings.state))?;
     let parts = context.assemble_for_command().await?;
-    let comparison = parts.compare(tree).await?;
+    let mut comparison = parts.compare(tree).await?;
+    if tried.allow_deletes {
+        comparison = parts.as_confirmed(comparison).await;
+    }
+    if let Some(only) = tried.pull_request {
+        comparison.apis.retain(|id, _| id.preview().is_some_and(|(_, pull_request)| pull_request == only));
+    }
     let mut plan = make(&parts, &comparison).await;
     if args.promises.boot {
         let ids = plan.apis.iter().filter(|api| api.is_replaced()).map(|api| &api.id);

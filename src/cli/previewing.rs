@@ -10,11 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::checking::check_folders;
 use super::context::Context;
-use super::hook::{Outcome, Update, later, pusher, say_where, skep};
+use super::hook::{Outcome, Update, outcome, pusher};
+use super::watching::{Watch, skep};
 use super::wishes::{Wish, Wishes};
 use crate::admin::Surface;
 use crate::git::Repository;
-use crate::git::store::{PREVIEWS, Store, WITHIN, branch_ref};
+use crate::git::scratch::Scratch;
+use crate::git::store::{PREVIEWS, SCRATCH, Store, WITHIN, branch_ref};
 use crate::previews::sweep::{self, forget_pushed, note_ended};
 use crate::previews::{Offer, Previews, Whose};
 use crate::records::Records;
@@ -68,18 +70,11 @@ pub(super) async fn carry_out(
             anstream::eprintln!("Nothing was previewed of {whose}.");
             return Ok(Outcome::Serves);
         }
-        return wait(context, pull_request, wishes).await;
+        return wait(context, pull_request, Watch::of_taken(context, &store, None), wishes, BTreeSet::new()).await;
     }
     let changed = changed(context, push, store.repository(), &update.new).await?;
     if changed.is_empty() {
         anstream::eprintln!("It changes no API folder, so there is nothing to preview.");
-    }
-    if wishes.has(Wish::DryRun) {
-        for id in changed.iter().filter_map(|id| id.previewed(pull_request)) {
-            anstream::eprintln!("  {id}");
-        }
-        anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
-        return Ok(Outcome::DryRun);
     }
     let prefix = context.settings.apis_name();
     let offer = Offer {
@@ -91,6 +86,9 @@ pub(super) async fn carry_out(
         policy: &context.settings.policy,
         settings: limits,
     };
+    if wishes.has(Wish::DryRun) {
+        return try_out(context, &previews, &offer).await;
+    }
     let placed = previews.place(&offer).await?;
     if changed.is_empty() {
         // A name stands for what is previewed, and for nothing else.
@@ -106,16 +104,18 @@ pub(super) async fn carry_out(
     if placed.there.is_empty() && placed.gone.is_empty() {
         return Ok(Outcome::Serves);
     }
-    let outcome = wait(context, pull_request, wishes).await;
-    if !changed.is_empty()
-        && !wishes.has(Wish::Nowait)
-        && let Some(now) = later(&store, update, &update.new).await
-    {
-        anstream::eprintln!("{}", paint(format!("Superseded; in its place: {now}."), BOLD));
-        return Ok(Outcome::Superseded(now));
-    }
-    say_where(context, placed.there.into_iter()).await;
-    outcome
+    let watch = Watch::of_taken(context, &store, (!changed.is_empty()).then_some(update));
+    wait(context, pull_request, watch, wishes, placed.there).await
+}
+
+/// Says what would come of a pull request, or why it would not be served, and changes nothing.
+async fn try_out(context: &Context, previews: &Previews, offer: &Offer<'_>) -> anyhow::Result<Outcome> {
+    let scratch = Scratch::new(&context.settings.state, SCRATCH)?;
+    previews.noted_in(scratch.path())?.place(offer).await?;
+    let (state, number) = (scratch.path().to_string_lossy(), offer.whose.pull_request.to_string());
+    let planned = skep(context, &["plan", "--previews", &state, "--pull-request", &number]).await?;
+    anstream::eprintln!("{}", paint("A dry run: nothing has changed.", BOLD));
+    if planned { Ok(Outcome::DryRun) } else { bail!("there is no plan") }
 }
 
 /// Ends what no push ends: what is merged by now, and what nobody has heard of for long.
@@ -163,13 +163,19 @@ pub(super) fn keep(
 }
 
 /// Waits until what is previewed has come to rest.
-async fn wait(context: &Context, pull_request: PullRequest, wishes: &Wishes) -> anyhow::Result<Outcome> {
+async fn wait(
+    context: &Context,
+    pull_request: PullRequest,
+    watch: Watch<'_>,
+    wishes: &Wishes,
+    there: BTreeSet<ApiId>,
+) -> anyhow::Result<Outcome> {
     if wishes.has(Wish::Nowait) {
         anstream::eprintln!("Not waiting; `skep status` says how it goes.");
         return Ok(Outcome::Serves);
     }
-    let serves = skep(context, &["apply", "--pull-request", &pull_request.to_string()]).await?;
-    Ok(if serves { Outcome::Serves } else { Outcome::DoesNotServe })
+    let seen = watch.see(&["apply", "--pull-request", &pull_request.to_string()]).await?;
+    Ok(outcome(context, seen, there.into_iter()).await)
 }
 
 /// Which API folders a commit changes, of what it was made after.

@@ -1,11 +1,16 @@
 //! `skep receive`: takes a push that comes over SSH, as the forced command of a key.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
 
+use tokio::io::AsyncReadExt as _;
+use tokio::process::ChildStdout;
+
 use super::context::Context;
+use crate::git::gloss::Gloss;
 use crate::git::store::Store;
 
 /// Arguments of `skep receive`.
@@ -41,6 +46,26 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let mut git = store.serve([service]);
     git.arg(store.folder()).env("REMOTE_USER", &args.name);
     git.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-    let status = git.status().await.context("cannot run `git`; is it installed?")?;
+    let is_push = service == "receive-pack";
+    if is_push {
+        git.stdout(Stdio::piped());
+    }
+    let mut git = git.spawn().context("cannot run `git`; is it installed?")?;
+    if let Some(said) = git.stdout.take().filter(|_| is_push) {
+        // Who pushes may have gone away; git then sees it too.
+        let _ = pass_on(said, Gloss::new(push.max_size)).await;
+    }
+    let status = git.wait().await.context("cannot run `git`")?;
     Ok(u8::try_from(status.code().unwrap_or(1)).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Passes on what git answers to a push.
+async fn pass_on(mut from: ChildStdout, mut gloss: Gloss) -> std::io::Result<()> {
+    let (mut to, mut buffer) = (std::io::stdout(), vec![0; 16 * 1024]);
+    while let length @ 1.. = from.read(&mut buffer).await? {
+        to.write_all(&gloss.pass(buffer.get(..length).unwrap_or_default()))?;
+        to.flush()?;
+    }
+    to.write_all(&gloss.rest())?;
+    to.flush()
 }

@@ -8,6 +8,7 @@ pub mod commit;
 pub mod deploy_key;
 pub mod difference;
 pub mod export;
+pub mod gloss;
 pub mod hands;
 mod history;
 mod local;
@@ -20,6 +21,7 @@ mod said;
 pub mod scratch;
 pub mod signature;
 pub mod store;
+pub mod tether;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};

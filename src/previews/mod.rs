@@ -89,8 +89,8 @@ pub enum PreviewError {
     Refused(Vec<Refusal>),
     /// There are enough.
     #[error(
-        "{there} APIs are previewed already, and no more than {most} may be at once (previews.max); \
-         this one changes {wanted}: end another, or merge it"
+        "no more than {most} APIs may be previewed at once (previews.max), others have {there} of those, and this one \
+         changes {wanted}: end another, or merge it"
     )]
     Full {
         /// By other pull requests.
@@ -139,6 +139,21 @@ impl Previews {
     #[must_use]
     pub fn at_once(self) -> Self {
         Self { patience: Duration::ZERO, ..self }
+    }
+
+    /// The same in another state folder, of which only is known that they are there: to try what one more would come to.
+    ///
+    /// # Errors
+    /// Where what there is cannot be read, or that folder cannot be written.
+    pub fn noted_in(&self, state: &Path) -> Result<Self, PreviewError> {
+        let tried = Self { folder: state.join("previews"), ..self.clone() };
+        tried.prepare()?;
+        for (id, preview) in self.list()? {
+            let folder = tried.folder.join(id.as_str());
+            let noted = fs::create_dir(&folder).and_then(|()| write_note(&folder.join(NOTE), &preview));
+            noted.map_err(|source| tried.failed(source))?;
+        }
+        Ok(tried)
     }
 
     /// Where their folders are.

@@ -62,8 +62,10 @@ pub enum Basis {
     RemovalHeld(String),
     /// The folder is gone, and the API goes once another one serves that is new: as after a rename.
     RemovalWaits(String),
-    /// Somebody asked for it to be left as it is.
+    /// Somebody asked for it to be left as it is, and its folder says something else.
     Held(String),
+    /// The same, and it is what its folder says.
+    HeldAsFolder(String),
     /// Not known yet, for this reason: before it is, callers get what the records say, and nothing else is done.
     Undecided(&'static str),
     /// Another daemon reconciles; this one serves what the records say is in force.
@@ -124,6 +126,12 @@ impl Target {
 }
 
 impl Target {
+    /// Whether it is what a folder asks for, on whichever base image.
+    #[must_use]
+    pub fn is_of(&self, api: &Api) -> bool {
+        api.revision(&self.base) == self.revision && api.spec == self.spec
+    }
+
     /// As the records keep it once it serves.
     #[must_use]
     pub fn served(&self, since: Timestamp) -> Served {
@@ -153,7 +161,13 @@ impl Desired {
         let goal = match folder {
             Some(Folder::Sound(api)) => {
                 if let Some(hold) = hold.filter(|_| over.is_none()) {
-                    return Self::keep(id, record, ground.owner, Basis::Held(hold.describe()));
+                    let kept = Self::keep(id, record, ground.owner, Basis::Held(hold.describe()));
+                    let is_as_folder = kept.target().is_some_and(|target| target.is_of(api));
+                    return if is_as_folder {
+                        Self { basis: Basis::HeldAsFolder(hold.describe()), ..kept }
+                    } else {
+                        kept
+                    };
                 }
                 let target = Arc::new(Target::of_api(api, ground.base, ground.owner));
                 if target.spec.suspend { Goal::Suspend(target) } else { Goal::Run(target) }

@@ -158,20 +158,44 @@ fn held_removals(tree: &Tree, known: &BTreeSet<&ApiId>, grounds: &Grounds<'_>) -
     let known: BTreeSet<&ApiId> = known.iter().copied().filter(|id| !id.is_preview()).collect();
     let gone = known.iter().filter(|id| !tree.folders.contains_key(**id) && !grounds.confirmed.contains(**id));
     let gone: BTreeSet<ApiId> = gone.map(|id| ApiId::clone(id)).collect();
-    let policy = grounds.policy;
     let recent = grounds.recent.iter().filter(|id| !id.is_preview());
     let recent = recent.filter(|id| !known.contains(id) && !tree.folders.contains_key(*id)).count();
-    let (going, all) = (gone.len() + recent, known.len() + recent);
-    let most = (all * usize::from(policy.max_deletes_percent) / 100).max(policy.max_deletes as usize);
-    if gone.is_empty() || going <= most {
-        return None;
-    }
-    let why = format!(
-        "{going} of {all} APIs are gone from the tree, and no more than {most} may go within {} minutes; \
-         bring their folders back, or run `skep apply --allow-deletes`",
-        RECENT.as_secs() / 60,
-    );
+    let many = too_many(grounds.policy, gone.len(), recent, known.len())?;
+    let why =
+        format!("{many}; bring their folders back, or run `skep apply --allow-deletes` on the host that reconciles");
     Some((gone, why))
+}
+
+/// More removals than go without a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany {
+    /// How many would be gone, with those that went a short while ago.
+    pub going: usize,
+    /// Of how many.
+    pub all: usize,
+    /// How many may be.
+    pub most: usize,
+}
+
+/// Whether so many removals wait for a word; `None` where they do not.
+///
+/// `gone` have no folder and no word, of `known`; `recent` went a short while ago.
+#[must_use]
+pub fn too_many(policy: &Policy, gone: usize, recent: usize, known: usize) -> Option<TooMany> {
+    let (going, all) = (gone + recent, known + recent);
+    let most = (all * usize::from(policy.max_deletes_percent) / 100).max(policy.max_deletes as usize);
+    (gone > 0 && going > most).then_some(TooMany { going, all, most })
+}
+
+impl std::fmt::Display for TooMany {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { going, all, most } = self;
+        let minutes = RECENT.as_secs() / 60;
+        write!(
+            f,
+            "{going} of {all} APIs are gone from the tree, and no more than {most} may go within {minutes} minutes"
+        )
+    }
 }
 
 #[cfg(test)]

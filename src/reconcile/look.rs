@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::desired::Desired;
 use super::goals;
 use super::turn::{TurnError, World, lock};
 use crate::engine::ImageTag;
+use crate::records::{Records, RecordsError};
 use crate::tree::ApiId;
 use crate::world::instance::ContainerId;
 use crate::world::{Instance, Observed, Record, Run};
@@ -57,7 +60,7 @@ impl World {
             }
         }
         let confirmed = self.records.confirmed_removals().await?.into_iter().collect();
-        let recent = self.recently_removed().await?;
+        let recent = recently_removed(&*self.records, self.clock.now()).await?;
         let images = self.engine.images().await?;
         // Taken before the list: what is probed then and is not on the list is gone, and not just on its way.
         let watched = self.readings.watched();
@@ -70,29 +73,6 @@ impl World {
         let leaving = self.records.leaving().await?.into_keys().collect();
         self.forget_the_gone(&leaving, &instances).await?;
         Ok(Look { records, confirmed, recent, images, instances, leaving })
-    }
-
-    /// The APIs that went within [`goals::RECENT`], as the events have it: a restart must not make room for more.
-    async fn recently_removed(&self) -> Result<BTreeSet<ApiId>, TurnError> {
-        /// More events than a mass removal that is not held can make.
-        const EVENTS: usize = 500;
-        let now = self.clock.now();
-        let is_recent = |at| now.duration_since(at).unsigned_abs() < goals::RECENT;
-        let mut most = EVENTS;
-        // What previews make many of must not push out of sight what the others do.
-        let events = loop {
-            let events = self.records.last_events(None, most).await?;
-            let is_preview = |api: &Option<ApiId>| api.as_ref().is_some_and(ApiId::is_preview);
-            let others = events.iter().filter(|event| !is_preview(&event.event.api)).count();
-            let is_all = events.len() < most || events.first().is_none_or(|first| !is_recent(first.event.at));
-            if is_all || others >= EVENTS || most > EVENTS * 64 {
-                break events;
-            }
-            most *= 2;
-        };
-        let events = events.into_iter().map(|event| event.event).filter(|event| event.kind == goals::REMOVED);
-        let recent = events.filter(|event| is_recent(event.at));
-        Ok(recent.filter_map(|event| event.api).collect())
     }
 
     /// Forgets that a container was about to be removed once it is gone, by whatever hand.
@@ -135,4 +115,29 @@ impl World {
             &look.leaving,
         )
     }
+}
+
+/// The APIs that went within [`goals::RECENT`], as the events have it: a restart must not make room for more.
+///
+/// # Errors
+/// Where the records cannot be asked.
+pub async fn recently_removed(records: &dyn Records, now: Timestamp) -> Result<BTreeSet<ApiId>, RecordsError> {
+    /// More events than a mass removal that is not held can make.
+    const EVENTS: usize = 500;
+    let is_recent = |at| now.duration_since(at).unsigned_abs() < goals::RECENT;
+    let mut most = EVENTS;
+    // What previews make many of must not push out of sight what the others do.
+    let events = loop {
+        let events = records.last_events(None, most).await?;
+        let is_preview = |api: &Option<ApiId>| api.as_ref().is_some_and(ApiId::is_preview);
+        let others = events.iter().filter(|event| !is_preview(&event.event.api)).count();
+        let is_all = events.len() < most || events.first().is_none_or(|first| !is_recent(first.event.at));
+        if is_all || others >= EVENTS || most > EVENTS * 64 {
+            break events;
+        }
+        most *= 2;
+    };
+    let events = events.into_iter().map(|event| event.event).filter(|event| event.kind == goals::REMOVED);
+    let recent = events.filter(|event| is_recent(event.at));
+    Ok(recent.filter_map(|event| event.api).collect())
 }

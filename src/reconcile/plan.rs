@@ -177,7 +177,15 @@ pub fn plan_api(desired: &Desired, observed: &Observed) -> Option<ApiPlan> {
     }
     let (steps, waits) = unfold(desired, observed);
     let blocked = match (&desired.basis, waits) {
-        (Basis::Tree | Basis::Following | Basis::Undecided(_) | Basis::RemovalWaits(_), waits) => waits,
+        (
+            Basis::Tree
+            | Basis::Following
+            | Basis::Undecided(_)
+            | Basis::RemovalWaits(_)
+            // It is as it should be, though somebody has a say in it.
+            | Basis::HeldAsFolder(_),
+            waits,
+        ) => waits,
         (Basis::Broken(why) | Basis::Unreadable(why) | Basis::RemovalHeld(why) | Basis::Held(why), _) => {
             Some(why.clone())
         }

@@ -89,7 +89,7 @@ fn sync(desired: &Desired, next: &Next) -> (Sync, String) {
         (Basis::Broken(why) | Basis::Unreadable(why), _) => (Sync::Blocked, why.clone()),
         (Basis::RemovalWaits(why), _) => (Sync::OutOfSync, why.clone()),
         (Basis::Undecided(why), _) => (Sync::OutOfSync, (*why).to_owned()),
-        (Basis::RemovalHeld(why) | Basis::Held(why), _) => (Sync::Held, why.clone()),
+        (Basis::RemovalHeld(why) | Basis::Held(why) | Basis::HeldAsFolder(why), _) => (Sync::Held, why.clone()),
         (Basis::Tree | Basis::Following, Next::Settled) => (Sync::Synced, String::new()),
         (Basis::Tree | Basis::Following, Next::Wait { until: None, reason }) => (Sync::Blocked, reason.clone()),
         (Basis::Tree | Basis::Following, Next::Wait { reason, .. }) => (Sync::OutOfSync, reason.clone()),

@@ -1,7 +1,8 @@
 //! What somebody asks to be left as it is, and how it goes on.
 
 use crate::apps::saying;
-use crate::world::World;
+use crate::push::{ADMIN_KEY, Dev, begin, said};
+use crate::world::{Ran, World};
 
 #[test]
 fn a_rollback_serves_the_earlier_revision_over_restarts_until_the_next_push() {
@@ -58,6 +59,34 @@ fn what_is_held_is_healed_and_not_changed_until_it_is_released() {
     world.run(&["release", "hello"]).expect(0);
     world.expect_answer("hello", "/", "two");
     world.run(&["release", "hello"]).expect(1);
+}
+
+#[test]
+fn what_is_held_fails_nobody_while_it_serves_what_its_folder_says() {
+    let world = begin("{}");
+    let dev = Dev::new(&world, "dev");
+    dev.code("other", "one");
+    dev.code("hello", "one");
+    dev.push(&[]).expect(0);
+    let run = |arguments: &[&str]| Ran::of(world.command(arguments).env("ADMIN_API_KEY", ADMIN_KEY).output().unwrap());
+    run(&["hold", "other", "--why", "no surprises"]).expect(0);
+    dev.code("hello", "two");
+    dev.push(&[]).expect(0);
+    run(&["apply"]).expect(0);
+    run(&["plan", "--detailed-exitcode"]).expect(0);
+    assert_eq!(world.status("other")["sync"], "held");
+
+    // What a hold keeps from serving is not as the tree says; it is called held, and not ill.
+    run(&["rollback", "hello", "--why", "two is wrong"]).expect(0);
+    dev.code("other", "two");
+    let held = ["Held, and not as its folder says: hello, rolled back to ", "two is wrong"];
+    let pushed = dev.push(&[]).expect(1);
+    said(&pushed, &held);
+    assert!(!pushed.err.contains("Not as the tree says"), "{pushed:#?}");
+    said(&run(&["apply"]).expect(1), &held);
+    run(&["plan", "--detailed-exitcode"]).expect(2);
+    run(&["release", "hello"]).expect(0);
+    run(&["apply"]).expect(0);
 }
 
 #[test]

@@ -27,6 +27,7 @@ mod adopt;
 mod applying;
 mod booting;
 mod commands;
+mod crowds;
 mod daemons;
 mod databases;
 mod deletes;

@@ -49,7 +49,7 @@ fn offer(dev: &Dev, number: u32, options: &[&str]) -> Ran {
 }
 
 /// A world that takes pushes and previews, in which `hello` and `other` serve; and a key for all of it.
-fn world_with(previews: &str) -> (World, Dev, String) {
+pub fn world_with(previews: &str) -> (World, Dev, String) {
     let world = begin(&format!("{{}}\npreviews: {previews}"));
     let dev = Dev::new(&world, "dev");
     dev.write("apis/hello/main.py", &telling("one"));
@@ -130,8 +130,17 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
         dev.write(&format!("apis/{id}/main.py"), &telling(id));
     }
     dev.commit("Many");
-    said(&offer(&dev, 8, &[]).expect(1), &["1 APIs are previewed already", "no more than 3", "changes 4"]);
-    said(&offer(&dev, 7, &["-o", "dry-run"]).expect(0), &["a--pr-7", "nothing has changed"]);
+    said(&offer(&dev, 8, &[]).expect(1), &["no more than 3 APIs may be", "others have 1 of those", "changes 4"]);
+    // Not even where it is only tried.
+    said(&offer(&dev, 8, &["-o", "dry-run"]).expect(1), &["no more than 3 APIs may be", "changes 4"]);
+    said(&offer(&dev, 7, &["-o", "dry-run"]).expect(1), &["no more than 3 APIs may be", "changes 4"]);
+    dev.git(&["rm", "-r", "--quiet", "apis/b", "apis/c"]).expect(0);
+    dev.write("apis/hello/main.py", &telling("tried"));
+    dev.commit("Fewer");
+    let tried = offer(&dev, 7, &["-o", "dry-run"]).expect(0);
+    said(&tried, &["~ hello--pr-7  update", "+ a--pr-7  create", "Plan: 2 of previews", "nothing has changed"]);
+    assert!(!tried.err.contains("--pr-9") && !tried.err.contains("remove"), "{tried:#?}");
+    dev.git(&["reset", "--quiet", "--hard", "HEAD~1"]).expect(0);
     assert_eq!(told(&world, "hello--pr-7", &key)["text"], "offered again");
 
     // A key for previews pushes those, and nothing else.
@@ -411,7 +420,11 @@ fn what_is_wrong_with_a_pull_request_is_said_and_keeps_nothing_else_from_being_s
     world.send(&github(&pull_request(&forge, 3, "open", 1, 2), HOOK)).expect(202);
     world.until("there is no more room", || refused(3).contains("previews.max"));
     assert!(
-        world.run(&["status"]).expect(0).out.contains("pull request 3 is not served: 1 APIs are previewed already")
+        world
+            .run(&["status"])
+            .expect(0)
+            .out
+            .contains("pull request 3 is not served: no more than 1 APIs may be previewed")
     );
     assert!(source(&world, "team")["trouble"].is_null());
     assert_eq!(world.send(&Request::get("/health")).json()["status"], "healthy");

@@ -229,10 +229,13 @@ fn what_hands_changed_and_what_goes_is_asked_for_and_an_interrupted_push_deploys
     // More removals than the policy lets through wait for a word.
     dev.git(&["rm", "-r", "--quiet", "apis/a", "apis/b", "apis/c", "apis/d"]).expect(0);
     dev.commit("One is enough");
-    push(&[]).expect(1);
+    let many = ["4 of 5 APIs are gone", ": a, b, c, d", "git push -o allow-deletes", "This push is refused"];
+    said(&push(&[]).expect(1), &many);
+    said(&push(&["-o", "dry-run"]).expect(1), &many);
+    said(&push(&["-o", "dry-run", "-o", "allow-deletes"]).expect(0), &["Plan: 4 to remove; 1 unchanged"]);
+    said(&push(&["-o", "nowait", "-o", "allow-deletes"]).expect(1), &["only one of them"]);
     assert_eq!(world.get("a", "/").text(), "a2");
-    dev.write("apis/e/notes.txt", "kept\n");
-    dev.commit("With notes");
+    // Nothing of it was taken, so the same commit can be pushed with that word.
     push(&["-o", "allow-deletes"]).expect(0);
     world.expect_status("a", "/", 401);
     assert_eq!(world.get("e", "/").expect(200).text(), "e");
@@ -362,7 +365,7 @@ fn nothing_of_a_hostile_push_is_followed_or_run() {
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
     std::fs::write(dev.folder.join("apis/hello/big.bin"), noise).unwrap();
     dev.commit("Big");
-    assert_ne!(dev.push(&[]).code, 0);
+    said(&dev.push(&[]).expect(1), &["pack exceeds maximum allowed size", "push.max_size of skep.yaml is 1MiB"]);
     back();
 
     // Filters, hooks and attributes in the tree are files like others.
@@ -446,4 +449,20 @@ fn a_push_over_ssh_comes_in_by_the_forced_command_of_a_key() {
     let ran = Ran::of(Command::new("sh").args(["-c", &shell]).output().unwrap());
     assert!(ran.code != 0 && ran.out.is_empty(), "{ran:?}");
     said(&ran, &["this key is for `git push` and `git fetch`"]);
+    // Where no daemon is at work it is deployed, and nobody is told that callers are answered.
+    world.interrupt();
+    dev.code("hello", "two");
+    let pushed = git(&["push", &url, "main"]).expect(1);
+    said(&pushed, &["hello  serving, synced", "No daemon is at work on this host", "serve", "taken, but no daemon"]);
+    assert!(!pushed.err.contains("http://"), "{pushed:#?}");
+    world.serve();
+    world.expect_answer("hello", "/", "two");
+    // And what is too large is told as it is over HTTP.
+    let settings = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    world.write("skep.yaml", &settings.replace("push: {}", "push: { max_size: 1MiB }"));
+    let mut noise = vec![0; 3_000_000];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
+    std::fs::write(dev.folder.join("apis/hello/big.bin"), noise).unwrap();
+    dev.commit("Big");
+    said(&git(&["push", &url, "main"]).expect(1), &["push.max_size of skep.yaml is 1MiB"]);
 }
