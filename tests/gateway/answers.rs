@@ -328,7 +328,7 @@ async fn requests_arrive_whole_and_in_order_however_they_are_framed() {
                     notes.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
                     notes.clone()
                 };
-                if text.ends_with("0\r\n\r\n") || text.ends_with("\r\n\r\n!hi") || text.starts_with("GET") {
+                if text.ends_with("\r\n0\r\n\r\n") || text.ends_with("\r\n\r\n!hi") || text.starts_with("GET") {
                     stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
                 }
             }
