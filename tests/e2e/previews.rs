@@ -59,6 +59,16 @@ pub fn world_with(previews: &str) -> (World, Dev, String) {
     (world, dev, key)
 }
 
+/// What is told of a preview names the commit that it is of.
+#[track_caller]
+fn expect_commit(world: &World, id: &str, commit: &str, subject: &str) {
+    let explained = world.run(&["explain", id, "--output", "json"]).expect(0).json();
+    assert_eq!((&explained["commit"]["subject"], &explained["commit"]["id"]), (&subject.into(), &commit.into()));
+    assert_eq!(explained["status"]["preview"]["commit"], commit);
+    let history = world.run(&["history", id]).expect(0).out;
+    assert!(history.contains(subject), "{history}");
+}
+
 #[test]
 fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     let (world, dev, key) = world_with("{ memory: 128MiB, max: 3 }");
@@ -102,14 +112,7 @@ fn what_a_pull_request_changes_is_served_beside_production_and_goes_with_it() {
     assert_eq!(status["preview"], serde_json::json!({ "of": "hello", "pull_request": 7, "commit": head }));
     assert_eq!(status["url"].as_str(), Some(url.as_str()));
     assert!(world.run(&["status"]).out.contains("preview of hello, for pull request 7, at "));
-    let explained = world.run(&["explain", "hello--pr-7", "--output", "json"]).expect(0).json();
-    assert_eq!(
-        (&explained["commit"]["subject"], &explained["commit"]["id"]),
-        (&"Offer it".into(), &head.as_str().into())
-    );
-    assert_eq!(explained["status"]["preview"]["commit"], head.as_str());
-    let history = world.run(&["history", "hello--pr-7"]).expect(0).out;
-    assert!(history.contains("Offer it"), "{history}");
+    expect_commit(&world, "hello--pr-7", &head, "Offer it");
     assert!(world.status("hello")["preview"].is_null());
 
     // A daemon that is killed is followed by one that serves them too; and so is one that gives up its place.
