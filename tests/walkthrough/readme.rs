@@ -101,6 +101,12 @@ fn a_tree_of_ones_own_goes_as_the_readme_says() {
                 user.run(&place.until_it_says("Hello, world!")).good();
             }
             "git push skep main" => dev.pushes(&place, &mut user, &command),
+            // This tree follows nothing, and is told how to.
+            "skep pull" => drop(user.run(&command).ends_with(1).says(&["`pull` in skep.yaml names what it follows"])),
+            "skep explain hello" => {
+                let explained = user.run(&command).good().in_colour();
+                explained.says(&["commit", "callers reach it", "Nothing is left to do."]);
+            }
             "skep plan --base origin/main" => {
                 let planned = dev.terminal.run(&without_engine(&command)).good().in_colour();
                 planned.says(&["~ hello  update", "Plan: 1 to update; 0 unchanged."]);
@@ -142,7 +148,7 @@ fn a_tree_of_ones_own_goes_as_the_readme_says() {
         }
         played += 1;
     }
-    assert_eq!(played, 15, "a command that was played is in the README no more");
+    assert_eq!(played, 17, "a command that was played is in the README no more");
 
     // What an API needs, in its own file.
     write(&place.root().join("apis/hello/api.yaml"), block(README, "## Your own tree", "yaml"));

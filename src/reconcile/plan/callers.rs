@@ -150,9 +150,10 @@ fn limits(notices: &mut Vec<String>, old: [Option<RateLimit>; 3], new: [Option<R
         Some(RateLimit { requests, per, burst }) => format!("{requests} requests in {per}, {burst} at once"),
     };
     for (who, (old, new)) in who.into_iter().zip(old.into_iter().zip(new)) {
-        if old != new {
-            notices.push(format!("{who} may make {}, not {}", text(new), text(old)));
-        }
+        notices.extend((old != new).then(|| match old {
+            Some(_) if new.is_some() => format!("{who} may make {}, not {}", text(new), text(old)),
+            _ => format!("{who} may make {}", text(new)),
+        }));
     }
 }
 
@@ -209,11 +210,11 @@ mod tests {
             (|spec| spec.route.deny = vec!["10.0.0.0/8".parse().unwrap()], "callers from 10.0.0.0/8 are refused"),
             (
                 |spec| spec.rate_limit = Some(RateLimit { requests: 5, per: Seconds::new(1), burst: 10 }),
-                "each caller may make 5 requests in 1s, 10 at once, not as many requests as they like",
+                "each caller may make 5 requests in 1s, 10 at once",
             ),
             (
                 |spec| spec.route.total_limit = Some(RateLimit { requests: 5, per: Seconds::new(1), burst: 10 }),
-                "all callers together may make 5 requests in 1s, 10 at once, not as many requests as they like",
+                "all callers together may make 5 requests in 1s, 10 at once",
             ),
         ];
         for (change, sentence) in cases {
@@ -221,8 +222,10 @@ mod tests {
         }
         let mut notices = Vec::new();
         limits(&mut notices, [None, None, Some(limit)], [None; 3]);
-        let sentence = "each client address may make as many requests as they like, not 5 requests in 1s, 10 at once";
-        assert_eq!(notices, [sentence]);
+        assert_eq!(notices, ["each client address may make as many requests as they like"]);
+        notices.clear();
+        limits(&mut notices, [Some(limit), None, None], [Some(RateLimit { burst: 5, ..limit }), None, None]);
+        assert_eq!(notices, ["each caller may make 5 requests in 1s, 5 at once, not 5 requests in 1s, 10 at once"]);
         notices.clear();
         let host = || vec!["a.test".to_owned()];
         hosts(&mut notices, &ApiId::new("shop").unwrap(), &host(), &[]);
