@@ -45,11 +45,7 @@ pub async fn add_versions(world: &World, apis: &BTreeMap<ApiId, (Desired, Observ
     let found = find(&*world.engine, open.cloned().collect()).await;
     for api in plan.all_mut() {
         let Some([old, new]) = wanted.remove(&api.id) else { continue };
-        match (known(old, &found), known(new, &found)) {
-            (Ok(old), Ok(new)) => api.move_packages(&old, &new),
-            // What will be is what people ask about.
-            (_, Err(why)) | (Err(why), _) => api.leave_packages(why),
-        }
+        api.move_packages(known(old, &found), known(new, &found));
     }
 }
 

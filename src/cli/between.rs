@@ -192,11 +192,8 @@ impl Between {
         let answers = resolver::ask(questions.collect()).await;
         for api in &mut self.plan.apis {
             let Some(sides) = wanted.remove(&api.id) else { continue };
-            match sides.map(|side| side.or_else(|question| answers[&question].clone())) {
-                [Ok(old), Ok(new)] => api.move_packages(&old, &new),
-                // What will be is what people ask about.
-                [_, Err(why)] | [Err(why), _] => api.leave_packages(why),
-            }
+            let [old, new] = sides.map(|side| side.or_else(|question| answers[&question].clone()));
+            api.move_packages(old, new);
         }
     }
 

@@ -31,18 +31,18 @@ impl ApiPlan {
         self.is_replaced() && is_installed && !self.changes.iter().any(is_named)
     }
 
-    /// Takes in the versions that serve and those that will.
-    pub fn move_packages(&mut self, old: &Versions, new: &Versions) {
+    /// Takes in the versions that serve and those that will, or why there are none.
+    pub fn move_packages(&mut self, old: Result<Versions, String>, new: Result<Versions, String>) {
+        let moves = match (old, new) {
+            (Ok(old), Ok(new)) => moves(&old, &new),
+            // What will be is what people ask about.
+            (_, Err(why)) | (Err(why), _) => return self.packages = Some(Resolution::Unknown { why }),
+        };
         // After what was asked for, and before files, which are long.
         let place =
             self.changes.iter().position(|change| matches!(change, Change::Secrets { .. } | Change::File { .. }));
         let place = place.unwrap_or(self.changes.len());
-        self.changes.splice(place..place, moves(old, new));
+        self.changes.splice(place..place, moves);
         self.packages = Some(Resolution::Resolved);
-    }
-
-    /// Takes in why there are no versions to compare.
-    pub fn leave_packages(&mut self, why: impl Into<String>) {
-        self.packages = Some(Resolution::Unknown { why: why.into() });
     }
 }
