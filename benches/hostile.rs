@@ -5,7 +5,7 @@ mod bench;
 mod bombs;
 
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -16,6 +16,9 @@ use bombs::{BOMBS, Bomb, Seen};
 
 /// How long each load lasts.
 const LENGTH: Duration = Duration::from_secs(10);
+
+/// Times that each bomb is set off; the median of each figure is printed.
+const ROUNDS: usize = 3;
 
 /// For an API to be up, and for one to be calm again after what it did.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -51,11 +54,17 @@ fn main() -> anyhow::Result<()> {
     expect(&site, NEIGHBOUR)?;
     let _ = load(site.address)?;
 
-    println!("hostile: 100 requests/s to a neighbour over 20 connections kept open, {} s each", LENGTH.as_secs());
+    println!(
+        "hostile: 100 requests/s to a neighbour over 20 connections kept open, {ROUNDS} times {} s each",
+        LENGTH.as_secs()
+    );
     println!(
         "{:<38} {:>7} {:>7} {:>7} {:>7} {:>6} {:>7} {:>9} {:>8}",
         "", "p50", "then", "p99", "then", "ratio", "errors", "daemon MB", "its CPU"
     );
+    if wanted.is_empty() || wanted.iter().any(|word| word == "floor") {
+        floor(&site)?;
+    }
     for bomb in BOMBS {
         if wanted.is_empty() || wanted.iter().any(|word| bomb.name.contains(word.as_str())) {
             measure(&site, bomb)?;
@@ -66,35 +75,92 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(site: &Site, bomb: Bomb) -> anyhow::Result<()> {
     let id = bomb.id();
-    site.save(&id, "api.yaml", bombs::SETTINGS)?;
-    site.save(&id, "main.py", bomb.app)?;
-    expect(site, &format!("/run/{id}/calm"))?;
-    let before = load(site.address)?;
-    let going = bomb.set_off(site.address);
-    std::thread::sleep(Duration::from_secs(1));
-    let cpu = cpu_seconds(site.pid()?)?;
-    let during = load(site.address)?;
-    let cpu = (cpu_seconds(site.pid()?)? - cpu) / LENGTH.as_secs_f64() * 100.0;
-    let memory = resident_megabytes(site.pid()?)?;
-    drop(going);
-    site.remove(&id)?;
-    let (first, then) = (series(&before), series(&during));
-    println!(
-        "{:<38} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>5.2}x {:>7} {:>9.1} {:>7.0}%",
-        bomb.name,
-        first.median(),
-        then.median(),
-        first.quantile(0.99),
-        then.quantile(0.99),
-        then.quantile(0.99) / first.quantile(0.99),
-        before.errors.len() + during.errors.len(),
-        memory,
-        cpu,
-    );
-    for error in before.errors.iter().chain(&during.errors).take(3) {
-        println!("    {error}");
+    let mut row = Row::default();
+    for _ in 0..ROUNDS {
+        site.save(&id, "api.yaml", bombs::SETTINGS)?;
+        site.save(&id, "main.py", bomb.app)?;
+        expect(site, &format!("/run/{id}/calm"))?;
+        row.round(site, || Ok(bomb.set_off(site.address)))?;
+        site.remove(&id)?;
     }
+    row.print(bomb.name);
     Ok(())
+}
+
+/// A loop of the host's own, behind everything else and on one processor: no container that uses one can be quieter.
+fn floor(site: &Site) -> anyhow::Result<()> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    let mut row = Row::default();
+    for _ in 0..ROUNDS {
+        row.round(site, || {
+            let mut command = Command::new("chrt");
+            command.args(["--idle", "0", "taskset", "-c", &last.to_string(), "sh", "-c", "while :; do :; done"]);
+            Ok(Loop(command.spawn().context("cannot run chrt, of util-linux")?))
+        })?;
+    }
+    row.print("floor: a loop behind everything else");
+    Ok(())
+}
+
+/// Ends with this.
+struct Loop(Child);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What came of some rounds, of each of which there is one figure.
+#[derive(Default)]
+struct Row {
+    first: Series,
+    then: Series,
+    first_late: Series,
+    then_late: Series,
+    cpu: Series,
+    memory: f64,
+    errors: Vec<String>,
+}
+
+impl Row {
+    /// Measures before something goes on, and while it does.
+    fn round<T>(&mut self, site: &Site, set_off: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<()> {
+        let before = load(site.address)?;
+        let going = set_off()?;
+        std::thread::sleep(Duration::from_secs(1));
+        let used = cpu_seconds(site.pid()?)?;
+        let during = load(site.address)?;
+        self.cpu.add_figure((cpu_seconds(site.pid()?)? - used) / LENGTH.as_secs_f64() * 100.0);
+        self.memory = self.memory.max(resident_megabytes(site.pid()?)?);
+        drop(going);
+        let (calm, loud) = (series(&before), series(&during));
+        self.first.add_figure(calm.median());
+        self.then.add_figure(loud.median());
+        self.first_late.add_figure(calm.quantile(0.99));
+        self.then_late.add_figure(loud.quantile(0.99));
+        self.errors.extend(before.errors.into_iter().chain(during.errors));
+        Ok(())
+    }
+
+    fn print(&self, name: &str) {
+        println!(
+            "{name:<38} {:>7.2} {:>7.2} {:>7.2} {:>7.2} {:>5.2}x {:>7} {:>9.1} {:>7.0}%",
+            self.first.median(),
+            self.then.median(),
+            self.first_late.median(),
+            self.then_late.median(),
+            self.then_late.median() / self.first_late.median(),
+            self.errors.len(),
+            self.memory,
+            self.cpu.median(),
+        );
+        for error in self.errors.iter().take(3) {
+            println!("    {error}");
+        }
+    }
 }
 
 /// Calls the neighbour from a process of its own, which goes before all others where the host lets it: real callers are

@@ -76,13 +76,15 @@ impl Site {
     pub fn remove(&self, id: &str) -> anyhow::Result<()> {
         let apis = self.folder.path().join("apis");
         // At once: nobody sees half a folder.
-        fs::rename(apis.join(id), self.folder.path().join(format!("removed-{id}")))?;
+        let aside = self.folder.path().join(format!("removed-{id}"));
+        fs::rename(apis.join(id), &aside)?;
         let docker = self.docker()?;
         let id = skep::tree::ApiId::new(id)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         self.wait(START, "an API to go", || {
             Ok(runtime.block_on(skep::engine::Engine::instances(&docker, Some(&id)))?.is_empty())
-        })
+        })?;
+        Ok(fs::remove_dir_all(aside)?)
     }
 
     /// A client with the key.

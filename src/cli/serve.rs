@@ -146,6 +146,7 @@ async fn serve(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let Some(base) = Predecessor::beside(&mut before, at, base).await?? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
+    tasks.spawn(engine.clone().keep_neighbours_calm(stop.clone()));
     tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let begun = Arc::new(Notify::new());

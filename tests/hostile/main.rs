@@ -23,6 +23,7 @@ mod neighbours;
 mod reach;
 mod scene;
 mod targets;
+mod yielding;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -131,6 +131,7 @@ impl Docker {
         };
         let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
         let Err(fault) = self.call("start a container", WORK, start).await else {
+            self.neighbours().note(id);
             if let Some((handover, secrets)) = handover {
                 handover.give(secrets).await?;
             }

@@ -25,6 +25,9 @@ const SHARED_MEMORY: i64 = 16 << 20;
 /// Killed before the host's own processes when the whole host runs out of memory.
 const KILL_FIRST: i64 = 500;
 
+/// The share of an instance where processors are short; a service of the host has 1024.
+pub(super) const INSTANCE_SHARES: i64 = 256;
+
 /// What differs from container to container.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
@@ -61,7 +64,7 @@ pub(super) fn host_config(limits: &Limits) -> HostConfig {
         cpu_period: Some(period(limits.cpu)),
         cpu_quota: Some(period(limits.cpu) * i64::from(limits.cpu.0) / 1000),
         cpu_shares: Some(match limits.kind {
-            Kind::Instance => 256,
+            Kind::Instance => INSTANCE_SHARES,
             Kind::Workshop => 64,
         }),
         pids_limit: Some(i64::from(limits.pids)),

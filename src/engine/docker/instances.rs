@@ -100,6 +100,7 @@ impl Docker {
                 return Ok(Some(instance));
             }
             Some(State::RUNNING) if !is_close => {
+                self.neighbours().note(id);
                 instance.run = Run::Running { address, since: created };
                 return Ok(Some(instance));
             }
@@ -112,6 +113,9 @@ impl Docker {
             _ => return Ok(Some(instance)),
         };
         let Some(found) = found else { return Ok(None) };
+        if matches!(container.state, Some(State::RUNNING)) {
+            self.neighbours().note(id);
+        }
         instance.run = read_run(found.state.as_ref(), address, created);
         instance.altered = self.altered(&found, &labels);
         Ok(Some(instance))

@@ -10,6 +10,7 @@ pub mod boots;
 mod bootstrap;
 mod build;
 mod call;
+mod cgroup;
 mod container;
 mod dismantle;
 mod events;
@@ -47,6 +48,7 @@ mod text;
 mod tidy;
 mod usage;
 mod workshop;
+mod yielding;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -107,6 +109,8 @@ struct Shared {
     making: Mutex<HashMap<ImageTag, Arc<tokio::sync::Mutex<()>>>>,
     /// The names of the build containers that this process is at work in.
     workshops: Mutex<HashSet<String>>,
+    /// Who has to yield to whom on this host.
+    neighbours: Mutex<yielding::Neighbours>,
     /// What takes away those that were given up.
     given_up: TaskTracker,
     /// How many installs may run at once.
@@ -172,6 +176,7 @@ impl Docker {
                 ports: tokio::sync::Mutex::default(),
                 making: Mutex::default(),
                 workshops: Mutex::default(),
+                neighbours: Mutex::default(),
                 given_up: TaskTracker::new(),
                 installs: Semaphore::new(concurrency),
                 builds: Semaphore::new(concurrency),

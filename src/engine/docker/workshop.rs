@@ -183,6 +183,7 @@ impl Workshop {
             .await?;
         let start = |client: bollard::Docker| async move { client.start_container(id, None).await };
         self.docker.call("start a container to build in", WORK, start).await?;
+        self.docker.neighbours().note(id);
         Docker::set_apart(&self.network).await;
         Ok(())
     }

@@ -1,0 +1,243 @@
+//! A container that uses all the processor time that it may yields to those that do not: it runs when nobody else wants to, and
+//! on as few processors as its limit needs.
+//!
+//! Shares alone do not do that. They say who gets how much in the long run; who wakes up, to answer a request, still waits until the
+//! kernel next looks whether somebody else should run, which on a host of 250 looks a second is up to 4 ms, for the gateway and for
+//! the app, each way. Nothing is taken away: where others want nothing, it has its whole limit as before.
+
+use std::collections::HashMap;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Docker;
+use super::cgroup::{Group, Groups};
+
+/// How often it is looked who uses how much.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Who uses this part of its limit between two looks yields.
+const MUCH: f64 = 0.9;
+
+/// Who uses less than this part no longer does, or gets no more: a host that is full of others must not starve it.
+const LITTLE: f64 = 0.25;
+
+/// … for so many looks.
+const CALM_LOOKS: u32 = 4;
+
+/// Our containers on this host that were seen running.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    groups: Option<Groups>,
+    seen: HashMap<String, Option<Neighbour>>,
+}
+
+#[derive(Debug)]
+struct Neighbour {
+    group: Group,
+    used: Duration,
+    at: Instant,
+    /// As far as is known: all that there are.
+    limit: f64,
+    pace: Pace,
+    /// The processors that it was last given, empty for all; `None` where that is not known.
+    place: Option<String>,
+    /// Somebody has given it processors of its own.
+    has_own_place: bool,
+    /// Its share among others, which the kernel forgets while it yields.
+    share: String,
+}
+
+/// Whether one yields, and for how many looks it has used little.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Pace {
+    yields: bool,
+    calm: u32,
+}
+
+impl Docker {
+    /// Has containers that use all the processor time that they may yield to the others, until told to stop.
+    ///
+    /// Does nothing where this process cannot write the control groups of this host, or the engine is elsewhere.
+    pub async fn keep_neighbours_calm(self, stop: CancellationToken) {
+        loop {
+            let is_over =
+                tokio::select! { () = stop.cancelled() => true, () = tokio::time::sleep(LOOK_EVERY) => false };
+            let docker = self.clone();
+            let look = move || {
+                let mut neighbours = docker.neighbours();
+                if is_over { neighbours.let_all_be() } else { neighbours.look(Instant::now()) }
+            };
+            if tokio::task::spawn_blocking(look).await.is_err() || is_over {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
+        self.shared.neighbours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Neighbours {
+    /// Takes note of a container that runs.
+    pub(super) fn note(&mut self, container: &str) {
+        if !self.seen.contains_key(container) {
+            self.seen.insert(container.to_owned(), None);
+        }
+    }
+
+    /// Has nobody yield who does.
+    fn let_all_be(&mut self) {
+        for (container, neighbour) in &mut self.seen {
+            if let Some(neighbour) = neighbour.as_mut().filter(|one| one.pace.yields) {
+                neighbour.stop_yielding(container);
+            }
+        }
+        self.seen.clear();
+    }
+
+    /// Looks who uses how much, and has them yield or not. Takes some µs for each container; blocks meanwhile.
+    fn look(&mut self, now: Instant) {
+        if self.seen.is_empty() {
+            return;
+        }
+        let Some(groups) = self.groups.take().or_else(Groups::find) else { return };
+        // Those that are gone, or cannot be seen, are forgotten until they are noted again.
+        self.seen.retain(|container, known| match known {
+            Some(neighbour) => neighbour.look(container, now).is_ok(),
+            None => {
+                *known = groups.of(container).and_then(|group| Neighbour::new(group, now));
+                known.is_some()
+            }
+        });
+        self.groups = Some(groups);
+        self.place();
+    }
+
+    /// Puts those that yield on as few processors as their limits need together.
+    fn place(&mut self) {
+        let yielding = || self.seen.values().flatten().filter(|one| one.pace.yields);
+        let Some(all) = yielding().find_map(|one| one.group.all_processors()) else { return };
+        let place = last_of(&all, yielding().map(|one| one.limit).sum()).unwrap_or_default();
+        for (container, neighbour) in &mut self.seen {
+            let Some(neighbour) = neighbour.as_mut().filter(|one| one.pace.yields && !one.has_own_place) else {
+                continue;
+            };
+            if neighbour.place.as_ref() != Some(&place) {
+                if let Err(error) = neighbour.group.set_processors(&place) {
+                    tracing::debug!(container, %error, "cannot keep a busy container to processors {place:?}");
+                }
+                neighbour.place = Some(place.clone());
+            }
+        }
+    }
+}
+
+impl Neighbour {
+    fn new(group: Group, now: Instant) -> Option<Self> {
+        let used = group.used().ok()?;
+        // As a daemon before this one has left it.
+        let pace = Pace { yields: group.is_idle(), calm: 0 };
+        let own = group.processors().filter(|own| !own.is_empty());
+        let has_own_place = !pace.yields && own.is_some() && own != group.all_processors();
+        let share = if pace.yields { group.share_of_instances() } else { group.share().ok()? };
+        Some(Self { group, used, at: now, limit: f64::INFINITY, pace, place: None, has_own_place, share })
+    }
+
+    fn look(&mut self, container: &str, now: Instant) -> std::io::Result<()> {
+        let used = self.group.used()?;
+        let span = now.saturating_duration_since(self.at);
+        if span < LOOK_EVERY / 2 {
+            return Ok(());
+        }
+        let processors = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
+        (self.used, self.at) = (used, now);
+        // Most of them do next to nothing, and their limits need not be asked for.
+        if !self.pace.yields && processors < 0.01 {
+            return Ok(());
+        }
+        self.limit = self.group.limit()?.unwrap_or(f64::INFINITY);
+        let before = self.pace;
+        self.pace = before.after(processors / self.limit);
+        if self.pace.yields && !before.yields {
+            tracing::debug!(container, processors, "uses all that it may, and yields to others");
+            self.group.idle()?;
+        } else if before.yields && !self.pace.yields {
+            self.stop_yielding(container);
+        } else if self.pace.yields && !self.group.is_idle() {
+            // By a daemon whose place this one has taken, or by hand.
+            self.group.idle()?;
+            self.place = None;
+        }
+        Ok(())
+    }
+
+    fn stop_yielding(&mut self, container: &str) {
+        tracing::debug!(container, "yields no more");
+        self.place = None;
+        let placed = if self.has_own_place { Ok(()) } else { self.group.set_processors("") };
+        if let Err(error) = self.group.stop_idling(&self.share).and(placed) {
+            tracing::debug!(container, %error, "cannot give a container its share back");
+        }
+    }
+}
+
+impl Pace {
+    /// After a span in which it used that part of its limit.
+    fn after(self, part: f64) -> Self {
+        match self {
+            Self { yields: false, .. } => Self { yields: part >= MUCH, calm: 0 },
+            _ if part >= LITTLE => Self { yields: true, calm: 0 },
+            Self { calm, .. } => Self { yields: calm + 1 < CALM_LOOKS, calm: calm + 1 },
+        }
+    }
+}
+
+/// The last of a list of processors, as many as it takes for that much of their time; `None` where it takes all.
+fn last_of(all: &str, need: f64) -> Option<String> {
+    let mut processors = Vec::new();
+    for part in all.split(',').filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        processors.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
+    }
+    let count =
+        (1..processors.len()).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= need))?;
+    let last: Vec<String> = processors[processors.len() - count..].iter().map(u32::to_string).collect();
+    Some(last.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(parts: &[f64]) -> Vec<bool> {
+        let mut pace = Pace::default();
+        let paces = parts.iter().map(|part| {
+            pace = pace.after(*part);
+            pace.yields
+        });
+        paces.collect()
+    }
+
+    #[test]
+    fn who_uses_all_that_it_may_yields_until_it_has_used_little_for_a_second() {
+        assert_eq!(after(&[0.0, 0.5, 0.89]), [false, false, false]);
+        assert_eq!(after(&[0.95, 0.5, 0.3, 1.0]), [true, true, true, true]);
+        assert_eq!(after(&[0.95, 0.1, 0.1, 0.1, 0.1, 0.1]), [true, true, true, true, false, false]);
+        assert_eq!(after(&[0.95, 0.1, 0.1, 0.1, 0.3, 0.1]), [true, true, true, true, true, true]);
+    }
+
+    #[test]
+    fn those_that_yield_share_as_few_processors_as_they_need() {
+        assert_eq!(last_of("0-1", 1.0).as_deref(), Some("1"));
+        assert_eq!(last_of("0-1", 0.25).as_deref(), Some("1"));
+        assert_eq!(last_of("0-1", 1.5), None);
+        assert_eq!(last_of("0-3,8-9", 2.5).as_deref(), Some("3,8,9"));
+        assert_eq!(last_of("0-7", f64::INFINITY), None);
+        assert_eq!(last_of("0", 1.0), None);
+        assert_eq!(last_of("", 1.0), None);
+        assert_eq!(last_of("what", 1.0), None);
+    }
+}
