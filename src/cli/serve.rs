@@ -146,8 +146,7 @@ async fn serve(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let Some(base) = Predecessor::beside(&mut before, at, base).await?? else { return Ok(ended(tasks).await) };
     let holder = Holder { base: Some(base.digest), ..context.holder("serve", Some(control_address)) };
     controller.set_base(base);
-    tasks.spawn(engine.clone().keep_neighbours_calm(stop.clone()));
-    tasks.spawn(keep_firewall(engine, Arc::clone(&world), stop.clone()));
+    tasks.spawn(keep_apart(engine, Arc::clone(&world), stop.clone()));
     tasks.spawn(Arc::clone(&controller).keep_clean(settings.look_every.0 * CLEAN_EVERY, stop.clone()));
     let begun = Arc::new(Notify::new());
     let terms = Terms {
@@ -345,6 +344,11 @@ async fn adopt(begun: Option<&Notify>, controller: &Controller, stop: &Cancellat
 /// Every API of the tree.
 fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
     controller.tree().map(|tree| tree.folders.keys().cloned().collect()).unwrap_or_default()
+}
+
+/// Keeps apps from what is none of theirs on the host: its networks, and the time of their neighbours.
+async fn keep_apart(engine: Docker, world: Arc<World>, stop: CancellationToken) {
+    tokio::join!(engine.clone().keep_neighbours_calm(stop.clone()), keep_firewall(engine, world, stop));
 }
 
 /// Puts our firewall rules back where somebody flushed them.
