@@ -17,8 +17,12 @@ use super::cgroup::{Group, Groups};
 /// How often it is looked who uses how much.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Who uses this part of its limit between two looks yields.
+/// Who uses this part of what it can have between two looks yields: of its limit, or of an equal share among all who use any where
+/// that is less.
 const MUCH: f64 = 0.9;
+
+/// Who uses less than this, in processors, does next to nothing.
+const ANY: f64 = 0.05;
 
 /// Who uses less than this part no longer does, or gets no more: a host that is full of others must not starve it.
 const LITTLE: f64 = 0.25;
@@ -38,7 +42,9 @@ struct Neighbour {
     group: Group,
     used: Duration,
     at: Instant,
-    /// As far as is known: all that there are.
+    /// How many processors' time it used between the last two looks.
+    rate: f64,
+    /// How many it may use at most.
     limit: f64,
     pace: Pace,
     /// The processors that it was last given, empty for all; `None` where that is not known.
@@ -106,12 +112,15 @@ impl Neighbours {
         let Some(groups) = self.groups.take().or_else(Groups::find) else { return };
         // Those that are gone, or cannot be seen, are forgotten until they are noted again.
         self.seen.retain(|container, known| match known {
-            Some(neighbour) => neighbour.look(container, now).is_ok(),
+            Some(neighbour) => neighbour.measure(now).is_ok(),
             None => {
                 *known = groups.of(container).and_then(|group| Neighbour::new(group, now));
                 known.is_some()
             }
         });
+        let at_work = self.seen.values().flatten().filter(|one| one.rate >= ANY).count();
+        let share = share(std::thread::available_parallelism().map_or(1, usize::from), at_work);
+        self.seen.retain(|container, known| known.as_mut().is_none_or(|one| one.decide(container, share).is_ok()));
         self.groups = Some(groups);
         self.place();
     }
@@ -139,30 +148,35 @@ impl Neighbour {
     fn new(group: Group, now: Instant) -> Option<Self> {
         let used = group.used().ok()?;
         // As a daemon before this one has left it.
+        let limit = group.limit().ok()?.unwrap_or(f64::INFINITY);
         let pace = Pace { yields: group.is_idle(), calm: 0 };
         let own = group.processors().filter(|own| !own.is_empty());
         let has_own_place = !pace.yields && own.is_some() && own != group.all_processors();
         let share = if pace.yields { group.share_of_instances() } else { group.share().ok()? };
-        Some(Self { group, used, at: now, limit: f64::INFINITY, pace, place: None, has_own_place, share })
+        Some(Self { group, used, at: now, rate: 0.0, limit, pace, place: None, has_own_place, share })
     }
 
-    fn look(&mut self, container: &str, now: Instant) -> std::io::Result<()> {
+    fn measure(&mut self, now: Instant) -> std::io::Result<()> {
         let used = self.group.used()?;
         let span = now.saturating_duration_since(self.at);
-        if span < LOOK_EVERY / 2 {
-            return Ok(());
+        if span >= LOOK_EVERY / 2 {
+            self.rate = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
+            (self.used, self.at) = (used, now);
         }
-        let processors = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
-        (self.used, self.at) = (used, now);
+        Ok(())
+    }
+
+    /// Whether it yields from now on, where it could have that many processors' time as its share.
+    fn decide(&mut self, container: &str, share: f64) -> std::io::Result<()> {
         // Most of them do next to nothing, and their limits need not be asked for.
-        if !self.pace.yields && processors < 0.01 {
+        if !self.pace.yields && self.rate < self.limit.min(ANY) * MUCH {
             return Ok(());
         }
         self.limit = self.group.limit()?.unwrap_or(f64::INFINITY);
         let before = self.pace;
-        self.pace = before.after(processors / self.limit);
+        self.pace = before.after(self.rate / self.limit.min(share));
         if self.pace.yields && !before.yields {
-            tracing::debug!(container, processors, "uses all that it may, and yields to others");
+            tracing::debug!(container, processors = self.rate, "uses all that it may, and yields to others");
             self.group.idle()?;
         } else if before.yields && !self.pace.yields {
             self.stop_yielding(container);
@@ -185,7 +199,7 @@ impl Neighbour {
 }
 
 impl Pace {
-    /// After a span in which it used that part of its limit.
+    /// After a span in which it used that part of what it could have.
     fn after(self, part: f64) -> Self {
         match self {
             Self { yields: false, .. } => Self { yields: part >= MUCH, calm: 0 },
@@ -193,6 +207,12 @@ impl Pace {
             Self { calm, .. } => Self { yields: calm + 1 < CALM_LOOKS, calm: calm + 1 },
         }
     }
+}
+
+/// An equal share of so many processors among so many.
+#[expect(clippy::cast_precision_loss, reason = "some hundreds at most")]
+fn share(processors: usize, among: usize) -> f64 {
+    processors as f64 / among.max(1) as f64
 }
 
 /// The last of a list of processors, as many as it takes for that much of their time; `None` where it takes all.
@@ -227,6 +247,15 @@ mod tests {
         assert_eq!(after(&[0.95, 0.5, 0.3, 1.0]), [true, true, true, true]);
         assert_eq!(after(&[0.95, 0.1, 0.1, 0.1, 0.1, 0.1]), [true, true, true, true, false, false]);
         assert_eq!(after(&[0.95, 0.1, 0.1, 0.1, 0.3, 0.1]), [true, true, true, true, true, true]);
+    }
+
+    #[test]
+    fn where_many_are_at_work_an_equal_share_is_all_that_one_can_have() {
+        let part = |rate: f64, limit: f64, among| rate / limit.min(share(2, among));
+        assert!(part(0.95, 1.0, 1) >= MUCH);
+        assert!(part(0.5, 1.0, 4) >= MUCH, "four that burn all they get on two processors");
+        assert!(part(0.5, 1.0, 2) < MUCH);
+        assert!(part(0.2, 1.0, 0) < LITTLE);
     }
 
     #[test]
