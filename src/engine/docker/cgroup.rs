@@ -141,6 +141,14 @@ impl Group {
         }
     }
 
+    /// Whether that is the share of a group that yields, or of one that nobody has given any.
+    pub(super) fn is_forgotten(&self, share: &str) -> bool {
+        match self.version {
+            Version::One => ["3", "1024"].contains(&share),
+            Version::Two => ["0", "100"].contains(&share),
+        }
+    }
+
     fn share_name(&self) -> &'static str {
         match self.version {
             Version::One => "cpu.shares",
@@ -223,6 +231,7 @@ mod tests {
         group.stop_idling(&group.share_of_instances()).unwrap();
         assert!(!group.is_idle());
         assert_eq!(group.share().unwrap(), "10");
+        assert!(!group.is_forgotten("10") && group.is_forgotten("100"));
         group.set_processors("1").unwrap();
         assert_eq!(group.processors().as_deref(), Some("1"));
         group.set_processors("").unwrap();

@@ -90,6 +90,9 @@ impl Docker {
             in_flight: 0,
             draining_since: None,
         };
+        if container.state == Some(State::RUNNING) {
+            self.neighbours().note(id);
+        }
         let found = match container.state {
             Some(State::CREATED) => {
                 instance.run = Run::Created;
@@ -100,7 +103,6 @@ impl Docker {
                 return Ok(Some(instance));
             }
             Some(State::RUNNING) if !is_close => {
-                self.neighbours().note(id);
                 instance.run = Run::Running { address, since: created };
                 return Ok(Some(instance));
             }
@@ -113,9 +115,6 @@ impl Docker {
             _ => return Ok(Some(instance)),
         };
         let Some(found) = found else { return Ok(None) };
-        if matches!(container.state, Some(State::RUNNING)) {
-            self.neighbours().note(id);
-        }
         instance.run = read_run(found.state.as_ref(), address, created);
         instance.altered = self.altered(&found, &labels);
         Ok(Some(instance))

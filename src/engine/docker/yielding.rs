@@ -150,9 +150,16 @@ impl Neighbour {
         // As a daemon before this one has left it.
         let limit = group.limit().ok()?.unwrap_or(f64::INFINITY);
         let pace = Pace { yields: group.is_idle(), calm: 0 };
+        let mut share = group.share().ok()?;
+        if group.is_forgotten(&share) {
+            // All containers of ours are given one. A daemon that was killed has not given it back.
+            share = group.share_of_instances();
+            if !pace.yields {
+                group.set_processors("").and_then(|()| group.stop_idling(&share)).ok()?;
+            }
+        }
         let own = group.processors().filter(|own| !own.is_empty());
         let has_own_place = !pace.yields && own.is_some() && own != group.all_processors();
-        let share = if pace.yields { group.share_of_instances() } else { group.share().ok()? };
         Some(Self { group, used, at: now, rate: 0.0, limit, pace, place: None, has_own_place, share })
     }
 
