@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bench::child::Running;
+use bench::figures::Series;
 use bench::process::resident_megabytes;
 use parts::API;
 use postgres::Postgres;
@@ -108,7 +109,7 @@ fn compare() -> anyhow::Result<()> {
             println!("{own_cpu:>12.1} {:>8.2}x {:>8.2}", own_cpu / cpu, side.late.median());
         }
         if matches!(load, Load::Small) {
-            paced_load(&sides)?;
+            paced_load(&sides, backend.pid())?;
         }
         sides.iter_mut().for_each(Side::forget);
         println!();
@@ -159,15 +160,26 @@ fn usage() -> anyhow::Result<()> {
 }
 
 /// Latency at half of what the slower of skep and nginx can do, from the moment at which each request was due.
-fn paced_load(sides: &[Side]) -> anyhow::Result<()> {
+///
+/// Who asks and the app come before all else on their core, so that neither waits there for the other.
+fn paced_load(sides: &[Side], backend: u32) -> anyhow::Result<()> {
     let rate = sides[1].rate.median().min(sides[3].rate.median()) / 2.0;
-    println!("\nthe same at {rate:.0} requests/s, half of what the slower one can, µs from when each was due");
+    println!(
+        "\nthe same at {rate:.0} requests/s, half of what the slower one can, µs from when each was due; median of {ROUNDS}"
+    );
     println!("{:<34} {:>8} {:>8} {:>8} {:>11} {:>11}", "", "p50", "p99", "p99.9", "added p50", "added p99");
-    let mut base = None;
-    for side in sides {
-        let [p50, p99, p999] = side.paced(rate)?;
-        let (base50, base99) = *base.get_or_insert((p50, p99));
-        let (added50, added99) = (p50 - base50, p99 - base99);
+    side::ahead(backend)?;
+    let mut times = vec![[(); 3].map(|()| Series::default()); sides.len()];
+    for _ in 0..ROUNDS {
+        for (side, times) in sides.iter().zip(&mut times) {
+            let figures = side.paced(rate)?;
+            times.iter_mut().zip(figures).for_each(|(series, figure)| series.add_figure(figure));
+        }
+    }
+    side::beside(backend)?;
+    let medians: Vec<[f64; 3]> = times.iter().map(|times| times.each_ref().map(Series::median)).collect();
+    for (side, [p50, p99, p999]) in sides.iter().zip(&medians) {
+        let (added50, added99) = (p50 - medians[0][0], p99 - medians[0][1]);
         println!("{:<34} {p50:>8.0} {p99:>8.0} {p999:>8.0} {added50:>11.0} {added99:>11.0}", side.name);
     }
     Ok(())

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::bench::child::wait_for_parent;
+use super::side::ahead;
 
 /// Connections that share the load.
 const CONNECTIONS: u32 = 64;
@@ -22,6 +23,7 @@ const CONNECTIONS: u32 = 64;
 /// distribution, the same for each side. One thread sleeps in `ppoll` until an answer or the next request is due: the
 /// timers of a runtime have a grain of a millisecond, and would send what is due within it as one burst.
 pub fn run(address: SocketAddr, path: &str, key: &str, rate: f64, length: Duration) -> anyhow::Result<()> {
+    ahead(std::process::id())?;
     let request = request(path, key);
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::bench::child::{Running, wait_for_parent};
 use super::bench::process::{cpu_seconds, resident_megabytes};
 use super::parts::{API, BESIEGED};
-use super::side::{Side, elsewhere, on_its_core};
+use super::side::{Side, ahead, elsewhere, on_its_core};
 
 /// Requests a second of the good callers: well below what the gateway can, as on most days.
 const RATE: f64 = 2000.0;
@@ -43,6 +43,8 @@ const ATTACKS: [(&str, usize); 12] = [
 pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
     let (backend, address) = Running::part(&["part", "backend"])?;
     elsewhere(backend.pid())?;
+    // As is who calls: what is looked for is what they notice of the gateway, not of attackers on their own core.
+    ahead(backend.pid())?;
     println!(
         "good callers, {RATE:.0} requests a second on one core, while one API or the gateway is attacked; µs from due"
     );

@@ -165,7 +165,11 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
-        let took = self.began.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
+        if let Some(open) = self.open.take() {
+            open.end(now.into());
+        }
         if let Some(metrics) = &self.metrics {
             metrics.answered(self.api.as_ref().map(ApiId::as_str), self.status, took, self.bytes);
         }

@@ -43,14 +43,16 @@ impl Default for Activity {
 pub(super) struct Open {
     activity: Arc<Activity>,
     is_answered: bool,
+    /// When it ended, where somebody has looked at the clock.
+    ended: Option<Instant>,
 }
 
 impl Activity {
     /// A request begins.
-    pub(super) fn begin(activity: &Arc<Self>) -> Open {
+    pub(super) fn begin(activity: &Arc<Self>, now: Instant) -> Open {
         activity.open.fetch_add(1, Ordering::AcqRel);
-        activity.touch();
-        Open { activity: Arc::clone(activity), is_answered: false }
+        activity.touch(now);
+        Open { activity: Arc::clone(activity), is_answered: false, ended: None }
     }
 
     /// Returns when no request has been open for so long; one whose head is not whole yet is none.
@@ -82,8 +84,8 @@ impl Activity {
         self.abuse.notified().await;
     }
 
-    fn touch(&self) {
-        *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn touch(&self, now: Instant) {
+        *self.changed.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }
 }
 
@@ -97,12 +99,17 @@ impl Open {
     pub(super) fn answered(&mut self) {
         self.is_answered = true;
     }
+
+    /// It ends now.
+    pub(super) fn end(mut self, now: Instant) {
+        self.ended = Some(now);
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let Self { activity, is_answered } = self;
-        activity.touch();
+        let Self { activity, is_answered, ended } = self;
+        activity.touch(ended.unwrap_or_else(Instant::now));
         activity.open.fetch_sub(1, Ordering::AcqRel);
         if *is_answered {
             activity.answered.fetch_add(1, Ordering::Relaxed);

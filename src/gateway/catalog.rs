@@ -21,6 +21,7 @@ use super::forward::{Call, forward};
 use super::keys::{self, Keys, Shown};
 use super::networks;
 use super::openapi::{Piece, join};
+use super::outgoing::Outgoing;
 use super::route::{Route, RouteState, Routes};
 use super::tokens::Tokens;
 use super::upload::Upload;
@@ -168,8 +169,9 @@ impl Catalog {
     async fn read(&self, route: &Arc<Route>) -> Result<Piece, String> {
         let fields = [(HOST, "localhost"), (ACCEPT, "application/json")];
         let headers = fields.map(|(name, value)| (name, HeaderValue::from_static(value))).into_iter().collect();
-        let path = PathAndQuery::from_static(PLACE);
-        let call = Call::new(&Method::GET, &path, headers, Upload::empty(), PATIENCE, 0);
+        let mut head = Outgoing::new(&Method::GET, &PathAndQuery::from_static(PLACE));
+        head.add_all(&headers);
+        let call = Call::new(&Method::GET, head, headers, Upload::empty(), PATIENCE, 0);
         let no_answer = |_| "it does not answer".to_owned();
         let answer = forward(&self.routes, route, call).await.map_err(no_answer)?;
         if answer.response.status() != StatusCode::OK {

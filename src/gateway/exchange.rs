@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONNECTION, EXPECT, FORWARDED, HOST, TE, UPGRADE};
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HOST, TE, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -23,13 +23,11 @@ use super::compress::Wish;
 use super::cors::{self, Sharing};
 use super::download::Patience;
 use super::forward::{Call, Timing, forward};
-use super::headers::{
-    self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PREFIX, X_FORWARDED_PROTO, X_PROCESS_TIME, X_REQUEST_ID,
-    X_SERVER_TIMING,
-};
+use super::headers::{self, X_FORWARDED_PREFIX, X_PROCESS_TIME, X_REQUEST_ID, X_SERVER_TIMING};
 use super::keys::{self, Shown};
 use super::networks;
 use super::origin::Origin;
+use super::outgoing::Outgoing;
 use super::pass::{Pass, address_rule, rules, tell};
 use super::rate::{Allowances, Rules};
 use super::refusal::Refusal;
@@ -41,9 +39,6 @@ use super::upload::{State, Upload};
 use super::version::as_http1;
 use crate::tree::Auth;
 use crate::usage::UsedBy;
-
-/// Headers that an app gets from us with each request.
-const OURS_IN_A_REQUEST: usize = 8;
 
 /// Headers that a caller gets from us with most answers.
 const OURS_IN_AN_ANSWER: usize = 8;
@@ -114,7 +109,7 @@ impl<'a> Exchange<'a> {
     /// Counts in the activity of its connection, where that is one of HTTP/2.
     pub(super) fn of(mut self, activity: &Arc<Activity>) -> Self {
         if let Some(access) = &mut self.access {
-            access.open(Activity::begin(activity));
+            access.open(Activity::begin(activity, self.began.into()));
         }
         self
     }
@@ -158,10 +153,11 @@ impl<'a> Exchange<'a> {
         if let Some(allowance) = &self.allowance {
             allowance.write_to(headers);
         }
-        let took = self.began.elapsed();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.began);
         headers.insert(X_PROCESS_TIME, headers::millis(took));
         if let Some(timing) = self.timing {
-            timing.write_to(headers, took);
+            timing.write_to(headers, took, now);
         }
         headers.insert(X_REQUEST_ID, std::mem::replace(&mut self.request_id, HeaderValue::from_static("")));
         if !is_http2 && self.server.gateway.leaving.sends_away() && !headers.contains_key(UPGRADE) {
@@ -247,7 +243,7 @@ impl<'a> Exchange<'a> {
     /// Makes a request of a caller that may come in the one that its app is sent.
     fn pass_on(&mut self, asking: Box<Asking>, route: &Route, pass: Option<Pass>) -> Result<(Call, Wishes), Refusal> {
         let gateway = &self.server.gateway;
-        let Asking { id, path, mut parts, mut upload } = *asking;
+        let Asking { path, mut parts, mut upload, .. } = *asking;
         let rules = rules(route, pass.as_ref(), self.origin.peer.0.ip());
         if !rules.is_empty() {
             self.allowance = gateway.rates.count(&rules).map_err(Refusal::TooMany)?;
@@ -266,9 +262,10 @@ impl<'a> Exchange<'a> {
                 until: tokio::time::Instant::from(self.began) + route.settings.total.0,
             },
         };
-        self.prepare(&id, route, pass, wishes.tunnel.is_some(), &mut parts);
+        let mut head = Outgoing::new(&parts.method, &path);
+        self.prepare(&mut head, route, pass, wishes.tunnel.is_some(), &mut parts.headers);
         let timeout = route.settings.timeout.0.min(route.settings.total.0);
-        Ok((Call::new(&parts.method, &path, parts.headers, upload, timeout, max_body), wishes))
+        Ok((Call::new(&parts.method, head, parts.headers, upload, timeout, max_body), wishes))
     }
 
     /// What comes before keys and limits, and needs only the route: who may call from where. The answer, where a browser
@@ -323,11 +320,15 @@ impl<'a> Exchange<'a> {
         Ok(pass)
     }
 
-    /// Makes the headers of a request those that an app should see.
-    pub(super) fn prepare(&mut self, id: &str, route: &Route, pass: Option<Pass>, upgrade: bool, parts: &mut Parts) {
-        let headers = &mut parts.headers;
-        // Room for ours at once rather than twice in the middle.
-        headers.reserve(OURS_IN_A_REQUEST);
+    /// Makes the headers of a request those that an app should see, and writes them down with ours behind them.
+    pub(super) fn prepare(
+        &mut self,
+        head: &mut Outgoing,
+        route: &Route,
+        pass: Option<Pass>,
+        upgrade: bool,
+        headers: &mut HeaderMap,
+    ) {
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
         // for the app.
@@ -341,23 +342,20 @@ impl<'a> Exchange<'a> {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
-        headers.insert(FORWARDED, self.origin.forwarded(headers.get(HOST)));
-        if let Some(access) = &mut self.access {
-            let link = trace::continue_or_begin(headers, access.request_id().uuid(), access.traces());
+        let parent = self.access.as_mut().map(|access| {
+            let (link, parent) = trace::continue_or_begin(headers, access.request_id().uuid(), access.traces());
             access.hangs(link);
+            parent
+        });
+        head.add_all(headers);
+        if let Some(parent) = parent {
+            head.add(trace::TRACEPARENT.as_str(), &[&parent]);
         }
-        match headers.get(HOST).cloned() {
-            Some(host) => headers.insert(X_FORWARDED_HOST, host),
-            None => headers.remove(X_FORWARDED_HOST),
-        };
-        headers.insert(X_FORWARDED_FOR, self.origin.address());
-        headers.insert(X_FORWARDED_PROTO, self.origin.scheme());
-        if self.at_its_host {
-            headers.remove(X_FORWARDED_PREFIX);
-        } else {
-            headers.insert(X_FORWARDED_PREFIX, headers::value_of(["/run/", id].concat()));
+        self.origin.write_to(head, headers.get(HOST));
+        if !self.at_its_host {
+            head.add(X_FORWARDED_PREFIX.as_str(), &[b"/run/", route.id.as_str().as_bytes()]);
         }
-        headers.insert(X_REQUEST_ID, self.request_id.clone());
+        head.add(X_REQUEST_ID.as_str(), &[self.request_id.as_bytes()]);
     }
 }
 

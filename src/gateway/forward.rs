@@ -4,12 +4,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Response};
 
 use super::balance::admit;
 use super::headers::{SERVER_TIMING, value};
 use super::hop::{Failure, Hop};
+use super::outgoing::Outgoing;
 use super::refusal::Refusal;
 use super::route::{Route, Routes};
 use super::sending::Sending;
@@ -32,14 +32,14 @@ pub(super) struct Call {
 impl Call {
     pub(super) fn new(
         method: &Method,
-        path: &PathAndQuery,
+        head: Outgoing,
         headers: HeaderMap,
         upload: Upload,
         timeout: Duration,
         max_body: u64,
     ) -> Self {
         let progress = upload.progress();
-        let sending = Box::new(Sending::new(method, path, headers, upload));
+        let sending = Box::new(Sending::new(method, head, headers, upload));
         Self { sending, progress, timeout, max_body }
     }
 
@@ -65,16 +65,17 @@ pub(super) struct Answer {
 /// What took how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    /// To a place at an upstream and a connection to it.
-    reach: Duration,
-    /// From there to the head of the answer, which includes sending the request.
-    app: Duration,
+    began: Instant,
+    /// When there was a place at an upstream and a connection to it. From there to the head of the answer is the app's, which
+    /// includes sending the request.
+    reached: Instant,
 }
 
 impl Timing {
     /// Writes `Server-Timing`, in milliseconds, behind what the app says of itself. What is left of the whole is ours.
-    pub(super) fn write_to(self, headers: &mut HeaderMap, whole: Duration) {
-        let Self { reach, app } = self;
+    pub(super) fn write_to(self, headers: &mut HeaderMap, whole: Duration, now: Instant) {
+        let Self { began, reached } = self;
+        let (reach, app) = (reached - began, now.saturating_duration_since(reached));
         let ours = whole.saturating_sub(reach + app);
         let millis = [ours, reach, app].map(|time| time.as_secs_f64() * 1000.0);
         let text = format!("gateway;dur={:.3}, reach;dur={:.3}, app;dur={:.3}", millis[0], millis[1], millis[2]);
@@ -92,8 +93,7 @@ impl Timing {
 /// What the caller is told: 408, 413, 502, 503 or 504.
 pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call) -> Result<Answer, Refusal> {
     let began = Instant::now();
-    let (in_flight, mut hop, mut reused) = reach(routes, route).await?;
-    let reached = Instant::now();
+    let Reached { in_flight, mut hop, mut reused, reached } = reach(routes, route).await?;
     call.progress.begin(reached.into());
     loop {
         hop.begin(reached);
@@ -101,13 +101,13 @@ pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call)
         let answered = tokio::select! {
             biased;
             answered = poll_fn(|cx| hop.poll_answer(cx, &mut call.sending)) => answered,
-            () = call.progress.upstream_silent(call.timeout, &mut alarm) => return Err(Refusal::TimedOut(call.timeout)),
+            () = call.progress.upstream_silent(call.timeout, &mut alarm, reached.into()) => return Err(Refusal::TimedOut(call.timeout)),
         };
         let failure = match answered {
             Ok(response) => {
                 hop.alarm = alarm;
                 hop.go_on(call.sending);
-                let timing = Timing { reach: reached - began, app: reached.elapsed() };
+                let timing = Timing { began, reached };
                 return Ok(Answer { response, hop, upload: call.progress, in_flight, timing });
             }
             Err(failure) => failure,
@@ -132,19 +132,28 @@ pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call)
     }
 }
 
-/// A place at an upstream and a connection to it, and whether that is one of the pool.
-async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<(InFlight, Box<Hop>, bool), Refusal> {
+/// A place at an upstream and a connection to it.
+struct Reached {
+    in_flight: InFlight,
+    hop: Box<Hop>,
+    /// It is one of the pool.
+    reused: bool,
+    reached: Instant,
+}
+
+async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<Reached, Refusal> {
     let mut tried = Vec::new();
     loop {
         let in_flight = match admit(routes, route, &tried).await {
             Ok(in_flight) => in_flight,
             Err(refusal) => return Err(refusal.filter(|_| tried.is_empty()).unwrap_or(UNREACHABLE)),
         };
-        if let Some(hop) = in_flight.upstream().pool.take() {
-            return Ok((in_flight, hop, true));
+        let now = Instant::now();
+        if let Some(hop) = in_flight.upstream().pool.take(now) {
+            return Ok(Reached { in_flight, hop, reused: true, reached: now });
         }
         match Box::pin(connect(&in_flight)).await {
-            Ok(hop) => return Ok((in_flight, hop, false)),
+            Ok(hop) => return Ok(Reached { in_flight, hop, reused: false, reached: Instant::now() }),
             Err(refusal) if tried.len() + 1 >= TRIES => return Err(refusal),
             Err(_) => tried.push(Arc::clone(in_flight.upstream())),
         }

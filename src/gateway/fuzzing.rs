@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE};
 use http::header::{TRANSFER_ENCODING, UPGRADE};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 use super::exchange::Exchange;
 use super::headers::{check_request, prepare_response, wants_websocket};
 use super::origin::Origin;
+use super::outgoing::Outgoing;
 use super::server::Server;
 use super::target::Target;
 use super::{Body, Gateway, Keys, Limits, Peer, Route, RouteState, Routes};
@@ -137,9 +139,19 @@ pub fn headers(data: &[u8]) {
     let (Some(route), Ok(pass)) = (route, entered) else { return };
     assert_eq!(pass.is_some(), opens, "{given:?}");
     let upgrade = wants_websocket(&given);
-    exchange.prepare(id, &route, pass, upgrade, &mut parts);
-    check_prepared(&given, &parts.headers, id, upgrade);
-    let shown = parts.headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let mut head = Outgoing::new(&Method::GET, &PathAndQuery::from_static("/"));
+    exchange.prepare(&mut head, &route, pass, upgrade, &mut parts.headers);
+    // As the app reads it, and where the body ends as it is said to who sends it.
+    let text = head.into_text();
+    let lines = text.strip_prefix(b"GET / HTTP/1.1\r\n").expect("a request line");
+    let mut prepared = parse(lines);
+    assert_eq!(prepared.len(), lines.split(|byte| *byte == b'\n').count() - 1, "each line is a field");
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        assert!(!prepared.contains_key(&name), "{name} is for who sends it to say");
+        prepared.extend(parts.headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    check_prepared(&given, &prepared, id, upgrade);
+    let shown = prepared.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
     assert!(shown.is_empty() || id == "open" && !opens, "{shown:?} is for us, not for the app");
 }
 

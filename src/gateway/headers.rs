@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayString;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
     VARY,
@@ -41,6 +42,11 @@ fn is_spoofable(name: &str) -> bool {
     matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-ssl")
 }
 
+/// Whether an app hears that of us with each request; see [`super::outgoing`].
+fn is_told(name: &str) -> bool {
+    matches!(name, "x-request-id" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-prefix")
+}
+
 /// Whether a header of an answer speaks for the whole origin, which one API shares with all others.
 fn is_origin_wide(name: &str) -> bool {
     matches!(name, "alt-svc" | "clear-site-data" | "service-worker-allowed" | "strict-transport-security")
@@ -60,7 +66,7 @@ pub(super) fn prepare_request(headers: &mut HeaderMap) {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let trailers = has_token(headers, &TE, "trailers");
     // `Expect` has done its work when we read the body: the caller is told to go on only after keys and limits have passed.
-    remove_hop_by_hop_and(headers, |name| is_spoofable(name) || name == "expect");
+    remove_hop_by_hop_and(headers, |name| is_spoofable(name) || is_told(name) || name == "expect");
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -148,24 +154,17 @@ pub(super) fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// The same of text that is made for it alone.
-pub(super) fn value_of(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
-}
-
-/// Writes a number at the end of `text`, without the machinery of `format!`, which each request would go through a dozen times.
-pub(super) fn push_number(text: &mut String, number: impl itoa::Integer) {
-    text.push_str(itoa::Buffer::new().format(number));
-}
-
 /// A time in milliseconds, to the hundredth.
 pub(super) fn millis(span: Duration) -> HeaderValue {
-    let hundredths = (span.as_nanos() + 5_000) / 10_000;
-    let mut text = String::with_capacity(12);
-    push_number(&mut text, hundredths / 100);
-    text.push_str(if hundredths % 100 < 10 { ".0" } else { "." });
-    push_number(&mut text, hundredths % 100);
-    value_of(text)
+    let hundredths = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).saturating_add(5_000) / 10_000;
+    let (mut whole, mut part) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let point = if hundredths % 100 < 10 { ".0" } else { "." };
+    let mut text = ArrayString::<24>::new();
+    for piece in [whole.format(hundredths / 100), point, part.format(hundredths % 100)] {
+        // It fits.
+        let _ = text.try_push_str(piece);
+    }
+    value(&text)
 }
 
 #[cfg(test)]

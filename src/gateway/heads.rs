@@ -64,7 +64,7 @@ impl Head {
 
     fn pass(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_over {
-            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', bytes);
             let part = end.map_or(bytes, |end| &bytes[..end]);
             let kept = part.len().min(LONGEST - self.length);
             self.line[self.length..self.length + kept].copy_from_slice(&part[..kept]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
+use hashbrown::DefaultHashBuilder;
 use http::header::{AUTHORIZATION, HeaderMap};
 use jiff::Timestamp;
 
@@ -22,7 +23,7 @@ const LONGEST_TOKEN: usize = 512;
 /// The keys that let callers in.
 #[derive(Debug, Default)]
 pub struct Keys {
-    by_hash: ArcSwap<HashMap<KeyHash, Arc<Entry>>>,
+    by_hash: ArcSwap<HashMap<KeyHash, Arc<Entry>, DefaultHashBuilder>>,
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 //! A request passes through the files in this order: [`server`] accepts its `connection`, which finds out by its
 //! `wire` whether it is `tls` and which `version` of HTTP is spoken; `exchange` answers it, for which `target` reads its path,
 //! `networks` look at its address and `cors` at where its page is from, [`keys`] or [`tokens`] with `rate` let it in on a `pass`, `balance` finds it an [`upstream`] of its [`route`] by its
-//! `standing` and `line`, `forward` has a `sending` of it go there on a `hop` of the `pool`, where `reply` and `framing` say
+//! `standing` and `line`, `forward` has a `sending` of it go there, under the head that is `outgoing`, on a `hop` of the `pool`, where `reply` and `framing` say
 //! what is an answer and a `meter` how much, and `upload` and `download` carry the bodies, with an `encoder` where `compress`
 //! says so, `tunnel` a WebSocket.
 //!
@@ -49,6 +49,7 @@ mod meter;
 mod networks;
 mod openapi;
 mod origin;
+mod outgoing;
 mod pass;
 pub mod pool;
 mod rate;

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use http::HeaderValue;
+use http::header::FORWARDED;
 
-use super::headers::{value, value_of};
+use super::headers::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::outgoing::Outgoing;
 use super::server::Peer;
 
 /// Where the requests of one connection come from. What all of them say is written down once.
@@ -14,7 +16,7 @@ pub(super) struct Origin {
     pub(super) peer: Peer,
     /// It came over TLS.
     pub(super) secure: bool,
-    address: HeaderValue,
+    address: String,
     /// `Forwarded` as far as it is the same for each.
     forwarded: String,
 }
@@ -28,37 +30,38 @@ impl Origin {
         };
         let scheme = if secure { "https" } else { "http" };
         let forwarded = format!("for={by};proto={scheme}");
-        Self { peer, secure, address: value(&address.to_string()), forwarded }
+        Self { peer, secure, address: address.to_string(), forwarded }
     }
 
-    /// For `X-Forwarded-For`.
-    pub(super) fn address(&self) -> HeaderValue {
-        self.address.clone()
-    }
-
-    /// For `X-Forwarded-Proto`.
-    pub(super) fn scheme(&self) -> HeaderValue {
-        HeaderValue::from_static(if self.secure { "https" } else { "http" })
-    }
-
-    /// For `Forwarded` (RFC 7239), for apps that read it rather than `X-Forwarded-*`.
-    pub(super) fn forwarded(&self, host: Option<&HeaderValue>) -> HeaderValue {
-        let mut text = String::with_capacity(self.forwarded.len() + 64);
-        text.push_str(&self.forwarded);
+    /// Tells an app where a request for that host has come from.
+    pub(super) fn write_to(&self, head: &mut Outgoing, host: Option<&HeaderValue>) {
+        let forwarded = self.forwarded.as_bytes();
         // What is no token has to be quoted; what would end the quotes is no host.
-        if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
-            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-            let quote = if !host.is_empty() && host.bytes().all(is_token) { "" } else { "\"" };
-            for part in [";host=", quote, host, quote] {
-                text.push_str(part);
+        match host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+            Some(host) => {
+                let quote: &[u8] = if is_token(host) { b"" } else { b"\"" };
+                head.add(FORWARDED.as_str(), &[forwarded, b";host=", quote, host.as_bytes(), quote]);
             }
+            None => head.add(FORWARDED.as_str(), &[forwarded]),
         }
-        value_of(text)
+        head.add(X_FORWARDED_FOR.as_str(), &[self.address.as_bytes()]);
+        head.add(X_FORWARDED_PROTO.as_str(), &[if self.secure { b"https" } else { b"http" }]);
+        if let Some(host) = host {
+            head.add(X_FORWARDED_HOST.as_str(), &[host.as_bytes()]);
+        }
     }
+}
+
+fn is_token(text: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_of_token)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use http::uri::PathAndQuery;
+
     use super::*;
 
     fn at(address: &str) -> Peer {
@@ -75,7 +78,11 @@ mod tests {
             ("192.0.2.7", false, None, "for=192.0.2.7;proto=http"),
         ] {
             let host = host.map(HeaderValue::from_static);
-            assert_eq!(Origin::new(at(address), secure).forwarded(host.as_ref()), expected);
+            let mut head = Outgoing::new(&Method::GET, &PathAndQuery::from_static("/"));
+            Origin::new(at(address), secure).write_to(&mut head, host.as_ref());
+            let text = String::from_utf8(head.into_text().to_vec()).unwrap();
+            assert_eq!(text.lines().nth(1), Some(&*format!("forwarded: {expected}")));
+            assert_eq!(text.contains("x-forwarded-host: "), host.is_some());
         }
     }
 }

@@ -49,10 +49,10 @@ struct Idle {
 
 impl Pool {
     /// The connection that was used last, if one is idle, fresh enough and still open.
-    pub(super) fn take(&self) -> Option<Box<Hop>> {
+    pub(super) fn take(&self, now: std::time::Instant) -> Option<Box<Hop>> {
         let mut state = self.lock();
         while let Some(idle) = state.idle.pop_back() {
-            if idle.since.elapsed() >= IDLE_LIMIT {
+            if Instant::from(now).saturating_duration_since(idle.since) >= IDLE_LIMIT {
                 // Those below it are older still.
                 state.idle.clear();
                 return None;

@@ -3,13 +3,13 @@
 //! Our own forty lines rather than the `governor` crate: limits differ per API and change while they are in use, several
 //! hold for one request and are counted all or none, an answer needs what is left and when it is back, and the memory that strangers can make us use must have a bound.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arrayvec::ArrayVec;
-use hashbrown::HashTable;
+use arrayvec::{ArrayString, ArrayVec};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use http::{HeaderMap, HeaderName};
 
 use super::headers::{self, X_RATELIMIT_LIMIT, X_RATELIMIT_REMAINING, X_RATELIMIT_RESET};
@@ -74,13 +74,12 @@ pub(super) enum Count {
 }
 
 impl Count {
-    /// What callers are told.
-    fn name(&self) -> &'static str {
+    fn kind(&self) -> Kind {
         match self {
-            Self::Caller(..) => "caller",
-            Self::Key(_) => "key",
-            Self::Total(_) => "api",
-            Self::Address(..) => "address",
+            Self::Caller(..) => Kind::Caller,
+            Self::Key(_) => Kind::Key,
+            Self::Total(_) => Kind::Api,
+            Self::Address(..) => Kind::Address,
         }
     }
 
@@ -98,6 +97,27 @@ impl Count {
             Self::Key(_) => Self::Key(Caller::Others),
             Self::Address(api, _) => Self::Address(api, Caller::Others),
             Self::Total(api) => Self::Total(api),
+        }
+    }
+}
+
+/// Which limit it is, for callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Caller,
+    Key,
+    Api,
+    Address,
+}
+
+impl Kind {
+    /// How its item begins in the list of what holds, and in that of what is left.
+    fn items(self) -> [&'static str; 2] {
+        match self {
+            Self::Caller => ["\"caller\";q=", "\"caller\";r="],
+            Self::Key => ["\"key\";q=", "\"key\";r="],
+            Self::Api => ["\"api\";q=", "\"api\";r="],
+            Self::Address => ["\"address\";q=", "\"address\";r="],
         }
     }
 }
@@ -120,8 +140,7 @@ pub(super) type Rules = ArrayVec<Rule, MOST_RULES>;
 /// What one rule still allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
-    /// Which rule it is, for callers.
-    name: &'static str,
+    kind: Kind,
     /// The period.
     per: Duration,
     /// Requests per period.
@@ -154,29 +173,31 @@ impl Allowances {
 
     /// Writes the headers that tell a caller of its limits: the old ones of the tightest, the standard ones of all.
     pub(super) fn write_to(&self, headers: &mut HeaderMap) {
-        let (mut policy, mut left) = (String::with_capacity(128), String::with_capacity(128));
+        let (mut policy, mut left) = (List::new(), List::new());
         for one in &self.all {
-            one.write(&mut policy, [";q=", ";w="], [one.limit.into(), whole_seconds(one.per)]);
-            one.write(&mut left, [";r=", ";t="], [one.remaining.into(), whole_seconds(one.whole_in)]);
+            let comma = if policy.is_empty() { "" } else { ", " };
+            let [quota, rest] = one.kind.items();
+            write_item(&mut policy, [comma, quota, ";w="], [one.limit.into(), whole_seconds(one.per)]);
+            write_item(&mut left, [comma, rest, ";t="], [one.remaining.into(), whole_seconds(one.whole_in)]);
         }
         headers.insert(X_RATELIMIT_LIMIT, self.tightest.limit.into());
         headers.insert(X_RATELIMIT_REMAINING, self.tightest.remaining.into());
         headers.insert(X_RATELIMIT_RESET, self.reset.into());
-        headers.insert(RATELIMIT_POLICY, headers::value_of(policy));
-        headers.insert(RATELIMIT, headers::value_of(left));
+        headers.insert(RATELIMIT_POLICY, headers::value(&policy));
+        headers.insert(RATELIMIT, headers::value(&left));
     }
 }
 
-impl Allowance {
-    /// Writes an item of a list, with two parameters.
-    fn write(&self, list: &mut String, parameters: [&str; 2], values: [u64; 2]) {
-        list.push_str(if list.is_empty() { "\"" } else { ", \"" });
-        list.push_str(self.name);
-        list.push('"');
-        for (parameter, value) in parameters.into_iter().zip(values) {
-            list.push_str(parameter);
-            headers::push_number(list, value);
-        }
+/// A list of as many items as there can be, each of which is at most 47 bytes long.
+type List = ArrayString<{ 48 * MOST_RULES }>;
+
+/// Writes an item of a list, with two parameters.
+fn write_item(list: &mut List, [comma, first, second]: [&str; 3], [a, b]: [u64; 2]) {
+    let mut digits = [itoa::Buffer::new(), itoa::Buffer::new()];
+    let [a_digits, b_digits] = &mut digits;
+    for part in [comma, first, a_digits.format(a), second, b_digits.format(b)] {
+        // It fits.
+        let _ = list.try_push_str(part);
     }
 }
 
@@ -184,7 +205,9 @@ impl Allowance {
 #[derive(Debug)]
 pub(super) struct RateLimiter {
     began: Instant,
-    hasher: RandomState,
+    /// Seeded anew by each process. It is no cipher, and need not be: callers see nothing of what comes out, and how many of
+    /// them it tells apart is bounded.
+    hasher: DefaultHashBuilder,
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -215,7 +238,7 @@ struct Look {
 
 impl Default for RateLimiter {
     fn default() -> Self {
-        Self { began: Instant::now(), hasher: RandomState::new(), shards: Default::default() }
+        Self { began: Instant::now(), hasher: DefaultHashBuilder::default(), shards: Default::default() }
     }
 }
 
@@ -279,7 +302,7 @@ impl Look {
     fn allowance(&self, now: u64, rule: &Rule, passes: bool) -> Allowance {
         let used = if passes { self.after } else { self.before } - now;
         Allowance {
-            name: rule.count.name(),
+            kind: rule.count.kind(),
             per: rule.limit.per.0,
             limit: rule.limit.requests,
             remaining: u32::try_from(self.capacity.saturating_sub(used) / self.pace).unwrap_or(u32::MAX),
@@ -290,7 +313,7 @@ impl Look {
 }
 
 impl Shard {
-    fn look(&self, now: u64, hasher: &RandomState, mut hash: u64, rule: &Rule) -> Look {
+    fn look(&self, now: u64, hasher: &DefaultHashBuilder, mut hash: u64, rule: &Rule) -> Look {
         let is_stranger = rule.count.is_of_stranger();
         let arrivals = if is_stranger { &self.strangers } else { &self.known };
         let mut there = find(arrivals, hash, &rule.count);
@@ -308,7 +331,7 @@ impl Shard {
         Look { hash, place: 0, is_crowd, pace, capacity, before, after, early }
     }
 
-    fn put(&mut self, hasher: &RandomState, count: &Count, look: Look) {
+    fn put(&mut self, hasher: &DefaultHashBuilder, count: &Count, look: Look) {
         let arrivals = if count.is_of_stranger() { &mut self.strangers } else { &mut self.known };
         if look.is_crowd {
             put(arrivals, hasher, &count.clone().of_others(), look);
@@ -327,7 +350,7 @@ impl Shard {
     }
 }
 
-fn put(arrivals: &mut Arrivals, hasher: &RandomState, count: &Count, look: Look) {
+fn put(arrivals: &mut Arrivals, hasher: &DefaultHashBuilder, count: &Count, look: Look) {
     match arrivals.find_mut(look.hash, |(there, _)| there == count) {
         Some((_, arrival)) => *arrival = look.after,
         None => {

@@ -68,7 +68,7 @@ impl Search {
             let mut headers = std::mem::take(room);
             headers.clear();
             headers.reserve(fields.len());
-            for [name, name_end, value, value_end] in fields {
+            for &[name, name_end, value, value_end] in &fields {
                 let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| Malformed("a bad header name"))?;
                 // A part of what was read rather than a copy.
                 let value = HeaderValue::from_maybe_shared(head.slice(value..value_end));

@@ -1,11 +1,12 @@
 //! A route is what the gateway needs to serve one API; an immutable value in an immutable table.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
+use hashbrown::DefaultHashBuilder;
 use http::HeaderValue;
 
 use super::networks;
@@ -54,13 +55,13 @@ pub enum RouteState {
 /// hundred; a power of two.
 const SHARDS: usize = 64;
 
-type Shard = HashMap<ApiId, Arc<Route>>;
+type Shard = HashMap<ApiId, Arc<Route>, DefaultHashBuilder>;
 
 /// The routes of all APIs. A request sees one route whole; a change swaps in another.
 #[derive(Debug)]
 pub struct Routes {
     shards: Box<[ArcSwap<Shard>]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     /// Whose the hosts are that belong to one API alone.
     hosts: ArcSwap<HashMap<String, ApiId>>,
     /// Held while those are made anew.
@@ -75,7 +76,7 @@ impl Default for Routes {
     fn default() -> Self {
         Self {
             shards: (0..SHARDS).map(|_| ArcSwap::default()).collect(),
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             hosts: ArcSwap::default(),
             naming: Mutex::default(),
             stand_ins: ArcSwap::default(),

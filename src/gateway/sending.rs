@@ -12,11 +12,11 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
 };
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
+use super::outgoing::{Outgoing, write_field};
 use super::upload::Upload;
 
 /// What a piece of a body may be long and still be copied behind what goes before it.
@@ -70,29 +70,20 @@ pub(super) enum SendError {
 }
 
 impl Sending {
-    /// A request of which nothing has been sent.
-    pub(super) fn new(method: &Method, path: &PathAndQuery, mut headers: HeaderMap, upload: Upload) -> Self {
+    /// A request of which nothing has been sent. `headers` are those that its head has been made of.
+    pub(super) fn new(method: &Method, head: Outgoing, mut headers: HeaderMap, upload: Upload) -> Self {
         let has_body = !upload.is_end_stream();
-        let mut text = BytesMut::with_capacity(256 + 64 * headers.len());
-        for part in [method.as_str().as_bytes(), b" ", path.as_str().as_bytes(), b" HTTP/1.1\r\n"] {
-            text.extend_from_slice(part);
-        }
+        let mut text = head.into_text();
         let length = if has_body { upload.size_hint().exact() } else { Some(0) };
         let length = length.filter(|_| !has_body || !headers.contains_key(TRANSFER_ENCODING));
         let says_length = length.is_some() && announced(&headers) == length;
-        for (name, value) in &headers {
-            let is_of_framing = name == CONTENT_LENGTH || name == TRANSFER_ENCODING;
-            let is_right = if name == CONTENT_LENGTH { says_length } else { length.is_none() };
-            if !is_of_framing || is_right {
-                write_field(&mut text, name, value.as_bytes());
-            }
-        }
         match length {
-            None if !headers.contains_key(TRANSFER_ENCODING) => write_field(&mut text, &TRANSFER_ENCODING, b"chunked"),
-            Some(length) if has_body && !says_length => {
-                write_field(&mut text, &CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+            None => write_field(&mut text, TRANSFER_ENCODING.as_str(), &[b"chunked"]),
+            Some(length) if has_body || says_length => {
+                let mut digits = itoa::Buffer::new();
+                write_field(&mut text, CONTENT_LENGTH.as_str(), &[digits.format(length).as_bytes()]);
             }
-            _ => {}
+            Some(_) => {}
         }
         text.extend_from_slice(b"\r\n");
         let coding = length.map_or_else(|| Coding::Chunks(named(&headers)), Coding::Length);
@@ -218,7 +209,7 @@ impl Sending {
                 if let (Ok(trailers), Coding::Chunks(named)) = (frame.into_trailers(), &self.coding) {
                     self.text.extend_from_slice(b"0\r\n");
                     let told = trailers.iter().filter(|(name, _)| named.contains(name) && may_follow(name));
-                    told.for_each(|(name, value)| write_field(&mut self.text, name, value.as_bytes()));
+                    told.for_each(|(name, value)| write_field(&mut self.text, name.as_str(), &[value.as_bytes()]));
                     self.text.extend_from_slice(b"\r\n");
                     self.coding = Coding::Length(0);
                 }
@@ -265,12 +256,6 @@ impl Sending {
     }
 }
 
-fn write_field(text: &mut BytesMut, name: &HeaderName, value: &[u8]) {
-    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-        text.extend_from_slice(part);
-    }
-}
-
 /// The length that a head announces.
 fn announced(headers: &HeaderMap) -> Option<u64> {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -309,6 +294,7 @@ mod tests {
     use std::task::Waker;
 
     use http::HeaderValue;
+    use http::uri::PathAndQuery;
 
     use super::*;
 
@@ -339,10 +325,12 @@ mod tests {
     fn sending(method: &Method) -> Sending {
         let fields = [(HOST, "a"), (CONTENT_LENGTH, "0"), (TRANSFER_ENCODING, "chunked"), (TE, "trailers")];
         let headers = fields.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
-        Sending::new(method, &PathAndQuery::from_static("/a?b"), headers, Upload::empty())
+        let mut head = Outgoing::new(method, &PathAndQuery::from_static("/a?b"));
+        head.add_all(&headers);
+        Sending::new(method, head, headers, Upload::empty())
     }
 
-    const WHOLE: &str = "GET /a?b HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\nte: trailers\r\n\r\n";
+    const WHOLE: &str = "GET /a?b HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncontent-length: 0\r\n\r\n";
 
     fn send(sending: &mut Sending, at_once: usize, most: usize) -> (Poll<Result<(), SendError>>, String) {
         let mut connection = Narrow { at_once, most, taken: Vec::new() };

@@ -1,11 +1,11 @@
 //! A trace is what ties requests together that one caller's wish has set off in several systems (W3C Trace Context).
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName};
 use uuid::Uuid;
 
 use crate::telemetry::{Link, Traces};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Continues the caller's trace where it names one soundly, and else begins one, called as the request is.
@@ -13,8 +13,9 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// One that begins here says `sampled`: nobody has decided yet, and an app whose tracing follows its parent would keep
 /// silent for ever where it said otherwise.
 ///
-/// Where somebody collects `traces`, they decide what is sampled, and get to know where this request hangs.
-pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid, traces: Option<&Traces>) -> Link {
+/// Where somebody collects `traces`, they decide what is sampled, and get to know where this request hangs. What the app is
+/// told is what comes back beside that; what the caller has said is taken out.
+pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid, traces: Option<&Traces>) -> (Link, [u8; 55]) {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let given = given.next().filter(|_| given.next().is_none()).and_then(|given| read(given.as_bytes()));
     let span = loop {
@@ -26,21 +27,22 @@ pub(super) fn continue_or_begin(headers: &mut HeaderMap, request: Uuid, traces: 
     };
     let was = given.as_ref().map(|given| given.sampled);
     let sampled = traces.map_or(was.unwrap_or(true), |traces| traces.samples(was));
+    headers.remove(TRACEPARENT);
     if given.is_none() {
         headers.remove(TRACESTATE);
     }
     let trace = given.as_ref().map_or(request.as_u128(), |given| given.trace);
-    headers.insert(TRACEPARENT, write(trace, span, sampled));
-    Link { trace, parent: given.map(|given| given.parent), span, sampled }
+    let link = Link { trace, parent: given.map(|given| given.parent), span, sampled };
+    (link, write(trace, span, sampled))
 }
 
-fn write(trace: u128, span: u64, sampled: bool) -> HeaderValue {
+fn write(trace: u128, span: u64, sampled: bool) -> [u8; 55] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
     // Each is as long as its place.
     let _ = hex::encode_to_slice(trace.to_be_bytes(), &mut text[3..35]);
     let _ = hex::encode_to_slice(span.to_be_bytes(), &mut text[36..52]);
     text[54] += u8::from(sampled);
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static(""))
+    text
 }
 
 /// What a caller says of the trace that its request is of.
@@ -75,6 +77,8 @@ fn read(value: &[u8]) -> Option<Given> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -84,12 +88,12 @@ mod tests {
         for (name, value) in lines {
             headers.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        let request = Uuid::from_u128(7);
-        let link = continue_or_begin(&mut headers, request, None);
-        assert!(headers[TRACEPARENT].to_str().unwrap().contains(&format!("-{:016x}-", link.span)));
-        assert_eq!(headers.get_all(TRACEPARENT).iter().count(), 1);
-        let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
-        (text(TRACEPARENT).unwrap(), text(TRACESTATE))
+        let (link, parent) = continue_or_begin(&mut headers, Uuid::from_u128(7), None);
+        assert!(!headers.contains_key(TRACEPARENT));
+        let parent = std::str::from_utf8(&parent).unwrap();
+        assert!(parent.contains(&format!("-{:016x}-", link.span)));
+        let state = headers.get(TRACESTATE).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+        (parent.to_owned(), state)
     }
 
     #[test]

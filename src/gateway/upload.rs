@@ -277,7 +277,7 @@ impl Progress {
     }
 
     /// Returns when it has been the upstream's turn for `limit`, be it to answer or to read on.
-    pub(super) async fn upstream_silent(&self, limit: Duration, alarm: &mut Alarm) {
+    pub(super) async fn upstream_silent(&self, limit: Duration, alarm: &mut Alarm, mut now: Instant) {
         // A turn that begins while this sleeps cannot end before it has slept for so long.
         let longest = limit;
         loop {
@@ -285,12 +285,12 @@ impl Progress {
             // The caller's silence is the upload's own business. But it notices only while the upstream asks it for
             // more, so where both are silent, both times have to pass.
             let limit = if self.state() == State::Waiting { self.patience + limit } else { limit };
-            let now = Instant::now();
             let wait = limit.saturating_sub(now - turn);
             if wait.is_zero() {
                 return;
             }
             alarm.go_off(now + wait.min(longest)).await;
+            now = Instant::now();
         }
     }
 }

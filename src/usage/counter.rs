@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use hashbrown::DefaultHashBuilder;
+
 use super::tally::{Counted, Grain, Slot, Tally, UsedBy};
 use crate::tree::ApiId;
 
@@ -16,10 +18,13 @@ const SHARDS: usize = 16;
 /// are at work in each of them, with three statuses.
 const MOST: usize = 50_000;
 
+/// Looked into for each request, by names that are not a caller's to choose.
+type Sums = HashMap<Counted, Tally, DefaultHashBuilder>;
+
 /// Counts each request when it has ended, and holds the sums until somebody takes them.
 #[derive(Debug)]
 pub struct Counter {
-    shards: [Mutex<HashMap<Counted, Tally>>; SHARDS],
+    shards: [Mutex<Sums>; SHARDS],
     /// Sums in all shards.
     entries: AtomicUsize,
     most: usize,
@@ -66,7 +71,10 @@ impl Counter {
         let Finished { api, by, status, bytes_in, bytes_out, took } = finished;
         let exact = Counted { slot: Slot::of(Grain::Minute, second), api: Some(api), by, status };
         let mut shard = self.shard();
-        let what = if shard.contains_key(&exact) { exact } else { self.fitting(&shard, exact, second) };
+        if let Some(tally) = shard.get_mut(&exact) {
+            return tally.count(bytes_in, bytes_out, took);
+        }
+        let what = self.fitting(&shard, exact, second);
         let tally = match shard.entry(what) {
             Entry::Occupied(there) => there.into_mut(),
             Entry::Vacant(place) => {
@@ -81,7 +89,7 @@ impl Counter {
     /// room; then by hour, API and status; and in the end by hour alone, and whether it was an error.
     ///
     /// So nothing goes uncounted, and an attacker who has many keys, or a database that is away for a day, costs detail.
-    fn fitting(&self, shard: &HashMap<Counted, Tally>, exact: Counted, second: i64) -> Counted {
+    fn fitting(&self, shard: &Sums, exact: Counted, second: i64) -> Counted {
         let entries = self.entries.load(Ordering::Relaxed);
         if entries < self.most {
             return exact;
@@ -97,7 +105,7 @@ impl Counter {
     /// Takes what has been counted, each sum once.
     #[must_use]
     pub fn take(&self) -> Vec<(Counted, Tally)> {
-        let mut all: HashMap<Counted, Tally> = HashMap::new();
+        let mut all = Sums::default();
         for shard in &self.shards {
             let taken = std::mem::take(&mut *lock(shard));
             self.entries.fetch_sub(taken.len(), Ordering::Relaxed);
@@ -124,7 +132,7 @@ impl Counter {
         self.folded.load(Ordering::Relaxed)
     }
 
-    fn shard(&self) -> MutexGuard<'_, HashMap<Counted, Tally>> {
+    fn shard(&self) -> MutexGuard<'_, Sums> {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
             static PLACE: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS;
@@ -133,7 +141,7 @@ impl Counter {
     }
 }
 
-fn lock(shard: &Mutex<HashMap<Counted, Tally>>) -> MutexGuard<'_, HashMap<Counted, Tally>> {
+fn lock(shard: &Mutex<Sums>) -> MutexGuard<'_, Sums> {
     // No code under this lock panics halfway through a change.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

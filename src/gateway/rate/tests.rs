@@ -58,11 +58,11 @@ fn what_one_rule_refuses_no_other_counts() {
     assert_eq!(count(1).unwrap().unwrap().all.iter().map(|one| one.remaining).collect::<Vec<_>>(), [0, 2]);
     for _ in 0..10 {
         let refused = count(1).unwrap_err();
-        assert_eq!((refused.tightest.name, refused.all[1].remaining), ("caller", 2));
+        assert_eq!((refused.tightest.kind, refused.all[1].remaining), (Kind::Caller, 2));
     }
     assert!(count(2).is_ok() && count(3).is_ok());
     let refused = count(4).unwrap_err();
-    assert_eq!((refused.tightest.name, refused.tightest.remaining, refused.all[0].remaining), ("api", 0, 1));
+    assert_eq!((refused.tightest.kind, refused.tightest.remaining, refused.all[0].remaining), (Kind::Api, 0, 1));
 }
 
 #[test]
@@ -133,4 +133,26 @@ fn addresses_of_one_ipv6_network_are_one_caller() {
     assert_ne!(at("2001:db8::1"), at("2001:db8:0:1::1"));
     assert_eq!(at("::ffff:10.0.0.1"), at("10.0.0.1"));
     assert_ne!(at("10.0.0.1"), at("10.0.0.2"));
+}
+
+#[test]
+fn callers_are_told_of_all_limits_however_high_they_are() {
+    let of = |kind| Allowance {
+        kind,
+        per: Seconds::new(u64::MAX).0,
+        limit: u32::MAX,
+        remaining: u32::MAX,
+        whole_in: Duration::from_secs(u64::MAX),
+        retry_after: Duration::ZERO,
+    };
+    let all: ArrayVec<Allowance, MOST_RULES> =
+        [Kind::Caller, Kind::Key, Kind::Api, Kind::Address].map(of).into_iter().collect();
+    let mut headers = HeaderMap::new();
+    Allowances { tightest: all[0], reset: 7, all }.write_to(&mut headers);
+    let (limit, seconds, kinds) = (u32::MAX, u64::MAX, ["caller", "key", "api", "address"]);
+    let list = |a, b| kinds.map(|kind| format!("\"{kind}\";{a}={limit};{b}={seconds}")).join(", ");
+    assert_eq!(headers[RATELIMIT], list("r", "t"));
+    let policy = headers[RATELIMIT_POLICY].to_str().unwrap();
+    assert!(policy.starts_with("\"caller\";q=4294967295;w=1844674407370955161"), "{policy}");
+    assert_eq!(policy.matches(", ").count(), 3);
 }
