@@ -51,11 +51,16 @@ fn main() -> anyhow::Result<()> {
         }
         [_, "siege", ..] => siege::run(arguments.get(2).map(String::as_str).filter(|what| !what.starts_with("--"))),
         [_, "usage", ..] => usage(),
-        _ => compare().and_then(|()| usage()).and_then(|()| siege::run(None)),
+        [_, "small", ..] => compare(&[Load::Small]),
+        _ => {
+            compare(&[Load::Small, Load::Download, Load::Upload])?;
+            usage()?;
+            siege::run(None)
+        }
     }
 }
 
-fn compare() -> anyhow::Result<()> {
+fn compare(loads: &[Load]) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("skep-bench-").tempdir()?;
     let (backend, address) = Running::part(&["part", "backend"])?;
     side::elsewhere(backend.pid())?;
@@ -91,7 +96,7 @@ fn compare() -> anyhow::Result<()> {
         side.load(Load::Small, 1)?;
     }
 
-    for load in [Load::Small, Load::Download, Load::Upload] {
+    for load in loads.iter().copied() {
         for _ in 0..ROUNDS {
             for side in &mut sides {
                 side.measure(load)?;
@@ -109,7 +114,7 @@ fn compare() -> anyhow::Result<()> {
             println!("{own_cpu:>12.1} {:>8.2}x {:>8.2}", own_cpu / cpu, side.late.median());
         }
         if matches!(load, Load::Small) {
-            paced_load(&sides, backend.pid())?;
+            paced_load(&sides)?;
         }
         sides.iter_mut().for_each(Side::forget);
         println!();
@@ -161,14 +166,15 @@ fn usage() -> anyhow::Result<()> {
 
 /// Latency at half of what the slower of skep and nginx can do, from the moment at which each request was due.
 ///
-/// Who asks and the app come before all else on their core, so that neither waits there for the other.
-fn paced_load(sides: &[Side], backend: u32) -> anyhow::Result<()> {
+/// All of them come before all else on their cores, so that nobody waits there for what has nothing to do with it, be it the app
+/// for who asks.
+fn paced_load(sides: &[Side]) -> anyhow::Result<()> {
     let rate = sides[1].rate.median().min(sides[3].rate.median()) / 2.0;
     println!(
         "\nthe same at {rate:.0} requests/s, half of what the slower one can, µs from when each was due; median of {ROUNDS}"
     );
     println!("{:<34} {:>8} {:>8} {:>8} {:>11} {:>11}", "", "p50", "p99", "p99.9", "added p50", "added p99");
-    side::ahead(backend)?;
+    sides.iter().try_for_each(Side::ahead)?;
     let mut times = vec![[(); 3].map(|()| Series::default()); sides.len()];
     for _ in 0..ROUNDS {
         for (side, times) in sides.iter().zip(&mut times) {
@@ -176,7 +182,7 @@ fn paced_load(sides: &[Side], backend: u32) -> anyhow::Result<()> {
             times.iter_mut().zip(figures).for_each(|(series, figure)| series.add_figure(figure));
         }
     }
-    side::beside(backend)?;
+    sides.iter().try_for_each(Side::beside)?;
     let medians: Vec<[f64; 3]> = times.iter().map(|times| times.each_ref().map(Series::median)).collect();
     for (side, [p50, p99, p999]) in sides.iter().zip(&medians) {
         let (added50, added99) = (p50 - medians[0][0], p99 - medians[0][1]);

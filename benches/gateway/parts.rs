@@ -13,7 +13,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
-use skep::gateway::{Gateway, Keys, Limits, Route, RouteState, Routes, Upstream, not_found};
+use skep::gateway::{Gateway, Keys, Limits, Route, RouteState, Routes, TURNS_BETWEEN_LOOKS, Upstream, not_found};
 use skep::metrics::Metrics;
 use skep::records::postgres::{Place, Postgres};
 use skep::records::sqlite::Sqlite;
@@ -47,7 +47,10 @@ pub fn run(threads: usize, part: impl Future<Output = anyhow::Result<()>>) -> an
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
+    // As the daemon has it.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(threads).enable_all().event_interval(TURNS_BETWEEN_LOOKS);
+    let runtime = runtime.build()?;
     let done = runtime.block_on(part);
     runtime.shutdown_background();
     done

@@ -55,6 +55,7 @@ pub fn run(filter: Option<&str>) -> anyhow::Result<()> {
         on_its_core(gateway.pid())?;
         let side = Side::new(attack, at.parse()?, &format!("/run/{API}"), Some(key), &gateway);
         side.wait()?;
+        side.favour()?;
         side.paced(RATE)?;
         let before = (side.paced(RATE)?, resident_megabytes(gateway.pid())?);
         let (_attackers, _) = Running::part(&["part", "attack", attack, at, key, &count.to_string()])?;
@@ -78,6 +79,8 @@ pub async fn attack(name: String, address: SocketAddr, key: String, count: usize
     for number in 0..count {
         let (name, key) = (name.clone(), key.clone());
         tokio::spawn(async move {
+            // Each of a crowd in its own time, and not all of them at once in each second.
+            sleep(Duration::from_secs(1).mul_f64(rand::random())).await;
             loop {
                 // Sent away, or refused: again, after a breath.
                 let _ = attack_once(&name, address, &key, number).await;

@@ -12,7 +12,7 @@ use crate::admin::Surface;
 use crate::admin::push::Pushes;
 use crate::engine::docker::Docker;
 use crate::engine::{Base, Engine, Progress};
-use crate::gateway::Routes;
+use crate::gateway::{Routes, TURNS_BETWEEN_LOOKS};
 use crate::git::commit::{Commits, Origin};
 use crate::git::place::Placing;
 use crate::git::store::{PLACED, Store, branch_ref};
@@ -69,7 +69,9 @@ pub struct Comparison {
 /// # Errors
 /// As the command, or where no threads can be had.
 pub fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.enable_all().event_interval(TURNS_BETWEEN_LOOKS);
+    let runtime = runtime.build().context("cannot start threads")?;
     let done = runtime.block_on(command);
     // A file that is being read somewhere must not keep a command that has its answer.
     runtime.shutdown_background();

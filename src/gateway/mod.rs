@@ -98,6 +98,10 @@ use crate::metrics::Metrics;
 use crate::telemetry::Traces;
 use crate::usage::Counter;
 
+/// After how many turns of its tasks a thread looks whether something new has come in. tokio's own 61 suits tasks that are done in
+/// no time; some callers have theirs busy for as long as they may be, and whoever else calls waits for so many turns of these.
+pub const TURNS_BETWEEN_LOOKS: u32 = 16;
+
 /// Serves callers from a snapshot of routes and keys, which others change while it runs.
 #[derive(Debug)]
 pub struct Gateway {

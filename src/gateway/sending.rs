@@ -25,6 +25,9 @@ const SHORT: usize = 4 * 1024;
 /// What may wait to be written before no more of the body is asked for.
 const MOST_WAITING: usize = 16 * 1024;
 
+/// How many turns in a row a short part of a body waits while more of it comes.
+const MOST_TURNS: u8 = 64;
+
 /// A request on its way to an upstream.
 #[derive(Debug)]
 pub(super) struct Sending {
@@ -40,6 +43,8 @@ pub(super) struct Sending {
     written: usize,
     /// Whether anything has been written since the beginning.
     has_begun: bool,
+    /// Turns for which what there is has waited for more.
+    turns: u8,
     /// `None` once all of it is in the above.
     upload: Option<Upload>,
     coding: Coding,
@@ -96,6 +101,7 @@ impl Sending {
             end: b"",
             written: 0,
             has_begun: false,
+            turns: 0,
             upload: has_body.then_some(upload),
             coding,
             room: headers,
@@ -140,9 +146,14 @@ impl Sending {
         connection: &mut W,
     ) -> Poll<Result<(), SendError>> {
         loop {
+            let before = if self.written == self.length() { 0 } else { self.length() };
             self.gather(cx)?;
             if self.written == self.length() {
                 return if self.upload.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            if self.waits_for_more(before) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let written = match ready!(self.write(cx, connection)) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
@@ -152,6 +163,15 @@ impl Sending {
             self.written += written.map_err(wrong)?;
             self.has_begun = true;
         }
+    }
+
+    /// Whether what there is is short, and has grown since it was so long: more may be at hand, and a chunk of a byte must not
+    /// cost a packet.
+    fn waits_for_more(&mut self, before: usize) -> bool {
+        let is_short = self.upload.is_some() && self.has_begun && self.written == 0 && self.length() < SHORT;
+        let waits = is_short && self.length() > before && self.turns < MOST_TURNS;
+        self.turns = if waits { self.turns + 1 } else { 0 };
+        waits
     }
 
     fn length(&self) -> usize {
