@@ -9,10 +9,10 @@ use futures_util::StreamExt;
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 
-use crate::world::{World, app, echoing_app, eventually, telling_app, text};
+use crate::world::{World, app, echoing_app, eventually, raw_app, telling_app, text};
 
 /// More than all socket and read-ahead buffers between two ends may hold on loopback, far less than what is sent.
 const MUCH: u64 = 64 << 20;
@@ -197,4 +197,29 @@ async fn an_answer_that_comes_before_the_body_has_ended_is_passed_on() {
     let mut client = world.client().await;
     let reply = client.ask(world.head("POST /run/early", "Content-Length: 1000000\r\n") + "only this").await;
     assert_eq!(reply.status, 200);
+}
+
+#[tokio::test]
+async fn chunks_of_a_byte_that_come_together_are_written_together() {
+    const CHUNKS: usize = 2000;
+    // Answers with what it has read of a body, and how often it had to.
+    let app = raw_app(async |mut stream| {
+        let (mut read, mut times) = (Vec::new(), 0);
+        while !read.ends_with(b"\r\n0\r\n\r\n") {
+            let Ok(1..) = stream.read_buf(&mut read).await else { return };
+            times += 1;
+        }
+        let text = format!("{} {times}", String::from_utf8_lossy(&read).matches("1\r\nx\r\n").count());
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
+        let _ = stream.write_all((head + &text).as_bytes()).await;
+    });
+    let world = World::new().await;
+    world.route("app", &[app.await], |_| ());
+    let mut client = world.client().await;
+    client.send(world.head("POST /run/app", "Transfer-Encoding: chunked\r\n")).await;
+    let reply = client.ask("1\r\nx\r\n".repeat(CHUNKS) + "0\r\n\r\n").await;
+    let text = reply.text();
+    let (chunks, times) = text.split_once(' ').unwrap();
+    assert_eq!(chunks.parse(), Ok(CHUNKS));
+    assert!(times.parse::<usize>().unwrap() < CHUNKS / 10, "{text}");
 }

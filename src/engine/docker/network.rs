@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptions;
@@ -15,7 +16,11 @@ use crate::engine::EngineError;
 use crate::tree::Egress;
 
 /// How often a network is made anew where others are at it too.
-const ATTEMPTS: u32 = 5;
+const ATTEMPTS: u32 = 8;
+
+/// What one waits for at most after the first of them; after the second twice as long, and so on. Not all of them equally long:
+/// several that begin at once, as on a host that has just started, would be in each other's way again.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(100);
 
 /// One bridge of this installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +108,8 @@ impl Docker {
     /// Which addresses are free only the engine knows, so it is asked by making a network without a word about them; the
     /// one that stays names them, since an address can be chosen only on a network whose addresses were.
     async fn ensure_network(&self, network: &Network) -> Result<Option<Subnet>, EngineError> {
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            tokio::time::sleep((BETWEEN_ATTEMPTS * attempt).mul_f64(rand::random())).await;
             if let Some(found) = self.find_network(network).await? {
                 return Ok(found);
             }
