@@ -1,5 +1,7 @@
 //! Bodies: streamed both ways as they come, byte for byte, without being held.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,10 +11,10 @@ use futures_util::StreamExt;
 use http::Response;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 
-use crate::world::{World, app, echoing_app, eventually, raw_app, telling_app, text};
+use crate::world::{World, app, echoing_app, eventually, telling_app, text};
 
 /// More than all socket and read-ahead buffers between two ends may hold on loopback, far less than what is sent.
 const MUCH: u64 = 64 << 20;
@@ -202,19 +204,24 @@ async fn an_answer_that_comes_before_the_body_has_ended_is_passed_on() {
 #[tokio::test]
 async fn chunks_of_a_byte_that_come_together_are_written_together() {
     const CHUNKS: usize = 2000;
-    // Answers with what it has read of a body, and how often it had to.
-    let app = raw_app(async |mut stream| {
-        let (mut read, mut times) = (Vec::new(), 0);
+    // Answers with what it has read of a body, and how often it had to; in a thread of its own, so that it reads what is written
+    // when it is written.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let app = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut read, mut times, mut buffer) = (Vec::new(), 0, [0; 65536]);
         while !read.ends_with(b"\r\n0\r\n\r\n") {
-            let Ok(1..) = stream.read_buf(&mut read).await else { return };
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0, "the connection ended");
+            read.extend_from_slice(&buffer[..count]);
             times += 1;
         }
         let text = format!("{} {times}", String::from_utf8_lossy(&read).matches("1\r\nx\r\n").count());
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", text.len());
-        let _ = stream.write_all((head + &text).as_bytes()).await;
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len()).unwrap();
     });
     let world = World::new().await;
-    world.route("app", &[app.await], |_| ());
+    world.route("app", &[app], |_| ());
     let mut client = world.client().await;
     client.send(world.head("POST /run/app", "Transfer-Encoding: chunked\r\n")).await;
     let reply = client.ask("1\r\nx\r\n".repeat(CHUNKS) + "0\r\n\r\n").await;
