@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -158,9 +159,7 @@ impl Side {
             for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
                 renice.arg(thread?.file_name());
             }
-            let output = renice.output();
-            let output = output.context("cannot run renice, of util-linux")?;
-            ensure!(output.status.success(), "renice: {}", String::from_utf8_lossy(&output.stderr));
+            say_if_refused(&renice.output().context("cannot run renice, of util-linux")?);
         }
         Ok(())
     }
@@ -231,8 +230,19 @@ pub fn beside(pid: u32) -> anyhow::Result<()> {
 fn schedule(pid: u32, [policy, priority]: [&str; 2]) -> anyhow::Result<()> {
     let output = Command::new("chrt").args(["-a", policy, "-p", priority, &pid.to_string()]).output();
     let output = output.context("cannot run chrt, of util-linux")?;
-    ensure!(output.status.success(), "chrt: {}", String::from_utf8_lossy(&output.stderr));
+    say_if_refused(&output);
     Ok(())
+}
+
+/// Only a superuser may say who comes first. Others measure all the same, and the figures are those of a shared core.
+fn say_if_refused(output: &Output) {
+    static SAID: Once = Once::new();
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        SAID.call_once(|| {
+            eprintln!("note: on a core that others share: {}", why.trim());
+        });
+    }
 }
 
 fn pin(pid: u32, cores: &str) -> anyhow::Result<()> {

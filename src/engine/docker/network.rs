@@ -109,7 +109,10 @@ impl Docker {
     /// one that stays names them, since an address can be chosen only on a network whose addresses were.
     async fn ensure_network(&self, network: &Network) -> Result<Option<Subnet>, EngineError> {
         for attempt in 0..ATTEMPTS {
-            tokio::time::sleep((BETWEEN_ATTEMPTS * attempt).mul_f64(rand::random())).await;
+            // Not before the first: each start of an instance comes by here, and a sleep of no time takes a millisecond.
+            if attempt > 0 {
+                tokio::time::sleep((BETWEEN_ATTEMPTS * attempt).mul_f64(rand::random())).await;
+            }
             if let Some(found) = self.find_network(network).await? {
                 return Ok(found);
             }
