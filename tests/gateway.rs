@@ -28,6 +28,8 @@ mod manners;
 mod moving;
 #[path = "gateway/requests.rs"]
 mod requests;
+#[path = "gateway/rests.rs"]
+mod rests;
 #[path = "gateway/stand_ins.rs"]
 mod stand_ins;
 #[path = "gateway/times.rs"]

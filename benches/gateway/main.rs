@@ -19,6 +19,7 @@ mod side;
 mod siege;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,7 +31,7 @@ use postgres::Postgres;
 use side::{Load, Side};
 
 /// Runs of each, in turn; the median is printed.
-const ROUNDS: usize = 3;
+pub const ROUNDS: usize = 3;
 
 /// Connections that do nothing, for their memory.
 const IDLE: usize = 10_000;
@@ -65,61 +66,83 @@ fn compare(loads: &[Load]) -> anyhow::Result<()> {
     let (backend, address) = Running::part(&["part", "backend"])?;
     side::elsewhere(backend.pid())?;
     let upstream: SocketAddr = address.parse()?;
-    let (nginx, nginx_address) = peers::nginx(folder.path(), upstream)?;
-    let (haproxy, haproxy_address) = peers::haproxy(folder.path(), upstream)?;
-    let gateway = |size: &str| -> anyhow::Result<(Running, SocketAddr, String)> {
-        let (process, line) = Running::part(&["part", "gateway", &address, size])?;
-        let (address, key) = line.split_once(' ').context("the gateway did not start")?;
-        Ok((process, address.parse()?, key.to_owned()))
-    };
-    let (small, small_address, small_key) = gateway("small")?;
-    let (large, large_address, large_key) = gateway("large")?;
-    let (swapping, swapping_address, swapping_key) = gateway("swapping")?;
-    let (plain, plain_address) = Running::part(&["part", "plain", &address])?;
-    let run = format!("/run/{API}");
-    let mut sides = [
-        Side::new("no proxy", upstream, "", None, &backend),
-        Side::new("nginx, plain proxy", nginx_address, "", None, &nginx),
-        Side::new("HAProxy, plain proxy", haproxy_address, "", None, &haproxy),
-        Side::new("skep, all on", small_address, &run, Some(&small_key), &small),
-        Side::new("skep, 10,000 routes, 100,000 keys", large_address, &run, Some(&large_key), &large),
-        Side::new("skep, a route swap every 10 ms", swapping_address, &run, Some(&swapping_key), &swapping),
-        Side::new("hyper alone, a proxy of 30 lines", plain_address.parse()?, "", None, &plain),
-    ];
-    for side in &sides {
-        side.wait()?;
-    }
-    for process in [&nginx, &haproxy, &small, &large, &swapping, &plain] {
-        side::on_its_core(process.pid())?;
-    }
-    for side in &sides {
-        side.load(Load::Small, 1)?;
-    }
-
+    let mut peers = Peers::start(folder.path(), &backend, upstream)?;
     for load in loads.iter().copied() {
         for _ in 0..ROUNDS {
-            for side in &mut sides {
+            peers = peers.anew(folder.path(), &backend, upstream)?;
+            for side in &mut peers.sides {
                 side.measure(load)?;
             }
         }
+        let sides = &mut peers.sides;
         println!("{}", load.heading());
         println!(
             "{:<34} {:>10} {:>9} {:>12} {:>9} {:>8}",
             "", "requests/s", "to nginx", "CPU µs each", "to nginx", "p99 ms"
         );
         let (rate, cpu) = (sides[1].rate.median(), sides[1].cpu.median());
-        for side in &mut sides {
+        for side in &mut *sides {
             let (own_rate, own_cpu) = (side.rate.median(), side.cpu.median());
             print!("{:<34} {own_rate:>10.0} {:>8.2}x ", side.name, own_rate / rate);
             println!("{own_cpu:>12.1} {:>8.2}x {:>8.2}", own_cpu / cpu, side.late.median());
         }
         if matches!(load, Load::Small) {
-            paced_load(&sides)?;
+            paced_load(sides)?;
         }
         sides.iter_mut().for_each(Side::forget);
         println!();
     }
-    idle(&sides)
+    idle(&peers.sides)
+}
+
+/// All that are compared, and the processes that they are.
+struct Peers {
+    sides: Vec<Side>,
+    /// Ended with it.
+    processes: Vec<Running>,
+}
+
+impl Peers {
+    /// Starts all of them, and waits until they answer.
+    fn start(folder: &Path, backend: &Running, upstream: SocketAddr) -> anyhow::Result<Self> {
+        let address = upstream.to_string();
+        let run = format!("/run/{API}");
+        let (nginx, nginx_address) = peers::nginx(folder, upstream)?;
+        let (haproxy, haproxy_address) = peers::haproxy(folder, upstream)?;
+        let mut sides = vec![
+            Side::new("no proxy", upstream, "", None, backend),
+            Side::new("nginx, plain proxy", nginx_address, "", None, &nginx),
+            Side::new("HAProxy, plain proxy", haproxy_address, "", None, &haproxy),
+        ];
+        let mut processes = vec![nginx, haproxy];
+        for (name, size) in [
+            ("skep, all on", "small"),
+            ("skep, 10,000 routes, 100,000 keys", "large"),
+            ("skep, a route swap every 10 ms", "swapping"),
+        ] {
+            let (process, line) = Running::part(&["part", "gateway", &address, size])?;
+            let (address, key) = line.split_once(' ').context("the gateway did not start")?;
+            sides.push(Side::new(name, address.parse()?, &run, Some(key), &process));
+            processes.push(process);
+        }
+        let (plain, plain_address) = Running::part(&["part", "plain", &address])?;
+        sides.push(Side::new("hyper alone, a proxy of 30 lines", plain_address.parse()?, "", None, &plain));
+        processes.push(plain);
+        sides.iter().try_for_each(Side::wait)?;
+        processes.iter().try_for_each(|process| side::on_its_core(process.pid()))?;
+        sides.iter().try_for_each(|side| side.load(Load::Small, 1).map(drop))?;
+        Ok(Self { sides, processes })
+    }
+
+    /// The same once more, in new processes, with what has been measured so far: where the system happens to put a process in
+    /// memory makes it a tenth faster or slower for as long as it lives.
+    fn anew(self, folder: &Path, backend: &Running, upstream: SocketAddr) -> anyhow::Result<Self> {
+        let Self { sides: before, processes } = self;
+        drop(processes);
+        let mut peers = Self::start(folder, backend, upstream)?;
+        peers.sides.iter_mut().zip(before).for_each(|(side, before)| side.goes_on_from(before));
+        Ok(peers)
+    }
 }
 
 /// What it costs to write down who has asked what, each half second, beside counting it alone.
@@ -197,6 +220,8 @@ fn idle(sides: &[Side]) -> anyhow::Result<()> {
     for side in [&sides[1], &sides[3]] {
         let before = resident_megabytes(side.worker()?)?;
         let callers = side.idle()?;
+        // Until what is held for who may ask again at once has been given back.
+        std::thread::sleep(Duration::from_secs(8));
         let after = resident_megabytes(side.worker()?)?;
         drop(callers);
         #[expect(clippy::cast_precision_loss, reason = "some thousands")]

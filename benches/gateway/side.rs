@@ -37,7 +37,9 @@ impl Load {
             Self::Download => "answers of 1 MiB",
             Self::Upload => "requests of 1 MiB",
         };
-        format!("gateway on one core: {what}, {CONNECTIONS} connections kept open, runs of {SECONDS} s each in turn")
+        format!(
+            "gateway on one core: {what}, {CONNECTIONS} connections kept open, runs of {SECONDS} s each in turn, in new processes"
+        )
     }
 
     fn path(self) -> &'static str {
@@ -69,6 +71,11 @@ impl Side {
         let [rate, cpu, late] = [(); 3].map(|()| Series::default());
         let (prefix, key) = (prefix.to_owned(), key.map(str::to_owned));
         Self { name, address, prefix, key, pid: process.pid(), rate, cpu, late }
+    }
+
+    /// Takes over what was measured of the same one before.
+    pub fn goes_on_from(&mut self, before: Self) {
+        [self.rate, self.cpu, self.late] = [before.rate, before.cpu, before.late];
     }
 
     /// Forgets what was measured.

@@ -23,6 +23,10 @@ pub(super) struct Activity {
     abuse: Notify,
     /// See [`super::heads`].
     ambiguous: AtomicBool,
+    /// The last request has announced a body.
+    has_body: AtomicBool,
+    /// Something waits to be taken by the caller.
+    unsent: AtomicBool,
 }
 
 impl Default for Activity {
@@ -34,6 +38,8 @@ impl Default for Activity {
             given_up: AtomicU32::new(0),
             abuse: Notify::new(),
             ambiguous: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
         }
     }
 }
@@ -67,6 +73,22 @@ impl Activity {
                 _ => sleep(limit).await,
             }
         }
+    }
+
+    /// Whether nothing is under way, in neither direction, so that what comes next can only be another request. Nobody can tell
+    /// from here whether a body has been read to its end, so where there was one, the answer is no.
+    pub(super) fn is_between_requests(&self) -> bool {
+        !self.is_busy() && !self.has_body.load(Ordering::Relaxed) && !self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// Says whether the request that begins announces a body.
+    pub(super) fn set_body(&self, is_so: bool) {
+        self.has_body.store(is_so, Ordering::Relaxed);
+    }
+
+    /// Says whether the caller takes nothing in.
+    pub(super) fn set_unsent(&self, is_so: bool) {
+        self.unsent.store(is_so, Ordering::Relaxed);
     }
 
     /// Whether a request is open.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::line::PATIENCE;
+use super::line::patience;
 use super::refusal::Refusal;
 use super::route::{Route, RouteState, Routes};
 use super::upstream::{Entry, InFlight, Upstream};
@@ -47,7 +47,7 @@ pub(super) async fn admit(
             Entry::Sealed => looks += 1,
             Entry::Full => {
                 let shortest = least_loaded(upstreams, not).ok_or(None)?;
-                let until = *until.get_or_insert_with(|| Instant::now() + PATIENCE);
+                let until = *until.get_or_insert_with(|| Instant::now() + patience());
                 if let Some(in_flight) = wait(routes, &route, shortest, until).await? {
                     return Ok(in_flight);
                 }

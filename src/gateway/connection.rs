@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
@@ -90,31 +91,77 @@ impl Server {
     {
         let limits = &self.gateway.limits;
         let (origin, activity) = (&Origin::new(peer, secure), &Arc::new(Activity::default()));
-        let service = service_fn(|request: Request<Incoming>| async move {
-            let exchange = Exchange::new(self, origin, request.method().clone()).of(activity);
-            Ok::<Response<Body>, Infallible>(exchange.run(request).await)
-        });
-        let connection = http1::Builder::new()
-            // Ours, below, sets no timer for each request.
-            .header_read_timeout(None)
-            .max_buf_size(limits.read_ahead)
-            .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(activity))), service)
-            .with_upgrades();
+        let rest = || activity.quiet_for(limits.rest).map(|()| Signal::Rest).boxed();
         // Asked only when one of them has something to say: a token takes a lock that all connections share.
-        let mut signals: FuturesUnordered<BoxFuture<'_, Signal>> = FuturesUnordered::from_iter([
+        let mut signals = Signals::from_iter([
             shutdown.cancelled().map(|()| Signal::Shutdown).boxed(),
             self.end.cancelled().map(|()| Signal::End).boxed(),
             activity.quiet_for(limits.head_timeout).map(|()| Signal::End).boxed(),
+            rest(),
         ]);
-        let mut connection = pin!(connection);
+        let mut stream = Watched::new(stream, Arc::clone(activity));
+        let mut finishes = false;
+        loop {
+            let service = service_fn(|request: Request<Incoming>| async move {
+                activity.set_body(!request.body().is_end_stream());
+                let exchange = Exchange::new(self, origin, request.method().clone()).of(activity);
+                Ok::<Response<Body>, Infallible>(exchange.run(request).await)
+            });
+            let mut connection = http1::Builder::new()
+                // Ours, above, sets no timer for each request.
+                .header_read_timeout(None)
+                .max_buf_size(limits.read_ahead)
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut connection => return log(ended),
+                    Some(signal) = signals.next() => match signal {
+                        Signal::Shutdown => signals.push(sleep(limits.linger).map(|()| Signal::Finish).boxed()),
+                        Signal::Finish => {
+                            finishes = true;
+                            std::pin::Pin::new(&mut connection).graceful_shutdown();
+                        }
+                        Signal::End => return,
+                        Signal::Rest if finishes => {}
+                        Signal::Rest if activity.is_between_requests() => break,
+                        Signal::Rest => signals.push(rest()),
+                    },
+                }
+            }
+            // Nobody has asked for a while, as on most connections: without hyper, and the 25 KB that it holds for each.
+            let Some(parts) = connection.into_parts() else { return };
+            stream = parts.io.into_inner().again(parts.read_buf);
+            if !self.rests(&mut stream, &mut signals).await {
+                return;
+            }
+            signals.push(rest());
+        }
+    }
+
+    /// Holds a connection on which nobody asks; `false` where it has ended.
+    async fn rests<S>(&self, stream: &mut Watched<S>, signals: &mut Signals<'_>) -> bool
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let linger = self.gateway.limits.linger;
         loop {
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => return log(ended),
+                begins = stream.begins() => return begins.unwrap_or_else(|error| {
+                    tracing::debug!(%error, "a connection broke off between two requests");
+                    false
+                }),
                 Some(signal) = signals.next() => match signal {
-                    Signal::Shutdown => signals.push(sleep(limits.linger).map(|()| Signal::Finish).boxed()),
-                    Signal::Finish => connection.as_mut().graceful_shutdown(),
-                    Signal::End => return,
+                    Signal::Shutdown => signals.push(sleep(linger).map(|()| Signal::Finish).boxed()),
+                    Signal::Finish => {
+                        // Says goodbye, where there is TLS.
+                        let _ = timeout(linger, stream.shutdown()).await;
+                        return false;
+                    }
+                    Signal::End => return false,
+                    Signal::Rest => {}
                 },
             }
         }
@@ -184,6 +231,9 @@ impl Server {
     }
 }
 
+/// What may be told to a connection, and when.
+type Signals<'a> = FuturesUnordered<BoxFuture<'a, Signal>>;
+
 /// What a connection is told.
 #[derive(Debug, Clone, Copy)]
 enum Signal {
@@ -193,6 +243,8 @@ enum Signal {
     Finish,
     /// To end at once.
     End,
+    /// To give back what it holds, where nothing is under way.
+    Rest,
 }
 
 /// How a caller has begun.

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 
 /// Frames that ask for nothing which a caller may send, whatever comes of them.
-const IDLE: u64 = 1_000;
+const IDLE: u64 = 200;
 
 /// More of them for each second that the connection lasts.
 const IDLE_A_SECOND: u64 = 50;
@@ -32,6 +32,13 @@ const FOR_A_REQUEST: u64 = 10;
 
 /// More of them for each frame of an answer, whose reader has to open its windows again: of the stream and of all.
 const FOR_AN_ANSWER: u64 = 2;
+
+/// So many of them in what is read at once, and others come before more of it is read.
+const BURST: u64 = 16;
+
+/// Bytes that are read at once at the very beginning, and after a burst: some 120 frames, so that others wait for microseconds
+/// rather than for as long as h2 takes over all that has come.
+const AFTER_BURST: usize = 2048;
 
 /// A connection on which frames are counted.
 #[derive(Debug)]
@@ -44,22 +51,43 @@ pub(super) struct Framed<S> {
     idle: u64,
     /// Such frames that what was asked and answered has made room for.
     allowed: u64,
+    /// Many came at the last read, and nobody else has had their turn since.
+    others_first: bool,
+    /// Not much is read at the next one.
+    little_at_once: bool,
 }
 
 impl<S> Framed<S> {
     /// Counts from the preface on.
     pub(super) fn new(stream: S) -> Self {
         let (read, written) = (Parser { skip: PREFACE, ..Parser::default() }, Parser::default());
-        Self { stream, read, written, began: Instant::now(), idle: 0, allowed: IDLE }
+        Self {
+            stream,
+            read,
+            written,
+            began: Instant::now(),
+            idle: 0,
+            allowed: IDLE,
+            others_first: false,
+            little_at_once: true,
+        }
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Self { read, idle, allowed, .. } = self;
-        read.pass(bytes, |kind, length| match kind {
-            HEADERS => *allowed += FOR_A_REQUEST,
-            DATA if length > 0 => {}
-            _ => *idle += 1,
+        let (before, mut frames) = (*idle, 0);
+        read.pass(bytes, |kind, length| {
+            frames += 1;
+            match kind {
+                HEADERS => *allowed += FOR_A_REQUEST,
+                DATA if length > 0 => {}
+                _ => *idle += 1,
+            }
         });
+        self.others_first = self.idle - before >= BURST;
+        if frames > 0 {
+            self.little_at_once = self.others_first;
+        }
         if self.idle > self.allowed && self.idle > self.allowed + IDLE_A_SECOND * self.began.elapsed().as_secs() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the caller sends next to nothing but framing"));
         }
@@ -108,12 +136,21 @@ impl Parser {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Framed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if matches!(polled, Poll::Ready(Ok(()))) {
-            self.received(&buffer.filled()[before..])?;
+        if std::mem::take(&mut self.others_first) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
-        polled
+        let before = buffer.filled().len();
+        if self.little_at_once {
+            let mut little = [0; AFTER_BURST];
+            let mut part = ReadBuf::new(&mut little[..AFTER_BURST.min(buffer.remaining())]);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+            buffer.put_slice(part.filled());
+        } else {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        }
+        self.received(&buffer.filled()[before..])?;
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -157,6 +194,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     const PING: u8 = 6;
@@ -182,6 +221,31 @@ mod tests {
             }
             assert_eq!(seen, [(DATA, 3), (PING, 8), (DATA, 0), (HEADERS, 200)], "{cut}");
         }
+    }
+
+    /// How much each read of a connection gives, and where others come first.
+    fn reads(bytes: &[u8]) -> Vec<Option<usize>> {
+        let mut framed = Framed::new(bytes);
+        framed.received(&[b'P'; PREFACE]).unwrap();
+        let (mut room, mut reads) = ([0; 4096], Vec::new());
+        let mut all = Vec::new();
+        while all.len() < bytes.len() {
+            let mut buffer = ReadBuf::new(&mut room);
+            let polled = Pin::new(&mut framed).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            all.extend_from_slice(buffer.filled());
+            reads.push(polled.is_ready().then_some(buffer.filled().len()));
+        }
+        assert_eq!(all, bytes);
+        reads
+    }
+
+    #[test]
+    fn a_burst_of_framing_is_read_bit_by_bit_and_others_come_between() {
+        let pings = frame(PING, 8).repeat(190);
+        assert_eq!(reads(&pings), [Some(2048), None, Some(1182)]);
+        // What asks for something is read as it comes.
+        let asking = [frame(HEADERS, 200), frame(DATA, 200), frame(PING, 8)].concat().repeat(15);
+        assert_eq!(reads(&asking), [Some(2048), Some(4096), Some(381)]);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
 
@@ -18,13 +19,20 @@ use super::activity::Activity;
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
+    /// What has come already and is read first.
+    ahead: Bytes,
     activity: Arc<Activity>,
     head: Head,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, head: Head::default() }
+        Self { stream, ahead: Bytes::new(), activity, head: Head::default() }
+    }
+
+    /// The same from its beginning, after `unread`, which came and nobody has taken.
+    pub(super) fn again(self, unread: Bytes) -> Self {
+        Self { ahead: unread, ..Self::new(self.stream, self.activity) }
     }
 
     fn received(&mut self, bytes: &[u8]) {
@@ -38,6 +46,21 @@ impl<S> Watched<S> {
         if self.head.is_over {
             self.activity.set_ambiguous(self.head.has_both());
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Waits for the next request to begin; `false` where none will.
+    ///
+    /// # Errors
+    /// Where the connection breaks off.
+    pub(super) async fn begins(&mut self) -> io::Result<bool> {
+        if self.ahead.is_empty() {
+            let mut first = [0; 16];
+            let read = self.stream.read(&mut first).await?;
+            self.ahead = Bytes::copy_from_slice(&first[..read]);
+        }
+        Ok(!self.ahead.is_empty())
     }
 }
 
@@ -92,17 +115,22 @@ impl Head {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if matches!(polled, Poll::Ready(Ok(()))) {
-            self.received(&buffer.filled()[before..]);
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let length = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead.split_to(length));
         }
-        polled
+        self.received(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.activity.set_unsent(polled.is_pending());
+        polled
     }
 
     fn poll_write_vectored(
@@ -110,7 +138,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.activity.set_unsent(polled.is_pending());
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -118,7 +148,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.activity.set_unsent(polled.is_pending());
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

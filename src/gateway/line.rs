@@ -8,7 +8,13 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 /// The longest wait. A caller can make more of an honest 503 after two seconds than of an answer after twenty.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one request waits. Not each as long as the others: a thousand that came together, and were sent away together,
+/// would all be back at the same moment.
+pub(super) fn patience() -> Duration {
+    PATIENCE.mul_f64(rand::random_range(0.75..=1.0))
+}
 
 /// Requests that wait for a place at one upstream.
 #[derive(Debug, Default)]

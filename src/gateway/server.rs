@@ -22,6 +22,10 @@ use super::crowd::Crowd;
 /// How long the server rests where no connection can be accepted, which is when file descriptors have run out.
 const REST: Duration = Duration::from_millis(100);
 
+/// Connections that are accepted before those that are open already have their turn: a thousand strangers at the door must
+/// not keep who is inside waiting.
+const AT_ONCE: u32 = 8;
+
 /// What answers requests outside `/run/`: the control surface, `/health`, `/metrics`.
 ///
 /// A request carries [`Peer`] and [`super::RequestId`] in its extensions. The server adds `X-Request-ID` and `X-Process-Time`
@@ -59,6 +63,8 @@ pub struct Limits {
     pub write_silence: Duration,
     /// What is read ahead per connection, in bytes; also bounds the head of a request.
     pub read_ahead: usize,
+    /// How long nobody asks on a connection of HTTP/1 before the buffers are given back that were held for it.
+    pub rest: Duration,
     /// Open connections. Those beyond wait to be accepted.
     pub connections: usize,
     /// Open connections of one address, or one /64 of IPv6. Those beyond are closed at once.
@@ -79,6 +85,7 @@ impl Default for Limits {
             body_silence: Duration::from_secs(60),
             write_silence: Duration::from_secs(60),
             read_ahead: 64 * 1024,
+            rest: Duration::from_secs(5),
             connections: 10_000,
             connections_per_address: 5000,
             shutdown: Duration::from_secs(30),
@@ -109,7 +116,12 @@ impl Server {
             let slot = Arc::clone(&slots).acquire_owned().await;
             (slot, listener.accept().await)
         };
+        let mut accepted_at_once = 0;
         loop {
+            if accepted_at_once >= AT_ONCE {
+                accepted_at_once = 0;
+                tokio::task::yield_now().await;
+            }
             let (slot, accepted) = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -124,6 +136,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    accepted_at_once += 1;
                     let most = self.gateway.limits.connections_per_address;
                     let Some(member) = Crowd::join(&crowd, peer.ip(), most) else {
                         tracing::debug!(%peer, "closed: so many connections are open from there");
