@@ -32,7 +32,9 @@ impl<S> Watched<S> {
 
     /// The same from its beginning, after `unread`, which came and nobody has taken.
     pub(super) fn again(self, unread: Bytes) -> Self {
-        Self { ahead: unread, ..Self::new(self.stream, self.activity) }
+        // An empty one may still hold the buffer that it is the end of.
+        let ahead = if unread.is_empty() { Bytes::new() } else { unread };
+        Self { ahead, ..Self::new(self.stream, self.activity) }
     }
 
     fn received(&mut self, bytes: &[u8]) {
