@@ -32,13 +32,16 @@ impl Surface {
     }
 }
 
-/// Looks at tree and world now, and tells, line by line, what comes of it: of what the tree asks for, or of the previews of a
-/// pull request, and never of both.
+/// Looks at tree and world now, and tells, line by line, what comes of it: of one API, of what the tree asks for, or
+/// of the previews of a pull request, and never of both.
 ///
 /// The work goes on whether or not somebody listens to the end.
 pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query, stop: CancellationToken) -> Response<Body> {
     let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    let wanted = query.get("pull_request").and_then(PullRequest::read);
+    let wanted = match query.get("id").and_then(|id| ApiId::new(id).ok()) {
+        Some(only) => Wanted::Only(only),
+        None => Wanted::Tree(query.get("pull_request").and_then(PullRequest::read)),
+    };
     tokio::spawn(tell(controller, tree, wanted, lines, stop));
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
         let mut text = serde_json::to_vec(&line)?;
@@ -50,14 +53,24 @@ pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query, stop
     response
 }
 
+/// Of which APIs somebody wants to be told.
+enum Wanted {
+    Only(ApiId),
+    /// Of those that the tree asks for, or of the previews of a pull request.
+    Tree(Option<PullRequest>),
+}
+
 async fn tell(
     controller: Arc<Controller>,
     tree: Ask,
-    wanted: Option<PullRequest>,
+    wanted: Wanted,
     lines: mpsc::Sender<ApplyLine>,
     stop: CancellationToken,
 ) {
-    let is_wanted = |id: &ApiId| id.preview().map(|(_, pull_request)| pull_request) == wanted;
+    let is_wanted = |id: &ApiId| match &wanted {
+        Wanted::Only(only) => id == only,
+        Wanted::Tree(of) => id.preview().map(|(_, pull_request)| pull_request) == *of,
+    };
     let mut news = controller.world().news.subscribe();
     let done = async {
         tree.look().await;

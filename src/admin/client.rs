@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::ApplyLine;
-use crate::tree::PullRequest;
+use crate::tree::{ApiId, PullRequest};
 
 /// How long the daemon may take to begin its answer. What follows takes as long as the work does.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -92,10 +92,15 @@ pub async fn role(address: SocketAddr) -> Result<String, ClientError> {
 pub async fn apply(
     address: SocketAddr,
     key: &str,
-    wanted: Option<PullRequest>,
+    only: Option<&ApiId>,
+    previews: Option<PullRequest>,
     mut each: impl FnMut(ApplyLine),
 ) -> Result<(), ClientError> {
-    let path = wanted.map_or_else(|| "/admin/apply".to_owned(), |number| format!("/admin/apply?pull_request={number}"));
+    let path = match (only, previews) {
+        (Some(id), _) => format!("/admin/apply?id={id}"),
+        (None, Some(number)) => format!("/admin/apply?pull_request={number}"),
+        (None, None) => "/admin/apply".to_owned(),
+    };
     let socket = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(|_| ClientError::Silent(address))?;
     let socket = socket.map_err(|source| ClientError::Unreachable { address, source })?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;

@@ -58,6 +58,11 @@ impl Callers {
         Self { records, keys, tokens, root, settings, loading: Arc::default(), stale: Arc::default() }
     }
 
+    /// Has the gateway show that secret to no app.
+    pub fn withhold(&self, secret: &str) {
+        self.keys.withhold(secret);
+    }
+
     /// Reads the keys, and hands them to the gateway.
     ///
     /// # Errors

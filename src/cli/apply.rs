@@ -195,8 +195,7 @@ async fn ask(
     let Some(address) = daemon.address else { bail!("the daemon has no address") };
     let key = context.installation.admin_key(&context.settings)?;
     let mut end = None;
-    let previews = wish.only.as_ref().and_then(ApiId::preview).map(|(_, pull_request)| pull_request);
-    client::apply(address, &key, wish.pull_request.or(previews), |line| match line {
+    client::apply(address, &key, wish.only.as_ref(), wish.pull_request, |line| match line {
         ApplyLine::News(news) => progress.show(&news),
         ApplyLine::Done(rests) => end = Some(Ok(rests)),
         ApplyLine::Failed(why) => end = Some(Err(why)),

@@ -54,7 +54,8 @@ pub(super) fn start(format: LogFormat) -> anyhow::Result<Telling> {
     let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let traces = Traces::from_environment(get)?;
     let reporter = get("SENTRY_DSN").map(|dsn| Reporter::begin(&dsn, get("SENTRY_ENVIRONMENT"))).transpose()?;
-    let filter = EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,skep::access=off"));
+    let filter =
+        EnvFilter::try_from_env("SKEP_LOG").unwrap_or_else(|_| EnvFilter::new("info,skep::access=off,notify=warn"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => {

@@ -140,9 +140,9 @@ impl Access {
         self.open = Some(open);
     }
 
-    /// Whether its head announced a body with both lengths.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.open.as_ref().is_some_and(Open::is_ambiguous)
+    /// What is wrong with its head, of all that hyper does not say.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        self.open.as_ref().and_then(Open::fault)
     }
 
     pub(super) fn answered(&mut self, status: StatusCode) {

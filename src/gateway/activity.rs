@@ -21,8 +21,8 @@ pub(super) struct Activity {
     answered: AtomicU32,
     given_up: AtomicU32,
     abuse: Notify,
-    /// See [`super::heads`].
-    ambiguous: AtomicBool,
+    /// What is wrong with the head that has come last; see [`super::heads`].
+    fault: Mutex<Option<&'static str>>,
     /// The last request has announced a body.
     has_body: AtomicBool,
     /// Something waits to be taken by the caller.
@@ -37,7 +37,7 @@ impl Default for Activity {
             answered: AtomicU32::new(0),
             given_up: AtomicU32::new(0),
             abuse: Notify::new(),
-            ambiguous: AtomicBool::new(false),
+            fault: Mutex::default(),
             has_body: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
         }
@@ -49,6 +49,7 @@ impl Default for Activity {
 pub(super) struct Open {
     activity: Arc<Activity>,
     is_answered: bool,
+    fault: Option<&'static str>,
     /// When it ended, where somebody has looked at the clock.
     ended: Option<Instant>,
 }
@@ -58,7 +59,7 @@ impl Activity {
     pub(super) fn begin(activity: &Arc<Self>, now: Instant) -> Open {
         activity.open.fetch_add(1, Ordering::AcqRel);
         activity.touch(now);
-        Open { activity: Arc::clone(activity), is_answered: false, ended: None }
+        Open { activity: Arc::clone(activity), is_answered: false, fault: activity.fault(), ended: None }
     }
 
     /// Returns when no request has been open for so long; one whose head is not whole yet is none.
@@ -96,9 +97,14 @@ impl Activity {
         self.open.load(Ordering::Acquire) > 0
     }
 
-    /// Says whether the head that has come announces a body with both lengths.
-    pub(super) fn set_ambiguous(&self, is_so: bool) {
-        self.ambiguous.store(is_so, Ordering::Relaxed);
+    /// Says what is wrong with the head that has come.
+    pub(super) fn set_fault(&self, fault: Option<&'static str>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// What is wrong with it.
+    fn fault(&self) -> Option<&'static str> {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when more requests were given up than a caller has reason to.
@@ -112,9 +118,9 @@ impl Activity {
 }
 
 impl Open {
-    /// Whether its head announced a body with both lengths.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.activity.ambiguous.load(Ordering::Relaxed)
+    /// What is wrong with its head.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        self.fault
     }
 
     /// Its answer has begun.
@@ -130,7 +136,7 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let Self { activity, is_answered, ended } = self;
+        let Self { activity, is_answered, ended, .. } = self;
         activity.touch(ended.unwrap_or_else(Instant::now));
         activity.open.fetch_sub(1, Ordering::AcqRel);
         if *is_answered {

@@ -102,10 +102,11 @@ impl Server {
         let mut stream = Watched::new(stream, Arc::clone(activity));
         let mut finishes = false;
         loop {
-            let service = service_fn(|request: Request<Incoming>| async move {
+            let service = service_fn(|request: Request<Incoming>| {
                 activity.set_body(!request.body().is_end_stream());
+                // At once, before more is read: what is known of the last head is of this one's.
                 let exchange = Exchange::new(self, origin, request.method().clone()).of(activity);
-                Ok::<Response<Body>, Infallible>(exchange.run(request).await)
+                async move { Ok::<Response<Body>, Infallible>(exchange.run(request).await) }
             });
             let mut connection = http1::Builder::new()
                 // Ours, above, sets no timer for each request.

@@ -182,11 +182,8 @@ impl<'a> Exchange<'a> {
         let has_body = !request.body().is_end_stream();
         let read = if request.version() == Version::HTTP_2 { as_http1(&mut request, has_body) } else { Ok(()) };
         let target = read
-            .and_then(|()| headers::check_request(request.version(), request.headers()))
-            .and_then(|()| match &self.access {
-                Some(access) if access.is_ambiguous() => Err("a body has one length, and this one has two"),
-                _ => Ok(()),
-            })
+            .and_then(|()| headers::check_request(request.method(), request.version(), request.headers()))
+            .and_then(|()| self.access.as_ref().and_then(|access| access.fault()).map_or(Ok(()), Err))
             .and_then(|()| {
                 let host = self.server.gateway.routes.at_host(request.headers().get(HOST));
                 self.at_its_host = host.is_some();
@@ -332,7 +329,7 @@ impl<'a> Exchange<'a> {
         headers::prepare_request(headers);
         // An app must not learn its callers' keys. What a caller of a public API sends and is no key of ours is meant
         // for the app.
-        if pass.is_some() || route.settings.auth != Auth::None || keys::shows_our_key(headers) {
+        if pass.is_some() || route.settings.auth != Auth::None || self.server.gateway.keys.shown_in(headers) {
             headers.remove(AUTHORIZATION);
         }
         tell(headers, pass);

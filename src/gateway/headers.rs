@@ -7,6 +7,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
     VARY,
 };
+use http::{Method, Version};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) const X_PROCESS_TIME: HeaderName = HeaderName::from_static("x-process-time");
@@ -37,14 +38,59 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Whether a caller could pass itself off as somebody else by that header; an app may only hear it from us.
-fn is_spoofable(name: &str) -> bool {
-    matches!(name, "forwarded" | "x-real-ip" | "x-forwarded-port" | "x-forwarded-ssl")
+/// What only we tell an app: where a request comes from and what it is called, with each request ([`super::outgoing`]) or not.
+const OURS: [&str; 3] = ["forwarded", "x-real-ip", "x-request-id"];
+
+/// How the names of more of them begin.
+const OURS_BEGIN: [&str; 2] = ["x-forwarded-", "x-skep-"];
+
+/// Whether a caller could pass itself off as somebody else by that header, or trailer; an app may only hear it from us.
+pub(super) fn is_ours(name: &str) -> bool {
+    // Most begin with another letter.
+    matches!(name.as_bytes(), [b'f' | b'x', ..])
+        && (OURS.iter().any(|ours| reads_as(name, ours)) || OURS_BEGIN.iter().any(|ours| begins_as(name, ours)))
 }
 
-/// Whether an app hears that of us with each request; see [`super::outgoing`].
-fn is_told(name: &str) -> bool {
-    matches!(name, "x-request-id" | "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-prefix")
+/// Whether two names are one to a server that hands names on with `_` in the place of `-`, as those of WSGI do.
+fn reads_as(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && begins_as(name, ours)
+}
+
+fn begins_as(name: &str, start: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+    name.len() >= start.len() && name.bytes().zip(start.bytes()).all(same)
+}
+
+/// Whether a field may come after the body of a request: not one that says where that ends, how it is read, who sends it or what
+/// the head alone may say (RFC 9110, section 6.5.1). Some servers put both together.
+pub(super) fn may_follow(name: &str) -> bool {
+    const MAY_NOT: [&str; 17] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "max-forwards",
+        "origin",
+        "referer",
+        "set-cookie",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "x-http-method-override",
+    ];
+    let name_of_wsgi: String;
+    let plain = if name.contains('_') {
+        name_of_wsgi = name.replace('_', "-");
+        &name_of_wsgi
+    } else {
+        name
+    };
+    !is_ours(plain) && !is_hop_by_hop(plain) && !MAY_NOT.contains(&plain)
 }
 
 /// Whether a header of an answer speaks for the whole origin, which one API shares with all others.
@@ -66,7 +112,7 @@ pub(super) fn prepare_request(headers: &mut HeaderMap) {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let trailers = has_token(headers, &TE, "trailers");
     // `Expect` has done its work when we read the body: the caller is told to go on only after keys and limits have passed.
-    remove_hop_by_hop_and(headers, |name| is_spoofable(name) || is_told(name) || name == "expect");
+    remove_hop_by_hop_and(headers, |name| is_ours(name) || name == "expect");
     if chunked {
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -136,10 +182,16 @@ pub(super) fn vary(headers: &mut HeaderMap, on: HeaderName) {
 ///
 /// # Errors
 /// A sentence for the caller.
-pub(super) fn check_request(version: http::Version, headers: &HeaderMap) -> Result<(), &'static str> {
+pub(super) fn check_request(method: &Method, version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+    if method == Method::CONNECT {
+        return Err("this is no proxy to be connected through");
+    }
     let hosts = headers.get_all(HOST).iter().count();
-    if hosts > 1 || (hosts == 0 && version == http::Version::HTTP_11) {
+    if hosts > 1 || (hosts == 0 && version == Version::HTTP_11) {
         return Err("a request needs exactly one Host header");
+    }
+    if headers.get(HOST).is_some_and(|host| !is_host(host.as_bytes())) {
+        return Err("the Host header must be a name or an address, with a port or without");
     }
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -147,6 +199,29 @@ pub(super) fn check_request(version: http::Version, headers: &HeaderMap) -> Resu
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
         _ => Err("the only Transfer-Encoding that is understood is chunked"),
     }
+}
+
+/// Whether that is what a `Host` header may hold (RFC 9110, section 7.2): nothing, or a name, an IPv4 address or an IPv6 one in
+/// brackets, and maybe a port.
+fn is_host(host: &[u8]) -> bool {
+    let is_port = |port: &[u8]| {
+        let text = std::str::from_utf8(port).unwrap_or("-");
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text.is_empty() || text.parse::<u16>().is_ok())
+    };
+    if let [b'[', rest @ ..] = host {
+        let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+        let is_address = std::str::from_utf8(&rest[..end]).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok());
+        return is_address
+            && matches!(&rest[end + 1..], [] | [b':', ..])
+            && is_port(rest.get(end + 2..).unwrap_or_default());
+    }
+    let (name, port) = match host.iter().position(|byte| *byte == b':') {
+        Some(colon) => (&host[..colon], &host[colon + 1..]),
+        None => (host, &b""[..]),
+    };
+    // Names, as far as URLs know them, but for the comma, which makes two of one where headers are joined.
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+    name.iter().all(is_of_name) && is_port(port)
 }
 
 /// A header value of text that we made ourselves or that came out of a header.
@@ -210,6 +285,66 @@ mod tests {
     }
 
     #[test]
+    fn what_only_we_say_is_ours_in_all_that_a_server_reads_as_the_same() {
+        for name in
+            ["forwarded", "x-forwarded-for", "x_forwarded_for", "x-forwarded_server", "X_Request_Id", "x_real-ip"]
+        {
+            let name = name.to_lowercase();
+            assert!(is_ours(&name) && !may_follow(&name), "{name}");
+        }
+        for name in ["x-skep-subject", "x_skep_claim_email", "x-skep-"] {
+            assert!(is_ours(name) && !may_follow(name), "{name}");
+        }
+        for name in ["x-forwarded", "x-request", "x-request-id-of-theirs", "from", "x-skepsis", "grpc-status", "x-sum"]
+        {
+            assert!(!is_ours(name) && may_follow(name), "{name}");
+        }
+        for name in
+            ["cookie", "authorization", "content_type", "transfer_encoding", "te", "proxy-authorization", "host"]
+        {
+            assert!(!may_follow(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_maybe_a_port() {
+        for host in [
+            "",
+            "a",
+            "a.example.com",
+            "a:80",
+            "a:",
+            "127.0.0.1:8663",
+            "[::1]",
+            "[::1]:80",
+            "a_b",
+            "xn--bcher-kva.example.",
+        ] {
+            assert!(is_host(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b",
+            "a/b",
+            "a@b",
+            "a,b",
+            "a:abc",
+            "a:99999",
+            "a:+1",
+            "[::1",
+            "[::1]x",
+            "[::1]:x",
+            "::1",
+            "[a]",
+            "b\u{fc}cher",
+            "a?b",
+            "a#b",
+            "[]",
+        ] {
+            assert!(!is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
     fn a_time_is_told_to_the_hundredth_of_a_millisecond() {
         for (micros, expected) in [(0, "0.00"), (14, "0.01"), (16, "0.02"), (1_250, "1.25"), (71_030, "71.03")] {
             assert_eq!(millis(Duration::from_micros(micros)), expected);
@@ -233,13 +368,14 @@ mod tests {
 
     #[test]
     fn a_message_whose_end_or_host_is_doubtful_is_refused() {
-        let check = |lines: &[(&'static str, &'static str)]| check_request(http::Version::HTTP_11, &headers(lines));
+        let check =
+            |lines: &[(&'static str, &'static str)]| check_request(&Method::GET, Version::HTTP_11, &headers(lines));
         assert!(check(&[("host", "a")]).is_ok());
         assert!(check(&[("host", "a"), ("transfer-encoding", "Chunked")]).is_ok());
         assert!(check(&[]).is_err());
         assert!(check(&[("host", "a"), ("host", "b")]).is_err());
         assert!(check(&[("host", "a"), ("transfer-encoding", "gzip, chunked")]).is_err());
         assert!(check(&[("host", "a"), ("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")]).is_err());
-        assert!(check_request(http::Version::HTTP_10, &headers(&[])).is_ok());
+        assert!(check_request(&Method::GET, Version::HTTP_10, &headers(&[])).is_ok());
     }
 }

@@ -1,12 +1,12 @@
 //! The keys that let callers in, as a snapshot: no request asks the database.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use hashbrown::DefaultHashBuilder;
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use jiff::Timestamp;
 
 use super::pass::Pass;
@@ -20,10 +20,15 @@ const KEY_PREFIX: &str = "skep_";
 /// The longest token that is looked at. Ours have 69 characters; hashing what a caller makes longer is wasted work.
 const LONGEST_TOKEN: usize = 512;
 
+/// Words of an `Authorization` header that are looked at: no scheme in use has more before what is secret.
+const MOST_WORDS: usize = 8;
+
 /// The keys that let callers in.
 #[derive(Debug, Default)]
 pub struct Keys {
     by_hash: ArcSwap<HashMap<KeyHash, Arc<Entry>, DefaultHashBuilder>>,
+    /// What no app is shown either.
+    withheld: OnceLock<Digest>,
 }
 
 #[derive(Debug)]
@@ -146,6 +151,30 @@ impl Keys {
         found.inspect(|entry| entry.uses.mark(now)).is_some()
     }
 
+    /// Withholds that secret from apps, too: it opens none, and is not for them.
+    pub fn withhold(&self, secret: &str) {
+        // A daemon has one admin key for as long as it lives.
+        let _ = self.withheld.set(Digest::of(secret.as_bytes()));
+    }
+
+    /// Whether any `Authorization` header holds a key of ours, in whatever scheme: one that looks like it, or one that is known,
+    /// whatever it opens. Those that others have made look like anything.
+    pub(super) fn shown_in(&self, headers: &HeaderMap) -> bool {
+        let prefix = KEY_PREFIX.as_bytes();
+        let keys = self.by_hash.load();
+        let is_known = |word: &[u8]| {
+            let hash = Digest::of(word);
+            keys.contains_key(&hash) || self.withheld.get() == Some(&hash)
+        };
+        headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes).any(|value| {
+            let words = value.split(|byte| b" \t,=\"".contains(byte));
+            let words = words.filter(|word| (1..=LONGEST_TOKEN).contains(&word.len())).take(MOST_WORDS);
+            let behind_scheme = value.iter().position(|byte| *byte == b' ').map(|space| value[space..].trim_ascii());
+            value.windows(prefix.len()).any(|part| part == prefix)
+                || words.chain(behind_scheme.filter(|all| all.len() <= LONGEST_TOKEN)).any(is_known)
+        })
+    }
+
     /// What a token is to a request for `path` of `api`.
     ///
     /// Takes the same way for a token that is missing, wrong, revoked, expired or for another API.
@@ -182,12 +211,6 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Whether any `Authorization` header holds what looks like a key of ours, in whatever scheme.
-pub(super) fn shows_our_key(headers: &HeaderMap) -> bool {
-    let needle = KEY_PREFIX.as_bytes();
-    headers.get_all(AUTHORIZATION).iter().any(|value| value.as_bytes().windows(needle.len()).any(|part| part == needle))
 }
 
 #[cfg(test)]
@@ -246,11 +269,34 @@ mod tests {
     }
 
     #[test]
+    fn what_opens_anything_is_seen_in_whatever_scheme_it_is_shown() {
+        let keys = Keys::default();
+        let mut old = NewKey::generate("old", KeyScope::Apis(vec![ApiId::new("other").unwrap()]), Timestamp::now()).key;
+        old.hash = KeyHash::of(b"of-the-old-system");
+        keys.set(vec![old]);
+        keys.withhold("the-admin-key");
+        let shown = |value: &'static str| {
+            let map = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))]);
+            keys.shown_in(&map)
+        };
+        for value in [
+            "Bearer of-the-old-system",
+            "bearer  of-the-old-system ",
+            "Token token=\"of-the-old-system\"",
+            "of-the-old-system",
+        ] {
+            assert!(shown(value), "{value}");
+        }
+        assert!(shown("Bearer the-admin-key") && shown("Basic skep_x"));
+        assert!(!shown("Bearer theirs") && !shown("Basic dXNlcjpwYXNz"));
+    }
+
+    #[test]
     fn only_one_bearer_token_counts() {
         let headers = |values: &[&'static str]| {
             let mut map = HeaderMap::new();
             for value in values {
-                map.append(AUTHORIZATION, http::HeaderValue::from_static(value));
+                map.append(AUTHORIZATION, HeaderValue::from_static(value));
             }
             map
         };

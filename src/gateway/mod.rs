@@ -57,6 +57,7 @@ mod refusal;
 mod relay;
 mod reply;
 pub mod route;
+mod scan;
 mod sending;
 pub mod server;
 mod stand_in;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers;
 use super::rate::{Caller, Count, Rule, Rules};
 use super::route::Route;
 use crate::records::KeyHash;
@@ -61,18 +60,10 @@ fn of(limit: Option<RateLimit>, count: &dyn Fn() -> Count) -> Option<Rule> {
     limit.map(|limit| Rule { count: count(), limit })
 }
 
-/// What the headers begin with in which apps hear of their callers, with `_` for `-` or without.
-const OURS: &[u8] = b"x-skep-";
-
 /// In which header an app hears whose token a caller has shown.
 const X_SKEP_SUBJECT: HeaderName = HeaderName::from_static("x-skep-subject");
 
-/// Takes out what a caller says of itself in the headers that are ours, and says what is true of it.
+/// Says what is true of a caller. What it says of itself in the headers that are ours has been [taken out](headers::is_ours).
 pub(super) fn tell(headers: &mut HeaderMap, pass: Option<Pass>) {
-    // Some servers hand names on with `_` in the place of `-`, and so make two headers one.
-    headers::remove_where(headers, |name| {
-        let start = name.as_bytes().get(..OURS.len());
-        start.is_some_and(|start| start.iter().zip(OURS).all(|(a, b)| a == b || (*a == b'_' && *b == b'-')))
-    });
     headers.extend(pass.into_iter().flat_map(|pass| pass.told));
 }

@@ -8,14 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, MAX_FORWARDS,
-    SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
+use super::headers::may_follow;
 use super::outgoing::{Outgoing, write_field};
 use super::upload::Upload;
 
@@ -228,7 +226,7 @@ impl Sending {
             Err(frame) => {
                 if let (Ok(trailers), Coding::Chunks(named)) = (frame.into_trailers(), &self.coding) {
                     self.text.extend_from_slice(b"0\r\n");
-                    let told = trailers.iter().filter(|(name, _)| named.contains(name) && may_follow(name));
+                    let told = trailers.iter().filter(|(name, _)| named.contains(name) && may_follow(name.as_str()));
                     told.for_each(|(name, value)| write_field(&mut self.text, name.as_str(), &[value.as_bytes()]));
                     self.text.extend_from_slice(b"\r\n");
                     self.coding = Coding::Length(0);
@@ -289,31 +287,12 @@ fn named(headers: &HeaderMap) -> Vec<HeaderName> {
     names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
-/// Whether a field may come after a body: not one that says where it ends, how it is read or who sends it (RFC 9110,
-/// section 6.5.1).
-fn may_follow(name: &HeaderName) -> bool {
-    const MAY_NOT: [HeaderName; 12] = [
-        AUTHORIZATION,
-        CACHE_CONTROL,
-        CONTENT_ENCODING,
-        CONTENT_LENGTH,
-        CONTENT_RANGE,
-        CONTENT_TYPE,
-        HOST,
-        MAX_FORWARDS,
-        SET_COOKIE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        TE,
-    ];
-    !MAY_NOT.contains(name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
 
     use http::HeaderValue;
+    use http::header::{HOST, TE};
     use http::uri::PathAndQuery;
 
     use super::*;

@@ -41,6 +41,10 @@ impl Target {
             return Err(WHOLE_URL);
         }
         let Some(path) = uri.path_and_query() else { return Err(NO_PATH) };
+        if path.path() == "*" {
+            // What is asked of the server itself, of which no app has a path.
+            return Ok(Self::Other);
+        }
         if path.path().split('/').any(is_ambiguous) {
             return Err(AMBIGUOUS);
         }

@@ -50,10 +50,41 @@ pub fn delay(failure: &Failure, has_served: bool) -> Duration {
     doublings.map_or(Duration::ZERO, |n| Duration::from_secs(10).saturating_mul(1 << n.min(10)).min(longest))
 }
 
-/// The failure to write down, given the one before it.
+/// The failure to write down, given the one before it. What has `served` is forgiven for what lies further back than a pause and
+/// its grace, which is given; what never has is not, since one try may take longer than any span that could be named here.
 #[must_use]
-pub fn next_failure(previous: Option<&Failure>, mut failure: Failure) -> Failure {
-    let in_a_row = previous.filter(|previous| failure.at.duration_since(previous.at).unsigned_abs() < FORGIVEN_AFTER);
+pub fn next_failure(previous: Option<&Failure>, mut failure: Failure, served: Option<Duration>) -> Failure {
+    let in_a_row = previous.filter(|previous| {
+        let between = failure.at.duration_since(previous.at).unsigned_abs();
+        let forgives = |grace| FORGIVEN_AFTER.saturating_add(delay(previous, true)).saturating_add(grace);
+        served.is_none_or(|grace| between < forgives(grace))
+    });
     failure.count = in_a_row.map_or(1, |previous| previous.count.saturating_add(1));
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Digest, Revision};
+
+    #[test]
+    fn only_what_has_served_is_forgiven_and_not_for_tries_that_take_their_time() {
+        let begin = Timestamp::UNIX_EPOCH;
+        let failure = |seconds: u64| Failure {
+            revision: Revision::from_label("r"),
+            settings: Digest::of(b""),
+            kind: FailureKind::NotReady,
+            count: 1,
+            at: begin + Duration::from_secs(seconds),
+            message: String::new(),
+            output: Vec::new(),
+        };
+        let count = |after: u64, served| next_failure(Some(&failure(0)), failure(after), served).count;
+        let grace = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!([count(1, grace(60)), count(600, grace(60)), count(800, grace(60))], [2, 2, 1]);
+        // A try that takes eleven minutes, and fails each time.
+        assert_eq!([count(670, grace(660)), count(1500, grace(660))], [2, 1]);
+        assert_eq!([count(670, None), count(86_400, None)], [2, 2]);
+    }
 }

@@ -111,6 +111,8 @@ struct Newcomer<'a> {
     files: Option<&'a Files>,
     /// It has been tried, and failed.
     has_failed: bool,
+    /// Nobody knows when it will serve.
+    is_held: bool,
 }
 
 fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<Newcomer<'a>> {
@@ -125,12 +127,14 @@ fn newcomers<'a>(tree: &'a Tree, records: &BTreeMap<ApiId, Arc<Record>>) -> Vec<
     });
     let new = known.filter(|(id, _)| records.get(*id).is_none_or(|record| record.served.is_none()));
     let has_failed = |id| records.get(id).is_some_and(|record| !record.failures.is_empty());
-    new.map(|(id, files)| Newcomer { id, files, has_failed: files.is_some() && has_failed(id) }).collect()
+    let is_held = |id| records.get(id).is_some_and(|record| record.hold.is_some());
+    new.map(|(id, files)| Newcomer { id, files, has_failed: files.is_some() && has_failed(id), is_held: is_held(id) })
+        .collect()
 }
 
 /// Which newcomer must serve before `id` may go, and why, so that a renamed API is created before it is removed.
 ///
-/// Nothing says that a folder was renamed. So whatever goes waits until each newcomer was tried once; and where the files
+/// Nothing says that a folder was renamed. So whatever goes waits until each newcomer was tried once that is not held; and where the files
 /// of one are mostly those of what goes, until it serves.
 fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newcomer<'_>]) -> Option<String> {
     if id.is_preview() {
@@ -144,9 +148,10 @@ fn awaited(id: &ApiId, records: &BTreeMap<ApiId, Arc<Record>>, newcomers: &[Newc
         same > 0 && same * 2 >= digests.len()
     };
     if let Some(heir) = newcomers.iter().find(is_heir) {
-        return Some(format!("it was renamed to {0}, and goes once {0} serves", heir.id));
+        let held = if heir.is_held { ", which is held: skep release lets it" } else { "" };
+        return Some(format!("it was renamed to {0}, and goes once {0} serves{held}", heir.id));
     }
-    let first = newcomers.iter().find(|new| !new.has_failed)?;
+    let first = newcomers.iter().find(|new| !new.has_failed && !new.is_held)?;
     Some(format!("it goes once {} serves, which is new", first.id))
 }
 

@@ -16,7 +16,7 @@ use super::step::{Action, Step};
 use super::turn::{Going, TurnError, World, lock};
 use crate::engine::{Build, EngineError, ImageTag, Install, Start};
 use crate::lend::lend;
-use crate::tree::{Digest, Revision};
+use crate::tree::{Digest, Revision, Spec};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Failure, FailureKind, Observed, Record};
 
@@ -268,10 +268,13 @@ impl World {
         let id = &desired.id;
         let Some(mut record) = self.records.get(id).await? else { return Ok(()) };
         let at = self.clock.now();
-        let settings = desired.target_of(revision).map_or_else(|| Digest::of(b""), |target| target.spec.digest());
+        let spec = desired.target_of(revision).map(|target| &target.spec);
+        let settings = spec.map_or_else(|| Digest::of(b""), Spec::digest);
+        let has_served = record.served.as_ref().is_some_and(|served| served.revision == *revision);
+        let served = has_served.then(|| spec.map_or(Duration::ZERO, |spec| spec.health.grace.0));
         let failure =
             Failure { revision: revision.clone(), settings, kind, count: 1, at, message: message.clone(), output };
-        let failure = backoff::next_failure(record.failure(revision), failure);
+        let failure = backoff::next_failure(record.failure(revision), failure, served);
         self.say(id, Going::Failed { message: message.clone(), output: failure.output.clone() });
         record.failures.retain(|old| old.revision != *revision && desired.target_of(&old.revision).is_some());
         record.failures.push(failure);

@@ -1,9 +1,12 @@
 //! Requests and their heads: where they go, which headers go along.
 
 use http::HeaderValue;
-use skep::tree::Auth;
+use jiff::Timestamp;
+use skep::records::{Key, KeyHash, KeyScope, NewKey};
+use skep::tree::{ApiId, Auth};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::world::{World, app, telling_app, text};
+use crate::world::{World, app, echoing_app, raw_app, telling_app, text};
 
 #[tokio::test]
 async fn every_method_path_and_query_arrives_as_it_was_sent() {
@@ -229,4 +232,110 @@ async fn a_host_of_one_api_is_whole_its_own_and_moves_with_its_route() {
     assert_eq!(ask("t.test", "/run/albums/x").await.1, "GET /run/albums/x");
     claim("thumbs", &[]);
     assert_eq!(ask("t.test", "/health").await.1, "other /health");
+}
+
+#[tokio::test]
+async fn nothing_that_only_we_say_comes_from_a_caller_in_whatever_way_a_server_would_read_it() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |spec| spec.route.auth = Auth::None);
+    let forged = ["X_Forwarded_For", "X-Forwarded-Server", "x_request_id", "X_Real_IP", "X_Skep_Subject"];
+    let lines: String = forged.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    let reply = world.client().await.ask(world.head("GET /run/hello/", &lines)).await;
+    assert!(reply.status == 200 && !reply.text().contains("forged"), "{}", reply.text());
+
+    // After the body no more than in the head.
+    let raw = raw_app(async |mut stream| {
+        let mut all = Vec::new();
+        while !all.ends_with(b"\r\n\r\n") || !all.windows(3).any(|part| part == b"0\r\n") {
+            if stream.read_buf(&mut all).await.unwrap_or_default() == 0 {
+                return;
+            }
+        }
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", all.len());
+        let _ = stream.write_all(&[answer.as_bytes(), &all].concat()).await;
+    })
+    .await;
+    world.route("raw", &[raw], |spec| spec.route.auth = Auth::None);
+    let names = [
+        "X-Skep-Subject",
+        "X_Skep_Claim_Email",
+        "X-Forwarded-For",
+        "Forwarded",
+        "X-Request-Id",
+        "Cookie",
+        "Connection",
+    ];
+    let named = format!("Transfer-Encoding: chunked\r\nTrailer: X-Sum, {}\r\n", names.join(", "));
+    let trailers: String = names.iter().map(|name| format!("{name}: forged\r\n")).collect();
+    let request = format!("{}2\r\n{{}}\r\n0\r\n{trailers}X-Sum: 7\r\n\r\n", world.head("POST /run/raw/", &named));
+    let reply = world.client().await.ask(request).await;
+    assert_eq!(reply.status, 200);
+    assert!(!reply.text().contains("forged") && reply.text().ends_with("x-sum: 7\r\n\r\n"), "{}", reply.text());
+}
+
+#[tokio::test]
+async fn what_two_could_read_differently_is_refused_also_where_it_follows_another_request_at_once() {
+    let world = World::new().await;
+    world.route("hello", &[telling_app().await], |spec| spec.route.auth = Auth::None);
+    world.route("echo", &[echoing_app().await], |spec| spec.route.auth = Auth::None);
+    let both =
+        "POST /run/echo/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
+    let bare = "GET /run/hello/ HTTP/1.1\nHost: a\r\n\r\n";
+    let get = "GET /run/hello/ HTTP/1.1\r\nHost: a\r\n\r\n";
+    let post = "POST /run/echo/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n\n\n";
+    let chunked = "POST /run/echo/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n\n\n\r\n0\r\n\r\n";
+    for bad in [both, bare] {
+        for before in [vec![], vec![get], vec![post], vec![chunked], vec![get, chunked, post]] {
+            let mut client = world.client().await;
+            client.send(format!("{}{bad}", before.concat())).await;
+            for _ in &before {
+                assert_eq!(client.reply().await.status, 200, "{before:?} {bad:?}");
+            }
+            assert_eq!(client.reply().await.status, 400, "{before:?} {bad:?}");
+        }
+    }
+    for host in ["a b", "a/b", "a@b", "a,b", "a:abc", "[::1"] {
+        let head = format!("GET /run/hello/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        assert_eq!(world.client().await.ask(head).await.status, 400, "{host}");
+    }
+    let connect = world.head("CONNECT /run/hello/", "");
+    assert_eq!(world.client().await.ask(connect).await.status, 400);
+}
+
+#[tokio::test]
+async fn the_rest_of_a_body_that_comes_late_is_not_taken_for_a_head() {
+    let world = World::new().await;
+    let early = raw_app(async |mut stream| {
+        let mut head = [0; 4096];
+        while stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+            let mut all = vec![0; 70];
+            let _ = stream.read_exact(&mut all).await;
+        }
+    })
+    .await;
+    world.route("early", &[early], |spec| spec.route.auth = Auth::None);
+    world.route("hello", &[telling_app().await], |spec| spec.route.auth = Auth::None);
+    let rest = "\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = world.client().await;
+    let more = format!("Content-Length: {}\r\n", 70);
+    client.send(format!("{}{}", world.head("POST /run/early/", &more), "x".repeat(70 - rest.len()))).await;
+    assert_eq!(client.reply().await.status, 200);
+    client.send(format!("{rest}{}", world.head("GET /run/hello/", ""))).await;
+    assert_eq!(client.reply().await.status, 200);
+}
+
+#[tokio::test]
+async fn no_app_sees_a_key_whatever_it_looks_like_and_opens() {
+    let world = World::new().await;
+    world.route("open", &[telling_app().await], |spec| spec.route.auth = Auth::None);
+    let old = NewKey::generate("old", KeyScope::Apis(vec![ApiId::new("other").unwrap()]), Timestamp::now()).key;
+    let old = Key { hash: KeyHash::of(b"partner-secret-of-the-old-system"), ..old };
+    world.keys.set(vec![old]);
+    world.keys.withhold("the-admin-key");
+    for (shown, goes_on) in [("partner-secret-of-the-old-system", false), ("the-admin-key", false), ("theirs", true)] {
+        let head = format!("GET /run/open/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {shown}\r\n\r\n");
+        let reply = world.client().await.ask(head).await;
+        assert_eq!((reply.status, reply.text().contains(shown)), (200, goes_on), "{}", reply.text());
+    }
 }

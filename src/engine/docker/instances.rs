@@ -15,6 +15,7 @@ use super::Docker;
 use super::call::QUICK;
 use super::container::APP_PORT;
 use super::labels::{self, Labels, LimitsGiven};
+use super::repair::foreign_networks;
 use crate::engine::EngineError;
 use crate::tree::{ApiId, Size};
 use crate::world::instance::InstanceName;
@@ -139,6 +140,9 @@ impl Docker {
         let name = found.name.as_deref().unwrap_or_default().trim_start_matches('/');
         if name != self.container_name(&expected_name(labels)) {
             return Some(format!("somebody renamed it to {name}"));
+        }
+        if let Some(network) = foreign_networks(found, labels).first() {
+            return Some(format!("somebody connected it to the network {network}"));
         }
         let host = found.host_config.as_ref()?;
         if let Some(what) = labels.limits.and_then(|given| altered_limit(host, given)) {

@@ -2,7 +2,8 @@
 //! another process.
 
 use bollard::models::{
-    ContainerInspectResponse, ContainerUpdateBody, NetworkConnectRequest, RestartPolicy, RestartPolicyNameEnum,
+    ContainerInspectResponse, ContainerUpdateBody, NetworkConnectRequest, NetworkDisconnectRequest, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use bollard::query_parameters::RenameContainerOptions;
 
@@ -27,6 +28,7 @@ impl Docker {
             }
             self.wake(&found).await?;
             self.reconnect(&found, &labels).await?;
+            self.disconnect(&found, &labels).await?;
             self.give_name(&found, &labels).await?;
             self.give_limits(&found, &labels).await?;
         }
@@ -79,15 +81,42 @@ impl Docker {
         unless_refused(self.call("connect a container to its network", WORK, connect).await)
     }
 
+    /// Takes it off the networks of others, where no rule of ours holds it.
+    async fn disconnect(&self, found: &ContainerInspectResponse, labels: &Labels) -> Result<(), EngineError> {
+        for network in foreign_networks(found, labels) {
+            let container = found.id.clone().unwrap_or_default();
+            let request = NetworkDisconnectRequest { container, force: Some(true) };
+            let disconnect = |client: bollard::Docker| async move { client.disconnect_network(network, request).await };
+            unless_refused(self.call("disconnect a container from a network", WORK, disconnect).await)?;
+        }
+        Ok(())
+    }
+
     async fn give_name(&self, found: &ContainerInspectResponse, labels: &Labels) -> Result<(), EngineError> {
         let name = self.container_name(&expected_name(labels));
         if found.name.as_deref().unwrap_or_default().trim_start_matches('/') == name {
             return Ok(());
         }
         let id = found.id.as_deref().unwrap_or_default();
+        self.make_way(id, &name).await?;
+        unless_refused(self.rename(id, name).await)
+    }
+
+    /// Takes a name from another instance of ours that should have one of its own, as where two have been given each other's.
+    async fn make_way(&self, id: &str, name: &str) -> Result<(), EngineError> {
+        let Some((holder, labels)) = self.inspect_ours(name).await? else { return Ok(()) };
+        let holder = holder.id.as_deref().unwrap_or_default();
+        if holder == id || self.container_name(&expected_name(&labels)) == name {
+            return Ok(());
+        }
+        let aside = format!("{name}-{}", holder.get(..8).unwrap_or(holder));
+        unless_refused(self.rename(holder, aside).await)
+    }
+
+    async fn rename(&self, id: &str, name: String) -> Result<(), Fault> {
         let options = RenameContainerOptions { name };
         let rename = |client: bollard::Docker| async move { client.rename_container(id, options).await };
-        unless_refused(self.call("rename a container", QUICK, rename).await)
+        self.call("rename a container", QUICK, rename).await
     }
 
     async fn give_limits(&self, found: &ContainerInspectResponse, labels: &Labels) -> Result<(), EngineError> {
@@ -115,6 +144,14 @@ fn is_connected(found: &ContainerInspectResponse, labels: &Labels) -> bool {
     let ends = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
     let end = ends.and_then(|ends| ends.get(network));
     end.and_then(|end| end.ip_address.as_deref()).is_some_and(|address| !address.is_empty())
+}
+
+/// The networks that it is on, besides its own.
+pub(super) fn foreign_networks<'a>(found: &'a ContainerInspectResponse, labels: &'a Labels) -> Vec<&'a str> {
+    let Some(own) = &labels.network else { return Vec::new() };
+    let ends = found.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+    let names = ends.into_iter().flat_map(|ends| ends.keys());
+    names.filter(|name| *name != own).map(String::as_str).collect()
 }
 
 /// A refusal is no error here: what is not right in the end has to be replaced.
