@@ -46,8 +46,8 @@ impl<S> Watched<S> {
     /// Looks at what has come, as far as the request goes that ends in it; how far that is.
     fn look_at(&mut self, bytes: &[u8]) -> usize {
         let looked = self.scan.pass(bytes, &|| self.activity.is_busy());
-        if let Some(fault) = self.scan.takes_fault() {
-            self.activity.set_fault(fault);
+        if let Some(verdict) = self.scan.verdict() {
+            self.activity.set_fault(verdict.err());
         }
         looked
     }

@@ -9,7 +9,7 @@ const LONGEST: usize = 48;
 pub(super) struct Scan {
     place: Place,
     head: Head,
-    fault: Option<Option<&'static str>>,
+    verdict: Option<Result<(), &'static str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,7 @@ enum Chunks {
 
 /// What has come of a head.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is what a head may have, beside any of the others")]
 struct Head {
     /// The beginning of the line that has begun.
     line: Line,
@@ -61,7 +62,7 @@ impl Default for Line {
 
 impl Default for Scan {
     fn default() -> Self {
-        Self { place: Place::Head, head: Head::default(), fault: None }
+        Self { place: Place::Head, head: Head::default(), verdict: None }
     }
 }
 
@@ -81,7 +82,7 @@ impl Scan {
                     (taken, false) => (taken, false),
                     (taken, true) => {
                         let head = std::mem::take(&mut self.head);
-                        self.fault = Some(head.fault());
+                        self.verdict = Some(head.fault().map_or(Ok(()), Err));
                         self.place = head.next();
                         (taken, self.place == Place::Head)
                     }
@@ -102,9 +103,9 @@ impl Scan {
         at
     }
 
-    /// What is wrong with the head that has ended since this was last asked, which may be nothing; `None` where none has.
-    pub(super) fn takes_fault(&mut self) -> Option<Option<&'static str>> {
-        self.fault.take()
+    /// What is to be said of the head that has ended since this was last asked; `None` where none has.
+    pub(super) fn verdict(&mut self) -> Option<Result<(), &'static str>> {
+        self.verdict.take()
     }
 }
 
@@ -223,7 +224,7 @@ mod tests {
         for mut part in text.as_bytes().chunks(cut) {
             while !part.is_empty() {
                 let looked = scan.pass(part, &|| false);
-                faults.extend(scan.takes_fault());
+                faults.extend(scan.verdict().map(Result::err));
                 at += looked;
                 part = &part[looked..];
                 let is_at_start = scan.place == Place::Head && !scan.head.has_begun && scan.head.line.length == 0;
@@ -272,9 +273,9 @@ mod tests {
         let mut scan = Scan::default();
         let wish = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n";
         assert_eq!(scan.pass(wish, &|| false), wish.len());
-        assert_eq!(scan.takes_fault(), Some(None));
-        assert_eq!((scan.pass(b"\n\n\n", &|| true), scan.takes_fault()), (3, None));
+        assert_eq!(scan.verdict(), Some(Ok(())));
+        assert_eq!((scan.pass(b"\n\n\n", &|| true), scan.verdict()), (3, None));
         let both = b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert_eq!((scan.pass(both, &|| false), scan.takes_fault()), (both.len(), Some(BOTH)));
+        assert_eq!((scan.pass(both, &|| false), scan.verdict().map(Result::err)), (both.len(), Some(BOTH)));
     }
 }

@@ -1,7 +1,9 @@
 //! The engine as somebody sees it who stands beside skep: containers, killed and counted by hand.
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, NetworkDisconnectRequest};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerUpdateBody, NetworkConnectRequest, NetworkDisconnectRequest,
+};
 use bollard::query_parameters::{
     InspectContainerOptions, KillContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions,
     RenameContainerOptions, StartContainerOptions,
@@ -226,6 +228,12 @@ pub fn limit(id: &str, memory: i64, cpu_quota: i64) {
 pub fn disconnect(network: &str, id: &str) {
     let request = NetworkDisconnectRequest { container: id.to_owned(), force: Some(true) };
     block_on(async { client().disconnect_network(network, request).await.unwrap() });
+}
+
+/// As `docker network connect`.
+pub fn connect(network: &str, id: &str) {
+    let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: None };
+    block_on(async { client().connect_network(network, request).await.unwrap() });
 }
 
 /// As `docker network rm`.

@@ -100,6 +100,38 @@ fn what_a_hand_changes_on_a_container_is_put_right_in_place() {
 }
 
 #[test]
+fn names_that_were_exchanged_and_a_network_of_others_are_put_right_in_place() {
+    let world = World::new();
+    world.code("pair", &saying("one"));
+    world.settings("pair", "replicas: 2\n");
+    world.serve();
+    world.expect_rest("pair", "synced", "healthy");
+    let named = || -> Vec<(String, String)> {
+        let found = world.containers("pair").into_iter().map(|id| (engine::inspect(&id).unwrap().name.unwrap(), id));
+        let mut all: Vec<(String, String)> = found.collect();
+        all.sort();
+        all
+    };
+    let before = named();
+    let [(one, first), (two, second)] = &before[..] else { panic!("{before:?}") };
+    engine::rename(first, "skep-e2e-somewhere-else");
+    engine::rename(second, one.trim_start_matches('/'));
+    engine::rename(first, two.trim_start_matches('/'));
+    world.until("each has its own name again", || named() == before);
+    world.expect_rest("pair", "synced", "healthy");
+
+    // What changes while something is put right is put right along with it, without a word.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    engine::connect("bridge", first);
+    let networks = || engine::inspect(first).unwrap().network_settings.unwrap().networks.unwrap();
+    world.until("it is on its own network alone", || networks().len() == 1 && !networks().contains_key("bridge"));
+    world
+        .until("somebody is told", || events(&world, "found").iter().any(|message| message.contains("network bridge")));
+    world.expect_rest("pair", "synced", "healthy");
+    assert_eq!(named(), before, "they are the same processes all the while");
+}
+
+#[test]
 fn an_image_or_a_row_that_somebody_deletes_or_edits_comes_back() {
     let world = World::new();
     world.code("hello", &saying("one"));

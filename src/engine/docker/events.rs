@@ -19,7 +19,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What changes what skep knows of a container. Others, such as the start of a command in it, do not.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 14] = [
     "start",
     "die",
     "oom",
@@ -30,6 +30,7 @@ const ACTIONS: [&str; 13] = [
     "destroy",
     "rename",
     "update",
+    "connect",
     "disconnect",
     // Of images: somebody took a name away, or the image as a whole.
     "untag",
@@ -106,7 +107,9 @@ impl Docker {
             // Which API it is of its labels do not say, nor whose it is: one installation may go on from another's.
             return Some(Hint::Everything);
         }
-        if !attributes.get("name").is_some_and(|name| name.starts_with(&self.network_prefix())) {
+        let is_ours = attributes.get("name").is_some_and(|name| name.starts_with(&self.network_prefix()));
+        // Onto a network of others anybody may put one of ours; onto ours we do, and say so ourselves.
+        if is_ours == (event.action.as_deref() == Some("connect")) {
             return None;
         }
         // A container left its network, as it does when it ends, and when somebody pulls it out.
