@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use crate::engine::Usage;
-use crate::reconcile::status::{Health, Status};
+use crate::reconcile::status::{Health, Status, Sync};
 use crate::reconcile::{Controller, Desired, Rest, Target};
 use crate::records::NewEvent;
 use crate::report::status::ApiStatus;
@@ -196,6 +196,9 @@ pub(super) async fn reload(controller: &Arc<Controller>, id: &ApiId) -> Result<V
     seen_one(controller, id).await?;
     controller.world().retry(id).await?;
     match turn(controller, id).await? {
+        Some(status) if status.sync == Sync::Blocked => {
+            Err(Fault::Unavailable(format!("{id} is not as its folder says: {}", status.message)))
+        }
         Some(status) if matches!(status.health, Health::Healthy | Health::Stopped) => {
             Ok(json!({ "success": true, "message": format!("API {id} redeployed") }))
         }
@@ -214,10 +217,27 @@ pub(super) async fn reload_all(controller: &Arc<Controller>) -> Result<Value, Fa
     let rested = tokio::time::timeout(PATIENCE, controller.rested(&all)).await.unwrap_or_default();
     let is_well = |rest: &&Rest| matches!(rest, Rest::Quiet(status) if status.health == Health::Healthy);
     let well = rested.values().filter(is_well).count();
-    let unwell: Vec<&ApiId> =
+    let at_work: Vec<&ApiId> =
         all.iter().filter(|id| !rested.get(*id).is_some_and(|rest| matches!(rest, Rest::Quiet(_)))).collect();
-    let message = "APIs redeployed successfully";
-    Ok(json!({ "success": unwell.is_empty(), "deployed_apis": well, "message": message, "still_at_work": unwell }))
+    let does_not_serve = |rest: &Rest| match rest {
+        Rest::Quiet(status) => {
+            status.sync == Sync::Blocked || !matches!(status.health, Health::Healthy | Health::Stopped)
+        }
+        Rest::Troubled(_) => false,
+    };
+    let failed: Vec<&ApiId> = rested.iter().filter(|(_, rest)| does_not_serve(rest)).map(|(id, _)| id).collect();
+    let message = match (failed.is_empty(), at_work.is_empty()) {
+        (true, true) => "APIs redeployed successfully",
+        (true, false) => "some APIs are still being worked on",
+        (false, _) => "some APIs do not serve what their folders say",
+    };
+    Ok(json!({
+        "success": failed.is_empty() && at_work.is_empty(),
+        "deployed_apis": well,
+        "message": message,
+        "still_at_work": at_work,
+        "failed": failed,
+    }))
 }
 
 /// `POST /admin/cleanup`.

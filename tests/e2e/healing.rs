@@ -102,12 +102,12 @@ fn what_a_hand_changes_on_a_container_is_put_right_in_place() {
 #[test]
 fn names_that_were_exchanged_and_a_network_of_others_are_put_right_in_place() {
     let world = World::new();
-    world.code("pair", &saying("one"));
-    world.settings("pair", "replicas: 2\n");
+    world.code("hello", &saying("one"));
+    world.settings("hello", "replicas: 2\n");
     world.serve();
-    world.expect_rest("pair", "synced", "healthy");
+    world.expect_rest("hello", "synced", "healthy");
     let named = || -> Vec<(String, String)> {
-        let found = world.containers("pair").into_iter().map(|id| (engine::inspect(&id).unwrap().name.unwrap(), id));
+        let found = world.containers("hello").into_iter().map(|id| (engine::inspect(&id).unwrap().name.unwrap(), id));
         let mut all: Vec<(String, String)> = found.collect();
         all.sort();
         all
@@ -118,16 +118,16 @@ fn names_that_were_exchanged_and_a_network_of_others_are_put_right_in_place() {
     engine::rename(second, one.trim_start_matches('/'));
     engine::rename(first, two.trim_start_matches('/'));
     world.until("each has its own name again", || named() == before);
-    world.expect_rest("pair", "synced", "healthy");
+    world.expect_rest("hello", "synced", "healthy");
 
     // What changes while something is put right is put right along with it, without a word.
     std::thread::sleep(std::time::Duration::from_millis(500));
     engine::connect("bridge", first);
     let networks = || engine::inspect(first).unwrap().network_settings.unwrap().networks.unwrap();
     world.until("it is on its own network alone", || networks().len() == 1 && !networks().contains_key("bridge"));
-    world
-        .until("somebody is told", || events(&world, "found").iter().any(|message| message.contains("network bridge")));
-    world.expect_rest("pair", "synced", "healthy");
+    let is_told = || events(&world, "found").iter().any(|message| message.contains("network bridge"));
+    world.until("somebody is told", is_told);
+    world.expect_rest("hello", "synced", "healthy");
     assert_eq!(named(), before, "they are the same processes all the while");
 }
 
