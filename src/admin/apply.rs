@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::ApplyLine;
+use super::fault::Fault;
 use super::streams::Query;
 use super::surface::Surface;
 use crate::gateway::Body;
@@ -36,11 +37,23 @@ impl Surface {
 /// of the previews of a pull request, and never of both.
 ///
 /// The work goes on whether or not somebody listens to the end.
-pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query, stop: CancellationToken) -> Response<Body> {
+///
+/// # Errors
+/// Where it makes no sense of which API, or of which pull request: then nothing is looked at, rather than everything.
+pub(super) fn answer(
+    controller: Arc<Controller>,
+    tree: Ask,
+    query: &Query,
+    stop: CancellationToken,
+) -> Result<Response<Body>, Fault> {
     let (lines, answer) = mpsc::channel::<ApplyLine>(64);
-    let wanted = match query.get("id").and_then(|id| ApiId::new(id).ok()) {
-        Some(only) => Wanted::Only(only),
-        None => Wanted::Tree(query.get("pull_request").and_then(PullRequest::read)),
+    let wanted = match (query.get("id"), query.get("pull_request")) {
+        (Some(id), _) => Wanted::Only(ApiId::new(id).map_err(|error| Fault::Bad(format!("id: {error}")))?),
+        (None, Some(number)) => {
+            let number = PullRequest::read(number);
+            Wanted::Tree(Some(number.ok_or_else(|| Fault::Bad("pull_request must be the number of one".to_owned()))?))
+        }
+        (None, None) => Wanted::Tree(None),
     };
     tokio::spawn(tell(controller, tree, wanted, lines, stop));
     let frames = tokio_stream::StreamExt::map(ReceiverStream::new(answer), |line| {
@@ -50,7 +63,7 @@ pub(super) fn answer(controller: Arc<Controller>, tree: Ask, query: &Query, stop
     });
     let mut response = Response::new(Body::stream(StreamBody::new(frames)));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    response
+    Ok(response)
 }
 
 /// Of which APIs somebody wants to be told.

@@ -189,7 +189,7 @@ impl Surface {
             Call::OpenApi => openapi::document(),
             Call::Apply => {
                 let (controller, tree) = self.leading()?;
-                return Ok(apply::answer(controller, tree, &query, self.stop()));
+                return apply::answer(controller, tree, &query, self.stop());
             }
             Call::Deployments => deployments::list(&*self.working()?).await?,
             Call::Deployment(id) => deployments::show(&*self.working()?, &id).await?,

@@ -83,14 +83,8 @@ pub(super) fn may_follow(name: &str) -> bool {
         "trailer",
         "x-http-method-override",
     ];
-    let name_of_wsgi: String;
-    let plain = if name.contains('_') {
-        name_of_wsgi = name.replace('_', "-");
-        &name_of_wsgi
-    } else {
-        name
-    };
-    !is_ours(plain) && !is_hop_by_hop(plain) && !MAY_NOT.contains(&plain)
+    let name = &*name.replace('_', "-");
+    !is_ours(name) && !is_hop_by_hop(name) && !MAY_NOT.contains(&name)
 }
 
 /// Whether a header of an answer speaks for the whole origin, which one API shares with all others.
