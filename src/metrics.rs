@@ -36,8 +36,13 @@ pub struct Metrics {
     latencies: HistogramVec,
     sent: IntCounterVec,
     in_flight: IntGaugeVec,
+    queued: IntGaugeVec,
+    shed: IntCounterVec,
+    connects: HistogramVec,
+    connect_failures: IntCounterVec,
     instances: IntGaugeVec,
     apis: IntGaugeVec,
+    rounds: HistogramVec,
     steps: HistogramVec,
     troubles: IntCounter,
     failures: IntCounterVec,
@@ -78,8 +83,31 @@ impl Metrics {
             )?,
             sent: counters("skep_http_response_bytes_total", "Bytes of the bodies of answers.", &["api"])?,
             in_flight: gauges("skep_http_requests_in_flight", "Requests that instances are at work on.", &["api"])?,
+            queued: gauges("skep_http_requests_queued", "Requests that wait for a place at an instance.", &["api"])?,
+            shed: counters(
+                "skep_http_requests_shed_total",
+                "Requests that were told 503 since their API has more to do than it may.",
+                &["api"],
+            )?,
+            connects: spans(
+                "skep_upstream_connect_duration_seconds",
+                "Connections to instances that came about.",
+                &["api"],
+                &LATENCIES,
+            )?,
+            connect_failures: counters(
+                "skep_upstream_connect_failures_total",
+                "Connections to instances that were refused, or did not come about in time.",
+                &["api"],
+            )?,
             instances: gauges("skep_routed_instances", "Instances that callers are sent to.", &["api"])?,
             apis: gauges("skep_apis", "APIs, by what callers get.", &["state"])?,
+            rounds: spans(
+                "skep_reconcile_duration_seconds",
+                "From when an API needed a step to where it rests: settled, or waiting for a time or for somebody.",
+                &["result"],
+                &SPANS,
+            )?,
             steps: spans("skep_step_duration_seconds", "Steps of the reconciler.", &["step"], &SPANS)?,
             troubles: counter("skep_troubles_total", "Turns that something outside kept from their step.")?,
             failures: counters("skep_failures_total", "Revisions that failed, by how.", &["kind"])?,
@@ -109,6 +137,24 @@ impl Metrics {
         self.requests.with_label_values(&[api, digits(code, &mut buffer)]).inc();
         self.latencies.with_label_values(&[api]).observe(took.as_secs_f64());
         self.sent.with_label_values(&[api]).inc_by(bytes);
+    }
+
+    /// A request was sent away, since its API has more to do than it may.
+    pub fn shed(&self, api: &str) {
+        self.shed.with_label_values(&[label(api)]).inc();
+    }
+
+    /// A connection to an instance came about in this time, or did not.
+    pub fn connected(&self, api: &str, took: Option<Duration>) {
+        match took {
+            Some(took) => self.connects.with_label_values(&[label(api)]).observe(took.as_secs_f64()),
+            None => self.connect_failures.with_label_values(&[label(api)]).inc(),
+        }
+    }
+
+    /// An API that needed a step has come to rest: `settled`, or `waiting`.
+    pub fn reconciled(&self, result: &str, took: Duration) {
+        self.rounds.with_label_values(&[result]).observe(took.as_secs_f64());
     }
 
     /// A step is done.
@@ -150,7 +196,7 @@ impl Metrics {
     /// Looks at the routes, for what is counted only when somebody asks.
     pub fn look_at(&self, routes: &Routes) {
         // Summed up before it is set: two who ask at once would add up what each of them has counted.
-        let mut sums = BTreeMap::<&str, (i64, i64)>::new();
+        let mut sums = BTreeMap::<&str, [i64; 3]>::new();
         let table = routes.table();
         let mut states = [("serving", 0), ("suspended", 0), ("unavailable", 0)];
         for (id, route) in &*table {
@@ -158,9 +204,11 @@ impl Metrics {
                 RouteState::Serving { upstreams, .. } => {
                     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
                     let in_flight = upstreams.iter().map(|upstream| upstream.in_flight()).sum();
+                    let queued = upstreams.iter().map(|upstream| upstream.queued()).sum();
                     let sum = sums.entry(label(id.as_str())).or_default();
-                    sum.0 += count(in_flight);
-                    sum.1 += count(upstreams.len() as u64);
+                    for (sum, more) in sum.iter_mut().zip([in_flight, queued, upstreams.len() as u64]) {
+                        *sum += count(more);
+                    }
                     0
                 }
                 RouteState::Suspended => 1,
@@ -168,11 +216,11 @@ impl Metrics {
             };
             states[place].1 += i64::from(!id.is_preview());
         }
-        self.in_flight.reset();
-        self.instances.reset();
-        for (api, (in_flight, instances)) in sums {
-            self.in_flight.with_label_values(&[api]).set(in_flight);
-            self.instances.with_label_values(&[api]).set(instances);
+        for (place, gauge) in [&self.in_flight, &self.queued, &self.instances].into_iter().enumerate() {
+            gauge.reset();
+            for (api, sums) in &sums {
+                gauge.with_label_values(&[*api]).set(sums[place]);
+            }
         }
         for (state, count) in states {
             self.apis.with_label_values(&[state]).set(count);

@@ -22,6 +22,8 @@ mod compression;
 mod failures;
 #[path = "gateway/floods.rs"]
 mod floods;
+#[path = "gateway/halves.rs"]
+mod halves;
 #[path = "gateway/manners.rs"]
 mod manners;
 #[path = "gateway/moving.rs"]

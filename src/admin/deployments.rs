@@ -226,13 +226,16 @@ pub(super) async fn reload_all(controller: &Arc<Controller>) -> Result<Value, Fa
         Rest::Troubled(_) => false,
     };
     let failed: Vec<&ApiId> = rested.iter().filter(|(_, rest)| does_not_serve(rest)).map(|(id, _)| id).collect();
-    let message = match (failed.is_empty(), at_work.is_empty()) {
-        (true, true) => "APIs redeployed successfully",
-        (true, false) => "some APIs are still being worked on",
-        (false, _) => "some APIs do not serve what their folders say",
+    let broken = controller.tree().ok().and_then(|tree| tree.broken_settings().map(ToString::to_string));
+    let message = match (failed.is_empty(), at_work.is_empty(), &broken) {
+        (true, true, None) => "APIs redeployed successfully",
+        (true, true, Some(_)) => "skep.yaml cannot be used, and what it said before goes on",
+        (true, false, _) => "some APIs are still being worked on",
+        (false, ..) => "some APIs do not serve what their folders say",
     };
     Ok(json!({
-        "success": failed.is_empty() && at_work.is_empty(),
+        "success": failed.is_empty() && at_work.is_empty() && broken.is_none(),
+        "settings": broken,
         "deployed_apis": well,
         "message": message,
         "still_at_work": at_work,

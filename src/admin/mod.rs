@@ -11,6 +11,7 @@ mod deployments;
 mod exchange;
 mod fault;
 mod front;
+mod health;
 mod holds;
 mod hooks;
 mod keys;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
 use super::fault::{self, Fault};
+use super::health::Asked;
 use super::holds::{self, Wish};
 use super::hooks::{self, Hooks};
 use super::push::{self, Pushes};
@@ -27,11 +28,8 @@ use crate::metrics::Metrics;
 use crate::pull::Pulls;
 use crate::reconcile::Controller;
 use crate::reconcile::follow::Ask;
-use crate::records::{Away, Records};
+use crate::records::Records;
 use crate::tree::Digest;
-
-/// How long the records may take over an answer before whoever asks after our health is told that they give none.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many times, and how often, it is looked whether a daemon reconciles by now.
 const LEADING: (u32, Duration) = (25, Duration::from_millis(200));
@@ -343,31 +341,18 @@ impl Surface {
     }
 
     async fn health(&self, is_admin: bool) -> Response<Body> {
-        let asked = Timestamp::now();
-        let database = tokio::time::timeout(ANSWERS_WITHIN, self.records.version()).await;
-        let silent = database.is_err().then(|| Away::silent(asked));
-        let (is_connected, away) = (matches!(database, Ok(Ok(_))), silent.or_else(|| self.records.away()));
-        // What a database says may name hosts and roles, and whoever asks after our health may be anybody.
-        let away = away.map(|away| if is_admin { away } else { away.without_cause() });
         let work = self.work.load();
         let follows = work.as_ref().is_some_and(|work| work.tree.is_none());
-        let is_reading = follows || work.as_ref().is_some_and(|work| work.controller.tree().is_ok());
-        let pulled = self.hooks.get().filter(|_| !follows).map(|hooks| hooks.health(is_admin));
-        let is_well =
-            is_connected && away.is_none() && is_reading && pulled.as_ref().is_none_or(|(is_well, _)| *is_well);
-        json_answer(
-            StatusCode::OK,
-            &json!({
-                "status": if is_well { "healthy" } else { "degraded" },
-                "deployed_apis": self.deployed(),
-                "database": if is_connected { "connected" } else { "disconnected" },
-                "waits": away.map(|away| away.to_string()),
-                "pull": pulled.map(|(_, said)| said),
-                "role": if follows { "follower" } else { "leader" },
-                "sentry_enabled": self.tells_sentry,
-                "timestamp": Timestamp::now(),
-            }),
-        )
+        let asked = Asked {
+            records: &*self.records,
+            tree: work.as_ref().map(|work| work.controller.tree()),
+            follows,
+            pulled: self.hooks.get().filter(|_| !follows).map(|hooks| hooks.health(is_admin)),
+            deployed: self.deployed(),
+            tells_sentry: self.tells_sentry,
+            is_admin,
+        };
+        json_answer(StatusCode::OK, &asked.answer().await)
     }
 }
 

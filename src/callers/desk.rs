@@ -198,7 +198,11 @@ pub async fn rotate_key(
 /// # Errors
 /// Where there is no such key, or it cannot be written down.
 pub async fn revoke_key(records: &dyn Records, settings: &Settings, id: &str) -> Result<(), KeyError> {
-    if settings.keys.iter().any(|key| Key::declared(key).id == id) {
+    let recorded = records.keys().await?;
+    let hash = recorded.iter().find(|key| key.id == id).map(|key| key.hash);
+    // One that was made here and is declared too goes on as what is declared, whatever the records say.
+    let is_declared = |key: &Key| key.id == id || Some(key.hash) == hash;
+    if settings.keys.iter().map(Key::declared).any(|key| is_declared(&key)) {
         return Err(KeyError::Declared(id.to_owned()));
     }
     if !records.revoke_key(id, Timestamp::now()).await? {

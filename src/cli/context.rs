@@ -27,6 +27,7 @@ use crate::records::remembering::Remembering;
 use crate::records::sqlite::Sqlite;
 use crate::records::{Records, RecordsError};
 use crate::report::diagnostics::Findings;
+use crate::report::style::{WARN, paint};
 use crate::secrets::Keyring;
 use crate::settings::{Offline, Settings};
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
@@ -100,10 +101,31 @@ impl Context {
     /// As [`Context::open`], and where there is no installation.
     pub fn open_existing(root: &Path) -> anyhow::Result<Self> {
         let settings = Settings::load(&absolute(root)?, |name| std::env::var(name).ok())?;
+        Self::open_what_is_there(settings)
+    }
+
+    /// As [`Context::open_existing`], for commands that are wanted most while something is wrong, and need little of the settings:
+    /// errors in `skep.yaml` are told, and what is sound of it holds.
+    ///
+    /// # Errors
+    /// As [`Context::open_existing`], but for those.
+    pub fn open_in_spite(root: &Path) -> anyhow::Result<Self> {
+        let (settings, findings) = Settings::read(&absolute(root)?, |name| std::env::var(name).ok())?;
+        let mut errors = findings.iter().filter(|finding| finding.is_error());
+        if let Some(first) = errors.next() {
+            let more = errors.count();
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            anstream::eprintln!("{}", paint(format!("{first}{more}; going by what is sound of it"), WARN));
+        }
+        Self::open_what_is_there(settings)
+    }
+
+    fn open_what_is_there(settings: Settings) -> anyhow::Result<Self> {
         if !settings.state.is_dir() {
             bail!("there is no installation at {}; name the tree's folder with --root", settings.state.display());
         }
-        Self::open(root)
+        let installation = Installation::open(&settings)?;
+        Ok(Self { settings, installation })
     }
 
     /// Opens the records for a command.

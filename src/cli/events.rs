@@ -50,7 +50,7 @@ pub struct Args {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records().await?;
+    let records = Context::open_in_spite(root)?.records().await?;
     let Some(since) = args.since else {
         for event in records.last_events(args.id.as_ref(), args.count.unwrap_or(FEW)).await? {
             print(event, args.output)?;

@@ -57,7 +57,7 @@ struct Line<'a> {
 /// # Errors
 /// Where there is no such API, or the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records().await?;
+    let records = Context::open_in_spite(root)?.records().await?;
     let revisions = records.revisions(&args.id).await?;
     let record = records.get(&args.id).await?;
     if record.is_none() && revisions.is_empty() {

@@ -54,7 +54,7 @@ pub struct ReleaseArgs {
 /// # Errors
 /// Where there is no such API, or the records cannot be written.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open_existing(root)?;
+    let context = Context::open_in_spite(root)?;
     let hold = make(&context, &args.id, &args.word, None).await?;
     anstream::println!("{} is {}.", paint(&args.id, NAME), hold.describe());
     Ok(ExitCode::SUCCESS)
@@ -65,7 +65,7 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// Where nothing is held, or the records cannot be written.
 pub async fn release(args: &ReleaseArgs, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records().await?;
+    let records = Context::open_in_spite(root)?.records().await?;
     if !records.release(&args.id).await? {
         bail!("{} is not held; `skep status` shows what is", args.id);
     }

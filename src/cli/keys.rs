@@ -106,7 +106,9 @@ pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     let context = match &args.command {
         Command::Hash => return hash(),
         Command::Create(_) => Context::open(root)?,
-        _ => Context::open_existing(root)?,
+        // A key that has leaked is revoked whatever else is wrong.
+        Command::List { .. } | Command::Revoke { .. } => Context::open_in_spite(root)?,
+        Command::Rotate { .. } => Context::open_existing(root)?,
     };
     let (records, settings) = (context.records().await?, &context.settings);
     match &args.command {

@@ -37,7 +37,7 @@ pub struct Args {
 /// # Errors
 /// Where there is no such API, or the engine cannot be asked.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open_existing(root)?;
+    let context = Context::open_in_spite(root)?;
     let id = &args.id;
     if args.build {
         let path = context.settings.state.join("builds").join(format!("{id}.log"));

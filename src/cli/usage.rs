@@ -43,7 +43,7 @@ pub struct Args {
 /// # Errors
 /// Where the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let records = Context::open_existing(root)?.records().await?;
+    let records = Context::open_in_spite(root)?.records().await?;
     let query = UsageQuery { api: args.id.clone(), key: args.key.clone(), since: args.since, by: args.by };
     let rows = records.usage(&query).await?;
     match args.output {

@@ -27,6 +27,10 @@ pub(super) struct Activity {
     has_body: AtomicBool,
     /// Something waits to be taken by the caller.
     unsent: AtomicBool,
+    /// The answer to the last request has begun.
+    answering: AtomicBool,
+    /// The last request is one that interim answers may come to.
+    interim: AtomicBool,
 }
 
 impl Default for Activity {
@@ -40,6 +44,8 @@ impl Default for Activity {
             fault: Mutex::default(),
             has_body: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            interim: AtomicBool::new(false),
         }
     }
 }
@@ -58,6 +64,7 @@ impl Activity {
     /// A request begins.
     pub(super) fn begin(activity: &Arc<Self>, now: Instant) -> Open {
         activity.open.fetch_add(1, Ordering::AcqRel);
+        activity.answering.store(false, Ordering::Relaxed);
         activity.touch(now);
         Open { activity: Arc::clone(activity), is_answered: false, fault: activity.fault(), ended: None }
     }
@@ -82,9 +89,25 @@ impl Activity {
         !self.is_busy() && !self.has_body.load(Ordering::Relaxed) && !self.unsent.load(Ordering::Relaxed)
     }
 
-    /// Says whether the request that begins announces a body.
-    pub(super) fn set_body(&self, is_so: bool) {
-        self.has_body.store(is_so, Ordering::Relaxed);
+    /// Says whether the request that begins announces a body, and whether interim answers may come to it.
+    pub(super) fn set_request(&self, has_body: bool, takes_interim: bool) {
+        self.has_body.store(has_body, Ordering::Relaxed);
+        self.interim.store(takes_interim, Ordering::Relaxed);
+    }
+
+    /// Whether an interim answer may be sent to the last request.
+    pub(super) fn takes_interim(&self) -> bool {
+        self.interim.load(Ordering::Relaxed)
+    }
+
+    /// Whether the answer to the last request has begun, on a connection of HTTP/1.
+    pub(super) fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits to be taken by the caller.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Relaxed)
     }
 
     /// Says whether the caller takes nothing in.
@@ -126,6 +149,7 @@ impl Open {
     /// Its answer has begun.
     pub(super) fn answered(&mut self) {
         self.is_answered = true;
+        self.activity.answering.store(true, Ordering::Relaxed);
     }
 
     /// It ends now.

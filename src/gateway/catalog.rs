@@ -173,7 +173,7 @@ impl Catalog {
         head.add_all(&headers);
         let call = Call::new(&Method::GET, head, headers, Upload::empty(), PATIENCE, 0);
         let no_answer = |_| "it does not answer".to_owned();
-        let answer = forward(&self.routes, route, call).await.map_err(no_answer)?;
+        let answer = forward(&self.routes, None, route, call).await.map_err(no_answer)?;
         if answer.response.status() != StatusCode::OK {
             return Err(format!("its {PLACE} answers {}", answer.response.status().as_u16()));
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -103,7 +103,7 @@ impl Server {
         let mut finishes = false;
         loop {
             let service = service_fn(|request: Request<Incoming>| {
-                activity.set_body(!request.body().is_end_stream());
+                activity.set_request(!request.body().is_end_stream(), request.version() == Version::HTTP_11);
                 // At once, before more is read: what is known of the last head is of this one's.
                 let exchange = Exchange::new(self, origin, request.method().clone()).of(activity);
                 async move { Ok::<Response<Body>, Infallible>(exchange.run(request).await) }

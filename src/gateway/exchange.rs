@@ -233,7 +233,12 @@ impl<'a> Exchange<'a> {
         };
         let route = route.ok_or(Refusal::Unauthorized)?;
         let (call, wishes) = self.pass_on(asking, &route, pass)?;
-        let answer = forward(&gateway.routes, &route, call).await?;
+        let metrics = gateway.metrics.as_deref();
+        let answer = forward(&gateway.routes, metrics, &route, call).await.inspect_err(|refusal| {
+            if let (Refusal::Overloaded, Some(metrics)) = (refusal, metrics) {
+                metrics.shed(route.id.as_str());
+            }
+        })?;
         self.bring_back(answer, wishes)
     }
 

@@ -15,6 +15,7 @@ use super::route::{Route, Routes};
 use super::sending::Sending;
 use super::upload::{Progress, State, Upload};
 use super::upstream::InFlight;
+use crate::metrics::Metrics;
 
 /// The most replicas that are tried, one after the other, where no connection comes about.
 const TRIES: usize = 3;
@@ -91,9 +92,14 @@ impl Timing {
 ///
 /// # Errors
 /// What the caller is told: 408, 413, 502, 503 or 504.
-pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call) -> Result<Answer, Refusal> {
+pub(super) async fn forward(
+    routes: &Routes,
+    metrics: Option<&Metrics>,
+    route: &Arc<Route>,
+    mut call: Call,
+) -> Result<Answer, Refusal> {
     let began = Instant::now();
-    let Reached { in_flight, mut hop, mut reused, reached } = reach(routes, route).await?;
+    let Reached { in_flight, mut hop, mut reused, reached } = reach(routes, metrics, route).await?;
     call.progress.begin(reached.into());
     loop {
         hop.begin(reached);
@@ -127,7 +133,7 @@ pub(super) async fn forward(routes: &Routes, route: &Arc<Route>, mut call: Call)
         }
         call.sending.begin_again();
         // In a box, as all that is rare: each idle connection has room for what its requests may wait for.
-        hop = Box::pin(connect(&in_flight)).await?;
+        hop = Box::pin(connect(metrics, route, &in_flight)).await?;
         reused = false;
     }
 }
@@ -141,7 +147,7 @@ struct Reached {
     reached: Instant,
 }
 
-async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<Reached, Refusal> {
+async fn reach(routes: &Routes, metrics: Option<&Metrics>, route: &Arc<Route>) -> Result<Reached, Refusal> {
     let mut tried = Vec::new();
     loop {
         let in_flight = match admit(routes, route, &tried).await {
@@ -152,7 +158,7 @@ async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<Reached, Refusal> 
         if let Some(hop) = in_flight.upstream().pool.take(now) {
             return Ok(Reached { in_flight, hop, reused: true, reached: now });
         }
-        match Box::pin(connect(&in_flight)).await {
+        match Box::pin(connect(metrics, route, &in_flight)).await {
             Ok(hop) => return Ok(Reached { in_flight, hop, reused: false, reached: Instant::now() }),
             Err(refusal) if tried.len() + 1 >= TRIES => return Err(refusal),
             Err(_) => tried.push(Arc::clone(in_flight.upstream())),
@@ -163,9 +169,13 @@ async fn reach(routes: &Routes, route: &Arc<Route>) -> Result<Reached, Refusal> 
 const UNREACHABLE: Refusal = Refusal::BadGateway("the API cannot be reached");
 
 /// A fresh connection.
-async fn connect(in_flight: &InFlight) -> Result<Box<Hop>, Refusal> {
-    let upstream = in_flight.upstream();
-    match Hop::open(upstream.address).await {
+async fn connect(metrics: Option<&Metrics>, route: &Route, in_flight: &InFlight) -> Result<Box<Hop>, Refusal> {
+    let (upstream, begun) = (in_flight.upstream(), Instant::now());
+    let opened = Hop::open(upstream.address).await;
+    if let Some(metrics) = metrics {
+        metrics.connected(route.id.as_str(), opened.is_ok().then(|| begun.elapsed()));
+    }
+    match opened {
         Ok(hop) => {
             upstream.standing.reached();
             Ok(hop)

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::activity::Activity;
+use super::half::Half;
 use super::scan::Scan;
 
 /// A connection of HTTP/1 whose heads are watched. What is read at once ends with the request that ends in it, so that the head
@@ -24,11 +25,14 @@ pub(super) struct Watched<S> {
     ahead: Bytes,
     activity: Arc<Activity>,
     scan: Scan,
+    /// Set where the caller sends no more and is still answered.
+    half: Option<Half>,
+    written: u64,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, ahead: Bytes::new(), activity, scan: Scan::default() }
+        Self { stream, ahead: Bytes::new(), activity, scan: Scan::default(), half: None, written: 0 }
     }
 
     /// The same from its beginning, after `unread`, which came and nobody has taken.
@@ -68,11 +72,36 @@ impl<S: AsyncRead + Unpin> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncWrite + Unpin> Watched<S> {
+    /// Waits until nobody is answered who sends no more, or has gone.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.half {
+            Some(half) if self.activity.is_busy() => half.poll_gone(cx, &mut self.stream, &self.activity, self.written),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    /// Takes note of what became of a write.
+    fn note(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.set_unsent(polled.is_pending());
+        if let Poll::Ready(Ok(written)) = polled {
+            self.written += written as u64;
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.ahead.is_empty() {
+        if self.half.is_some() {
+            ready!(self.poll_gone(cx));
+        } else if self.ahead.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            if buffer.filled().len() == before && buffer.remaining() > 0 && self.scan.is_between() {
+                self.half = Some(Half::new());
+                ready!(self.poll_gone(cx));
+            }
             let looked = self.look_at(&buffer.filled()[before..]);
             self.ahead = Bytes::copy_from_slice(&buffer.filled()[before + looked..]);
             buffer.set_filled(before + looked);
@@ -89,8 +118,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.activity.set_unsent(polled.is_pending());
-        polled
+        self.note(polled)
     }
 
     fn poll_write_vectored(
@@ -99,8 +127,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.activity.set_unsent(polled.is_pending());
-        polled
+        self.note(polled)
     }
 
     fn is_write_vectored(&self) -> bool {

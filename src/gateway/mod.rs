@@ -38,6 +38,7 @@ mod framing;
     reason = "to panic is what these functions are for"
 )]
 pub mod fuzzing;
+mod half;
 mod headers;
 mod heads;
 mod hop;

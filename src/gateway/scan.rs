@@ -103,6 +103,11 @@ impl Scan {
         at
     }
 
+    /// Whether all that has come is whole requests, as far as anybody can tell.
+    pub(super) fn is_between(&self) -> bool {
+        self.place == Place::Head && !self.head.has_begun
+    }
+
     /// What is to be said of the head that has ended since this was last asked; `None` where none has.
     pub(super) fn verdict(&mut self) -> Option<Result<(), &'static str>> {
         self.verdict.take()

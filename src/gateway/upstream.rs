@@ -63,6 +63,12 @@ impl Upstream {
         open(self.admission.load(Ordering::SeqCst))
     }
 
+    /// Requests that wait for a place at it.
+    #[must_use]
+    pub fn queued(&self) -> u64 {
+        self.line.waiting()
+    }
+
     /// Requests that are being answered now: what is in flight, but for what lasts.
     pub(super) fn busy(&self) -> u64 {
         busy(self.admission.load(Ordering::SeqCst))

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::counting::Round;
 use super::desired::Basis;
 use super::goals::is_for_a_look;
 use super::status::Status;
@@ -230,10 +231,11 @@ impl Controller {
 
     /// Turns for one API until it rests.
     async fn work(self: &Arc<Self>, id: &ApiId) {
-        let mut retry = RETRY.0;
+        let (mut retry, mut round) = (RETRY.0, Round::begin());
         loop {
             let woken = Arc::clone(&lock(&self.slots).entry(id.clone()).or_default().woken);
             let turn = self.world.turn(id, |record| self.desired(id, record), &woken).await;
+            round.count(&self.world, &turn);
             let (rest, again) = match turn {
                 Ok(Outcome::Again) => {
                     retry = RETRY.0;

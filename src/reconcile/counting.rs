@@ -4,8 +4,39 @@ use std::time::Instant;
 
 use super::desired::Desired;
 use super::step::{Action, Step};
-use super::turn::{TurnError, World};
+use super::turn::{Outcome, TurnError, World};
 use crate::world::{FailureKind, Observed};
+
+/// What one worker does from when it is called to where its API comes to rest.
+#[derive(Debug)]
+pub(super) struct Round {
+    begun: Instant,
+    has_acted: bool,
+}
+
+impl Round {
+    pub(super) fn begin() -> Self {
+        Self { begun: Instant::now(), has_acted: false }
+    }
+
+    /// Counts what came of a turn; a round in which there was nothing to do is none.
+    pub(super) fn count(&mut self, world: &World, turn: &Result<Outcome, TurnError>) {
+        let result = match turn {
+            Ok(Outcome::Again) => {
+                self.has_acted = true;
+                return;
+            }
+            // It is tried again, and takes so much longer.
+            Err(_) => return,
+            Ok(Outcome::Settled(_)) => "settled",
+            Ok(Outcome::Wait(..)) => "waiting",
+        };
+        let round = std::mem::replace(self, Self::begin());
+        if let (true, Some(metrics)) = (round.has_acted, world.metrics.get()) {
+            metrics.reconciled(result, round.begun.elapsed());
+        }
+    }
+}
 
 impl World {
     /// Performs a step, and measures how long that takes.

@@ -9,10 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::controller::Controller;
 use crate::previews::{Previews, Reader};
-use crate::settings::Settings;
+use crate::report::with_causes;
+use crate::settings::{self, Settings, SettingsError};
+use crate::tree::diagnostic::code;
 use crate::tree::scan::{Look, Scanner};
 use crate::tree::watch::{Hints, Watcher};
-use crate::tree::{ApiId, TreeError};
+use crate::tree::{ApiId, Diagnostic, TreeError};
 
 /// How long none of a folder's files may have changed before it is read.
 const QUIET: Duration = Duration::from_millis(30);
@@ -33,6 +35,8 @@ pub struct Follower {
     previews: Arc<Mutex<Reader>>,
     settings: Arc<Settings>,
     controller: Arc<Controller>,
+    /// What is wrong with `skep.yaml` now, where what it said before goes on.
+    broken: Vec<Diagnostic>,
     /// Somebody who wants the whole tree looked at now, and to know when that is done.
     asks: mpsc::Receiver<tokio::sync::oneshot::Sender<()>>,
 }
@@ -67,7 +71,7 @@ impl Follower {
         let previews = Arc::new(Mutex::new(Reader::new(&settings, &scanner).with_quiet(QUIET)));
         let scanner = Arc::new(Mutex::new(scanner));
         let (ask, asks) = mpsc::channel(4);
-        Ok((Self { scanner, previews, settings, controller, asks }, Ask(ask)))
+        Ok((Self { scanner, previews, settings, controller, broken: Vec::new(), asks }, Ask(ask)))
     }
 
     /// Follows the tree until `stop`.
@@ -126,8 +130,9 @@ impl Follower {
     /// Takes in what `skep.yaml` says now, if that is something else. With errors in it, what it said before goes on.
     fn reload(&mut self) -> bool {
         match Settings::load(&self.settings.root, |name| std::env::var(name).ok()) {
-            Ok(settings) if settings == *self.settings => false,
+            Ok(settings) if settings == *self.settings => !std::mem::take(&mut self.broken).is_empty(),
             Ok(settings) => {
+                self.broken.clear();
                 self.controller.set_policy(settings.policy.clone());
                 self.scanner.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
                 self.previews.lock().unwrap_or_else(PoisonError::into_inner).set(&settings);
@@ -137,7 +142,14 @@ impl Follower {
             }
             Err(error) => {
                 tracing::error!("skep.yaml cannot be used, what it said before goes on: {error}");
-                false
+                self.broken = match error {
+                    SettingsError::Findings(findings) => findings,
+                    error @ SettingsError::Io { .. } => {
+                        let hint = "see that it is a file which the daemon may read";
+                        vec![Diagnostic::error(code::UNREADABLE, settings::FILE, with_causes(&error), hint)]
+                    }
+                };
+                true
             }
         }
     }
@@ -207,13 +219,18 @@ impl Follower {
         };
         match look {
             Ok(Ok(look)) => return Some(look),
-            Ok(Err(error)) => self.hand_on_trouble(crate::report::with_causes(&error)).await,
+            Ok(Err(error)) => self.hand_on_trouble(with_causes(&error)).await,
             Err(panic) => tracing::error!("reading the tree failed: {panic}"),
         }
         None
     }
 
-    async fn hand_on(&self, look: Look) -> BTreeSet<ApiId> {
+    async fn hand_on(&self, mut look: Look) -> BTreeSet<ApiId> {
+        if !self.broken.is_empty() {
+            // Whoever asks what is wrong with the tree hears of that first.
+            let tree = Arc::make_mut(&mut look.tree);
+            tree.findings.splice(..0, self.broken.iter().cloned());
+        }
         let was_unreadable = self.controller.tree().is_err();
         self.controller.set_tree(Ok(look.tree));
         // Whether a folder that is gone takes its API with it is decided over all of them together.

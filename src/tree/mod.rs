@@ -93,6 +93,12 @@ impl Tree {
         }
     }
 
+    /// The first error of `skep.yaml`, where it has any; what it said before goes on then.
+    #[must_use]
+    pub fn broken_settings(&self) -> Option<&Diagnostic> {
+        self.findings.iter().find(|finding| finding.is_error() && finding.path == crate::settings::FILE)
+    }
+
     /// All findings, those of the tree first, then folder by folder in order of id. Those of previews are not the tree's.
     pub fn all_findings(&self) -> impl Iterator<Item = &Diagnostic> {
         let own = self.folders.iter().filter(|(id, _)| !self.previews.contains_key(*id));

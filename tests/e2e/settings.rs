@@ -47,3 +47,51 @@ fn a_settings_only_change_restarts_nothing_and_takes_effect() {
     world.expect_rest("hello", "synced", "healthy");
     assert_eq!(world.containers("hello"), before, "something was restarted");
 }
+
+#[test]
+fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_is_wanted_then() {
+    let world = World::new();
+    world.code("hello", &saying("one"));
+    world.serve();
+    world.expect_answer("hello", "/", "one");
+    let key = world.run(&["keys", "create", "--name", "leaked", "--output", "json"]).expect(0).json();
+    let id = key["id"].as_str().unwrap();
+    let admin_key = std::fs::read_to_string(world.state().join("admin.key")).unwrap();
+    let admin_key = admin_key.trim();
+    let sound = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
+    let health = || world.send(&Request::get("/health")).expect(200).json();
+    assert_eq!(health()["status"], "healthy");
+
+    world.write("skep.yaml", &format!("{sound}defaults: {{ rout: {{ public: true }} }}\n"));
+    world.until("health says so", || health()["status"] == "degraded");
+    let told = health()["settings"].as_str().unwrap().to_owned();
+    assert!(told.contains("skep.yaml") && !told.contains("rout"), "anybody may read it: {told}");
+    let admin = |request: Request| world.send(&request.key(admin_key)).expect(200).json();
+    let told = admin(Request::get("/health"))["settings"].as_str().unwrap().to_owned();
+    assert!(told.starts_with("skep.yaml:") && told.contains("rout"), "{told}");
+    let plan = admin(Request::get("/admin/plan"));
+    let findings = plan["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["path"] == "skep.yaml"), "{plan}");
+    let reloaded = admin(Request::post("/admin/reload", Vec::new()));
+    assert_eq!((&reloaded["success"], &reloaded["settings"]), (&false.into(), &told.into()), "{reloaded}");
+    world.expect_answer("hello", "/", "one");
+
+    // What is wanted while something is wrong.
+    for command in [
+        ["events", "hello"].as_slice(),
+        &["usage"],
+        &["history", "hello"],
+        &["logs", "hello"],
+        &["hold", "hello"],
+        &["release", "hello"],
+        &["keys", "list"],
+        &["keys", "revoke", id],
+    ] {
+        let ran = world.run(command).expect(0);
+        assert!(ran.err.contains("skep.yaml:") && ran.err.contains("rout"), "{command:?}: {}", ran.err);
+    }
+
+    world.write("skep.yaml", &sound);
+    world.until("all is well again", || health()["status"] == "healthy");
+    assert_eq!(admin(Request::post("/admin/reload", Vec::new()))["success"], true);
+}

@@ -65,11 +65,11 @@ async fn a_line_that_does_not_move_is_left_and_a_caller_who_leaves_it_takes_no_p
     // One more stands in line, goes away, and is not in the way of the next.
     let mut gone = world.client().await;
     gone.send(world.head("GET /run/hello", "")).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| upstreams[0].queued() == 1).await;
     drop(gone);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| upstreams[0].queued() == 0).await;
     let next = ask(&world);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| upstreams[0].queued() == 1).await;
     gate.add_permits(2);
     assert_eq!((first.await.unwrap().status, next.await.unwrap().status), (200, 200));
 }

@@ -44,7 +44,7 @@ const fn bomb(name: &'static str, app: &'static str, path: &'static str, way: Wa
     Bomb { name, app, path, way, callers }
 }
 
-pub const BOMBS: [Bomb; 23] = [
+pub const BOMBS: [Bomb; 24] = [
     // Beside which the others are to be seen.
     bomb("nothing at all", BOMB, "calm", Way::Ask, 1),
     bomb("fork bomb", BOMB, "fork", Way::Ask, 1),
@@ -54,6 +54,7 @@ pub const BOMBS: [Bomb; 23] = [
     bomb("memory bomb in /tmp", BOMB, "temporary", Way::Ask, 1),
     bomb("disk filler", BOMB, "disk", Way::Ask, 1),
     bomb("log flood", BOMB, "logs", Way::Ask, 1),
+    bomb("log flood of empty lines", BOMB, "lines", Way::Ask, 1),
     bomb("file descriptors", BOMB, "descriptors", Way::Ask, 1),
     bomb("crash loop", BOMB, "crash", Way::Ask, 1),
     bomb("answers a byte a second", BOMB, "drip", Way::Ask, 50),

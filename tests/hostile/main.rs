@@ -17,6 +17,7 @@ mod world;
 
 mod bombs;
 mod cloud;
+mod flood;
 mod installs;
 mod matrix;
 mod neighbours;

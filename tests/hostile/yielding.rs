@@ -81,12 +81,12 @@ fn who_burns_all_that_it_may_yields_and_only_while_it_does() {
 }
 
 /// The one of two files of a container's control group that this version of groups has.
-fn either(container: &str, [first, second]: [&str; 2]) -> PathBuf {
+pub fn either(container: &str, [first, second]: [&str; 2]) -> PathBuf {
     find(container, "cpu", first).unwrap_or_else(|| file(container, "cpu", second))
 }
 
 /// A file of a container's control group.
-fn file(container: &str, controller: &str, name: &str) -> PathBuf {
+pub fn file(container: &str, controller: &str, name: &str) -> PathBuf {
     find(container, controller, name).unwrap_or_else(|| panic!("there is no {name} of {container}"))
 }
 
@@ -98,6 +98,6 @@ fn find(container: &str, controller: &str, name: &str) -> Option<PathBuf> {
     all.find(|path| path.exists())
 }
 
-fn read(path: &PathBuf) -> String {
+pub fn read(path: &PathBuf) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).trim().to_owned()
 }

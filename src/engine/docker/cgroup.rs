@@ -98,18 +98,33 @@ impl Group {
     }
 
     /// How many processors' time it may use; `None` for all that there are.
+    #[expect(clippy::cast_precision_loss, reason = "µs of a span of a second at most")]
     pub(super) fn limit(&self) -> io::Result<Option<f64>> {
+        Ok(self.quota()?.map(|(quota, period)| quota as f64 / period as f64))
+    }
+
+    /// How many µs it may run in each span of how many; `None` for as long as it likes.
+    pub(super) fn quota(&self) -> io::Result<Option<(i64, i64)>> {
         let read = |name| fs::read_to_string(self.cpu.join(name));
         let text = match self.version {
             Version::One => format!("{} {}", read("cpu.cfs_quota_us")?.trim(), read("cpu.cfs_period_us")?),
             Version::Two => read("cpu.max")?,
         };
-        let mut numbers = text.split_whitespace().map(|word| word.parse::<f64>().ok());
+        let mut numbers = text.split_whitespace().map(|word| word.parse().ok());
         let (quota, period) = (numbers.next().flatten(), numbers.next().flatten());
-        Ok(quota
-            .zip(period)
-            .filter(|(quota, period)| *quota > 0.0 && *period > 0.0)
-            .map(|(quota, period)| quota / period))
+        Ok(quota.zip(period).filter(|(quota, period)| *quota > 0 && *period > 0))
+    }
+
+    /// Has it run so many µs in each span of so many.
+    pub(super) fn set_quota(&self, (quota, period): (i64, i64)) -> io::Result<()> {
+        let write = |name: &str, text: String| fs::write(self.cpu.join(name), text);
+        match self.version {
+            Version::One => {
+                write("cpu.cfs_period_us", period.to_string())?;
+                write("cpu.cfs_quota_us", quota.to_string())
+            }
+            Version::Two => write("cpu.max", format!("{quota} {period}")),
+        }
     }
 
     /// Whether all others go before it.
@@ -224,6 +239,8 @@ mod tests {
         let group = groups.of("0a1b").unwrap();
         assert_eq!(group.used().unwrap(), Duration::from_millis(1500));
         assert_eq!(group.limit().unwrap(), Some(0.5));
+        group.set_quota((2_000, 100_000)).unwrap();
+        assert_eq!((group.quota().unwrap(), group.limit().unwrap()), (Some((2_000, 100_000)), Some(0.02)));
         write("cpu.max", "max 100000\n");
         assert_eq!(group.limit().unwrap(), None);
         group.idle().unwrap();

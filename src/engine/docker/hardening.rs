@@ -102,6 +102,9 @@ pub(super) fn host_config(limits: &Limits) -> HostConfig {
     }
 }
 
+/// How long a file of a log may be, in bytes, as the engine counts its `5m`.
+pub(super) const LOG_FILE: u64 = 5_000_000;
+
 /// The span within which a container has its processor time, in µs.
 ///
 /// A fifth of the engine's own 100 ms. Within 100 ms an app that runs on all cores at once has spent a core's worth long

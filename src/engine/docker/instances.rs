@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::Docker;
 use super::call::QUICK;
 use super::container::APP_PORT;
+use super::flood::Given;
 use super::labels::{self, Labels, LimitsGiven};
 use super::repair::foreign_networks;
 use crate::engine::EngineError;
@@ -93,6 +94,9 @@ impl Docker {
         };
         if container.state == Some(State::RUNNING) {
             self.neighbours().note(id);
+            if let Some(LimitsGiven { cpu_quota: quota, cpu_period: period, .. }) = labels.limits {
+                self.neighbours().note_limits(id, Given { api: labels.api.to_string(), quota, period });
+            }
         }
         let found = match container.state {
             Some(State::CREATED) => {

@@ -16,6 +16,7 @@ mod dismantle;
 mod events;
 pub mod examine;
 mod firewall;
+mod flood;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 #[allow(

@@ -1,7 +1,7 @@
 //! Tidying keeps what skep leaves on an engine small: build containers, images that lost their name, and, where
 //! the disk is full, the installer's cache.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions, RemoveVolumeOptions};
 
@@ -45,8 +45,8 @@ impl Docker {
         Ok(())
     }
 
-    /// How many bytes are free where the engine keeps its images; `None` where that is not on this host.
-    pub(super) async fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+    /// Where the engine keeps its images and its containers' logs; `None` where that is not on this host.
+    pub(super) async fn folder(&self) -> Result<Option<PathBuf>, EngineError> {
         let folder = match self.shared.folder.get() {
             Some(folder) => folder.clone(),
             None => {
@@ -57,9 +57,12 @@ impl Docker {
             }
         };
         // A folder of that name may be there and be none of the engine's, which has containers' own folder in it.
-        if !Path::new(&folder).join("containers").is_dir() {
-            return Ok(None);
-        }
-        Ok(rustix::fs::statvfs(folder.as_str()).ok().map(|found| found.f_bavail * found.f_frsize))
+        Ok(Some(PathBuf::from(folder)).filter(|folder| folder.join("containers").is_dir()))
+    }
+
+    /// How many bytes are free there.
+    pub(super) async fn free_bytes(&self) -> Result<Option<u64>, EngineError> {
+        let found = self.folder().await?.and_then(|folder| rustix::fs::statvfs(&folder).ok());
+        Ok(found.map(|found| found.f_bavail * found.f_frsize))
     }
 }

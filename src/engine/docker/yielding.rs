@@ -6,16 +6,23 @@
 //! the app, each way. Nothing is taken away: where others want nothing, it has its whole limit as before.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::Docker;
+use super::call::QUICK;
 use super::cgroup::{Group, Groups};
+use super::flood::{Given, Log};
+use crate::engine::EngineError;
 
 /// How often it is looked who uses how much.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// After how many looks an engine is asked again that has not said where it keeps logs.
+const ASK_EVERY: u64 = 40;
 
 /// Who uses this part of what it can have between two looks yields: of its limit, or of an equal share among all who use any where
 /// that is less.
@@ -34,7 +41,11 @@ const CALM_LOOKS: u32 = 4;
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     groups: Option<Groups>,
+    /// Where the engine keeps their logs.
+    folder: Option<PathBuf>,
     seen: HashMap<String, Option<Neighbour>>,
+    /// What those that were read about may use.
+    given: HashMap<String, Given>,
 }
 
 #[derive(Debug)]
@@ -42,6 +53,8 @@ struct Neighbour {
     group: Group,
     used: Duration,
     at: Instant,
+    /// Between the last two looks.
+    span: Duration,
     /// How many processors' time it used between the last two looks.
     rate: f64,
     /// How many it may use at most.
@@ -53,6 +66,7 @@ struct Neighbour {
     has_own_place: bool,
     /// Its share among others, which the kernel forgets while it yields.
     share: String,
+    log: Option<Log>,
 }
 
 /// Whether one yields, and for how many looks it has used little.
@@ -67,17 +81,40 @@ impl Docker {
     ///
     /// Does nothing where this process cannot write the control groups of this host, or the engine is elsewhere.
     pub async fn keep_neighbours_calm(self, stop: CancellationToken) {
-        loop {
+        for looks in 0_u64.. {
             let is_over =
                 tokio::select! { () = stop.cancelled() => true, () = tokio::time::sleep(LOOK_EVERY) => false };
+            // An engine that does not say is asked again later.
+            if !is_over && looks.is_multiple_of(ASK_EVERY) && self.neighbours().folder.is_none() {
+                let folder = self.folder().await;
+                self.neighbours().folder = folder.ok().flatten();
+            }
             let docker = self.clone();
             let look = move || {
                 let mut neighbours = docker.neighbours();
-                if is_over { neighbours.let_all_be() } else { neighbours.look(Instant::now()) }
+                if is_over {
+                    neighbours.let_all_be();
+                    return Vec::new();
+                }
+                neighbours.look(Instant::now())
             };
-            if tokio::task::spawn_blocking(look).await.is_err() || is_over {
+            let Ok(beyond) = tokio::task::spawn_blocking(look).await else { return };
+            for container in beyond {
+                self.end_flood(&container).await;
+            }
+            if is_over {
                 return;
             }
+        }
+    }
+
+    /// Kills a container that cannot be held back.
+    async fn end_flood(&self, container: &str) {
+        let kill = |client: bollard::Docker| async move { client.kill_container(container, None).await };
+        tracing::warn!(container, "it floods its log however little it may run, and is killed");
+        // Where it failed, the next look asks for it again.
+        if let Err(error) = self.call("kill a container", QUICK, kill).await {
+            tracing::debug!(container, error = %EngineError::from(error), "it still floods its log");
         }
     }
 
@@ -94,22 +131,33 @@ impl Neighbours {
         }
     }
 
+    /// Takes note of what a container may use that runs.
+    pub(super) fn note_limits(&mut self, container: &str, given: Given) {
+        self.given.insert(container.to_owned(), given);
+    }
+
     /// Has nobody yield who does.
     fn let_all_be(&mut self) {
         for (container, neighbour) in &mut self.seen {
-            if let Some(neighbour) = neighbour.as_mut().filter(|one| one.pace.yields) {
+            let Some(neighbour) = neighbour.as_mut() else { continue };
+            if neighbour.pace.yields {
                 neighbour.stop_yielding(container);
+            }
+            if let Some(log) = &neighbour.log {
+                log.let_be(&neighbour.group);
             }
         }
         self.seen.clear();
+        self.given.clear();
     }
 
-    /// Looks who uses how much, and has them yield or not. Takes some µs for each container; blocks meanwhile.
-    fn look(&mut self, now: Instant) {
+    /// Looks who uses how much, and has them yield or not; names those that flood their logs whatever is done. Takes some µs for each
+    /// container; blocks meanwhile.
+    fn look(&mut self, now: Instant) -> Vec<String> {
         if self.seen.is_empty() {
-            return;
+            return Vec::new();
         }
-        let Some(groups) = self.groups.take().or_else(Groups::find) else { return };
+        let Some(groups) = self.groups.take().or_else(Groups::find) else { return Vec::new() };
         // Those that are gone, or cannot be seen, are forgotten until they are noted again.
         self.seen.retain(|container, known| match known {
             Some(neighbour) => neighbour.measure(now).is_ok(),
@@ -123,6 +171,28 @@ impl Neighbours {
         self.seen.retain(|container, known| known.as_mut().is_none_or(|one| one.decide(container, share).is_ok()));
         self.groups = Some(groups);
         self.place();
+        self.look_at_logs()
+    }
+
+    /// Holds back those that flood their logs, and names those with which that is no use.
+    fn look_at_logs(&mut self) -> Vec<String> {
+        let Self { seen, given, folder: Some(folder), .. } = self else { return Vec::new() };
+        let mut beyond = Vec::new();
+        given.retain(|container, _| seen.contains_key(container));
+        for (container, neighbour) in seen {
+            let Some(neighbour) = neighbour else { continue };
+            if neighbour.log.is_none() {
+                neighbour.log = given.get(container).map(|given| Log::new(folder, container, given.clone()));
+            }
+            let Some(log) = &mut neighbour.log else { continue };
+            if let Err(error) = log.look(&neighbour.group, neighbour.span.as_secs_f64()) {
+                tracing::debug!(container, %error, "cannot hold back who floods its log");
+            }
+            if log.is_beyond() {
+                beyond.push(container.clone());
+            }
+        }
+        beyond
     }
 
     /// Puts those that yield on as few processors as their limits need together.
@@ -160,13 +230,15 @@ impl Neighbour {
         }
         let own = group.processors().filter(|own| !own.is_empty());
         let has_own_place = !pace.yields && own.is_some() && own != group.all_processors();
-        Some(Self { group, used, at: now, rate: 0.0, limit, pace, place: None, has_own_place, share })
+        let span = LOOK_EVERY;
+        Some(Self { group, used, at: now, span, rate: 0.0, limit, pace, place: None, has_own_place, share, log: None })
     }
 
     fn measure(&mut self, now: Instant) -> std::io::Result<()> {
         let used = self.group.used()?;
         let span = now.saturating_duration_since(self.at);
         if span >= LOOK_EVERY / 2 {
+            self.span = span;
             self.rate = used.saturating_sub(self.used).as_secs_f64() / span.as_secs_f64();
             (self.used, self.at) = (used, now);
         }

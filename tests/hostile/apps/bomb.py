@@ -65,6 +65,12 @@ def logs():
         os.write(1, line * 8)
 
 
+def lines():
+    many = b"\n" * 65536
+    while True:
+        os.write(1, many)
+
+
 def descriptors():
     while True:
         try:
@@ -85,6 +91,7 @@ BOMBS = {
     "temporary": lambda: fill("/tmp"),
     "disk": disk,
     "logs": logs,
+    "lines": lines,
     "descriptors": descriptors,
     "crash": crash,
 }
