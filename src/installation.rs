@@ -1,10 +1,12 @@
 //! An installation is what one skep keeps on one host: its owner mark, its records, its admin key and its lock.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -71,6 +73,17 @@ pub enum InstallationError {
     /// The owner mark is not what skep writes.
     #[error("{0} does not hold the 12 hexadecimal digits that skep wrote; without them its containers are not known")]
     Damaged(PathBuf),
+    /// The state folder was copied, and the one that it was copied from is there still.
+    #[error(
+        "{} is a copy of {}: both take the same containers for theirs, and would undo each other's work; remove one of the two, and its \
+         project begins anew", .copy.display(), .original.display()
+    )]
+    Copied {
+        /// This one.
+        copy: PathBuf,
+        /// The other.
+        original: PathBuf,
+    },
 }
 
 impl Installation {
@@ -88,6 +101,10 @@ impl Installation {
         let owner = read_or_make(&path, || hex::encode(rand::random::<[u8; 6]>()))?;
         if owner.len() != 12 || !owner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
             return Err(InstallationError::Damaged(path));
+        }
+        if settings.records.url.is_none() {
+            // Where a database keeps the records, who leads is settled there.
+            refuse_copy(&folder, &owner)?;
         }
         let host = read_or_make(&folder.join("host"), || hex::encode(rand::random::<[u8; 6]>()))?;
         Ok(Self { folder, owner, host })
@@ -240,6 +257,30 @@ impl Drop for Lock {
     }
 }
 
+/// Finds out whether a state folder was copied from one that is there still; one that was moved, or restored, is none.
+fn refuse_copy(folder: &Path, owner: &str) -> Result<(), InstallationError> {
+    let path = folder.join("place");
+    let here = fs::canonicalize(folder).map_err(failed(folder))?;
+    let identity = |folder: &Path| fs::metadata(folder).ok().map(|folder| (folder.dev(), folder.ino()));
+    let before = fs::read(&path).ok().map(|text| PathBuf::from(OsString::from_vec(text)));
+    let Some(original) = before.filter(|before| *before != here) else {
+        return if path.exists() { Ok(()) } else { write_place(&path, &here) };
+    };
+    let is_of_it = fs::read_to_string(original.join("installation")).is_ok_and(|text| text.trim() == owner);
+    // One folder may have several paths.
+    if is_of_it && identity(&original) != identity(&here) {
+        return Err(InstallationError::Copied { copy: here, original });
+    }
+    write_place(&path, &here)
+}
+
+fn write_place(path: &Path, place: &Path) -> Result<(), InstallationError> {
+    // Written aside: half of a path would be another one.
+    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    let write = || fs::write(&aside, place.as_os_str().as_bytes()).and_then(|()| fs::rename(&aside, path));
+    write().map_err(failed(path))
+}
+
 /// What the holder wrote; a moment before it has, we only know that there is one.
 fn read_holder(file: &mut File) -> Holder {
     let mut text = String::new();
@@ -304,6 +345,31 @@ mod tests {
         let settings = Settings::built_in(folder.path());
         let first = Installation::open(&settings).unwrap();
         assert_eq!(Installation::open(&settings).unwrap().owner(), first.owner());
+    }
+
+    #[test]
+    fn a_copy_is_refused_beside_its_original_and_not_without_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["one", "two"].map(|name| folder.path().join(name));
+        let open = |root: &Path| Installation::open(&Settings::built_in(root));
+        let first = open(&one).unwrap();
+        std::os::unix::fs::symlink(&one, folder.path().join("link")).unwrap();
+        open(&folder.path().join("link")).unwrap();
+        let copy = |from: &Path, to: &Path| {
+            fs::create_dir_all(to.join(".skep")).unwrap();
+            for file in fs::read_dir(from.join(".skep")).unwrap().map(Result::unwrap) {
+                fs::copy(file.path(), to.join(".skep").join(file.file_name())).unwrap();
+            }
+        };
+        copy(&one, &two);
+        let error = open(&two).unwrap_err().to_string();
+        assert!(error.contains("two/.skep is a copy of ") && error.contains("one/.skep"), "{error}");
+        open(&one).unwrap();
+        // Moved, as a backup is that is brought back somewhere else.
+        fs::remove_dir_all(&one).unwrap();
+        assert_eq!(open(&two).unwrap().owner(), first.owner());
+        copy(&two, &one);
+        assert!(matches!(open(&one), Err(InstallationError::Copied { .. })));
     }
 
     #[test]

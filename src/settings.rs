@@ -257,6 +257,12 @@ impl Settings {
         }
     }
 
+    /// What the gateway speaks to who comes from elsewhere.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.gateway.tls.is_some() { "https" } else { "http" }
+    }
+
     /// What the folder of API folders is called.
     #[must_use]
     pub fn apis_name(&self) -> String {

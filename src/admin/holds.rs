@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::body::read_json;
 use super::deployments::{BY, seen, turn, write_down};
 use super::fault::Fault;
+use crate::callers::read_expiry;
 use crate::reconcile::Controller;
 use crate::reconcile::plan::plan;
 use crate::report::plan::{PlanJson, Summary};
@@ -24,7 +25,8 @@ pub(super) struct Wish {
     pub(super) why: String,
     /// Whose word it is.
     by: Option<String>,
-    /// Until when at the longest.
+    /// Until when at the longest: a moment, a day or a span.
+    #[serde(deserialize_with = "read_expiry")]
     until: Option<Timestamp>,
     /// The revision to go back to, or the beginning of its name; what serves is kept where there is none.
     revision: Option<String>,

@@ -228,7 +228,11 @@ pub fn expiry(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-fn read_expiry<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+/// The same of JSON; nothing where nothing is said.
+///
+/// # Errors
+/// As [`expiry`].
+pub fn read_expiry<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
     text.map(|text| expiry(&text).map_err(serde::de::Error::custom)).transpose()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use desk::{KeyError, KeyWish, Rotation, expiry, keys_in_force, make_key, revoke_key, rotate_key};
+pub use desk::{KeyError, KeyWish, Rotation, expiry, keys_in_force, make_key, read_expiry, revoke_key, rotate_key};
 
 use crate::gateway::{Keys, Pusher, Tokens};
 use crate::records::{Key, Records, RecordsError};

@@ -194,7 +194,7 @@ impl Context {
         let store = Store::of(&settings.state);
         let program = std::env::current_exe().context("cannot find this program")?;
         store.prepare(push, &settings.root, &program).await?;
-        let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+        let scheme = settings.scheme();
         surface.set_to_take(Pushes::new(store, settings.admin_listen.is_none().then_some(scheme), push.max_size));
         Ok(())
     }
@@ -301,7 +301,7 @@ impl Context {
         if settings.listen.ip().is_unspecified() {
             address = format!("HOST:{}", settings.listen.port());
         }
-        let scheme = if settings.gateway.tls.is_some() { "https" } else { "http" };
+        let scheme = settings.scheme();
         format!("{scheme}://{address}")
     }
 }

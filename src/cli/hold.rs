@@ -7,9 +7,10 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 
 use super::context::Context;
+use crate::callers::expiry;
 use crate::records::{NewEvent, Records};
 use crate::report::style::{NAME, paint};
-use crate::tree::{ApiId, Seconds};
+use crate::tree::ApiId;
 use crate::world::{Hold, Served};
 
 /// Arguments of `skep hold`.
@@ -32,8 +33,8 @@ pub struct Word {
     #[arg(long, default_value = "", value_name = "TEXT")]
     why: String,
 
-    /// Until when: a time such as 2026-01-31T12:00:00Z, or from now on, such as 2h.
-    #[arg(long, value_name = "TIME", value_parser = until)]
+    /// Until when: a span such as 2h, a day, or a time such as 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
     until: Option<Timestamp>,
 
     /// Who asks for it.
@@ -103,13 +104,4 @@ async fn write_down(records: &dyn Records, id: &ApiId, kind: &str, message: &str
     let event = NewEvent { at, api: Some(id.clone()), revision: None, kind: kind.to_owned(), message };
     records.add_event(&event).await.context("the hold is in force; its event could not be written")?;
     Ok(())
-}
-
-fn until(text: &str) -> Result<Timestamp, String> {
-    if let Ok(at) = text.parse() {
-        return Ok(at);
-    }
-    let span: Seconds =
-        text.parse().map_err(|_| "write a time as in 2026-01-31T12:00:00Z, or a span as in 2h".to_owned())?;
-    Timestamp::now().checked_add(span.0).map_err(|error| error.to_string())
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its `Args` and a `run` that answers with an exit code.
 
 pub mod adopt;
+mod apart;
 pub mod apply;
 mod beside;
 mod between;

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::bail;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::apart::keep_apart;
 use super::context::{Context, Parts};
 use super::hand_over::Predecessor;
 use super::listen::{Doors, Listeners, gateway_of};
@@ -29,9 +30,9 @@ use crate::engine::{Base, Engine, EngineError, Progress};
 use crate::gateway::{Catalog, Keys, RouteState, Routes};
 use crate::installation::{Holder, InstallationError, Lock};
 use crate::metrics::Metrics;
+use crate::reconcile::Controller;
 use crate::reconcile::routing::route;
 use crate::reconcile::stand_in::StandIns;
-use crate::reconcile::{Controller, World};
 use crate::records::Records;
 use crate::records::sqlite::Sqlite;
 use crate::settings::{Offline, Settings};
@@ -43,12 +44,6 @@ const ADOPTION: Duration = Duration::from_secs(2);
 
 /// How many times the longest time between two looks lies between two rounds of cleaning up.
 const CLEAN_EVERY: u32 = 2;
-
-/// How often a look is taken whether the firewall's rules are in force. Looking takes some 3 ms.
-const FIREWALL_EVERY: Duration = Duration::from_secs(2);
-
-/// How often at most somebody is told that they were not.
-const FIREWALL_TOLD: Duration = Duration::from_secs(60);
 
 /// The first and the longest pause before an engine that does not answer is asked again.
 const ENGINE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -169,7 +164,7 @@ async fn serve(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
     if before.is_some() {
         surface.expect_to_lead();
     }
-    tracing::info!("serving {} APIs of {} on http://{address}", ids.len(), settings.apis.display());
+    tracing::info!("serving {} APIs of {} on {}://{address}", ids.len(), settings.apis.display(), settings.scheme());
     open.notify_one();
     if let Some(before) = before {
         stop.run_until_cancelled(before.succeed(&context.installation, &place.seat)).await;
@@ -344,26 +339,4 @@ async fn adopt(begun: Option<&Notify>, controller: &Controller, stop: &Cancellat
 /// Every API of the tree.
 fn all_ids(controller: &Controller) -> BTreeSet<ApiId> {
     controller.tree().map(|tree| tree.folders.keys().cloned().collect()).unwrap_or_default()
-}
-
-/// Keeps apps from what is none of theirs on the host: its networks, and the time of their neighbours.
-async fn keep_apart(engine: Docker, world: Arc<World>, stop: CancellationToken) {
-    tokio::join!(engine.clone().keep_neighbours_calm(stop.clone()), keep_firewall(engine, world, stop));
-}
-
-/// Puts our firewall rules back where somebody flushed them.
-async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToken) {
-    let mut told: Option<Instant> = None;
-    loop {
-        tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(FIREWALL_EVERY) => {} }
-        match engine.ensure_firewall().await {
-            // Not each time, where something of the host's keeps putting its own first.
-            Ok(true) if told.is_none_or(|told| told.elapsed() > FIREWALL_TOLD) => {
-                told = Some(Instant::now());
-                world.found("the firewall's rules were not as skep had put them; they are again").await;
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!("{error}"),
-        }
-    }
 }

@@ -11,7 +11,7 @@ mod requirements;
 mod settings;
 mod written;
 
-pub use crate::gateway::fuzzing::{answer, headers, path};
+pub use crate::gateway::fuzzing::{answer, headers, path, requests};
 pub use contract::contract;
 pub use id::id;
 pub use python::python;
@@ -22,7 +22,7 @@ pub use settings::{api_yaml, skep_yaml};
 pub type Target = fn(&[u8]);
 
 /// All of them, by the name of their folder below `fuzz/corpus/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("id", id),
     ("api_yaml", api_yaml),
     ("skep_yaml", skep_yaml),
@@ -32,6 +32,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("path", path),
     ("contract", contract),
     ("answer", answer),
+    ("requests", requests),
 ];
 
 #[cfg(test)]

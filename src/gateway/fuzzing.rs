@@ -1,6 +1,7 @@
-//! The door of the fuzzers to what the gateway makes of a request's headers and path, and of an answer; see [`crate::fuzzing`].
+//! The door of the fuzzers to what the gateway makes of a request's headers and path, of the requests of a connection, and of an answer; see [`crate::fuzzing`].
 
 mod answer;
+mod requests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
@@ -25,6 +26,7 @@ use crate::records::{Key, KeyScope, NewKey};
 use crate::tree::{ApiId, Auth, Digest, Spec};
 
 pub use answer::answer;
+pub use requests::requests;
 
 /// Reads the target of a request line.
 pub fn path(data: &[u8]) {

@@ -29,9 +29,9 @@ pub enum FetchError {
     /// It is no JSON.
     #[error("this is no key set: {0}")]
     Json(#[from] serde_json::Error),
-    /// There is no key in it that can sign tokens.
-    #[error("there is no key for RS256 or ES256 in the set")]
-    NoKeys,
+    /// It has no list of keys, not even an empty one.
+    #[error("this is no key set: it has no `keys`")]
+    NoSet,
 }
 
 /// Fetches a key set.

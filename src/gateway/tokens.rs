@@ -105,11 +105,17 @@ impl Tokens {
         let fetched = jwks::fetch(place).await;
         // Whoever waits for an answer that took long need not ask again at once.
         *asked = Some(Instant::now());
-        let signers = signers(&fetched?);
-        // An issuer without keys cannot have signed what it did sign: something is wrong with the answer.
-        if signers.is_empty() {
-            return Err(jwks::FetchError::NoKeys);
+        let fetched = fetched?;
+        if !fetched["keys"].is_array() {
+            return Err(jwks::FetchError::NoSet);
         }
+        let signers = signers(&fetched);
+        if signers.is_empty() && !self.signers.load().is_empty() {
+            tracing::warn!(
+                "the issuer of auth.jwt publishes no key for RS256 or ES256 any more: none of its tokens opens anything"
+            );
+        }
+        // Also where none is left: an issuer takes a key out that has leaked.
         self.signers.store(Arc::new(signers));
         Ok(())
     }
@@ -191,7 +197,7 @@ fn signers(set: &Value) -> Vec<Signer> {
 fn signer(key: &Value) -> Option<Signer> {
     let jwk: Jwk = serde_json::from_value(key.clone()).ok()?;
     let (algorithm, named) = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::RSA(key) if is_long_enough(&key.n) => (Algorithm::RS256, KeyAlgorithm::RS256),
         AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => {
             (Algorithm::ES256, KeyAlgorithm::ES256)
         }
@@ -201,6 +207,11 @@ fn signer(key: &Value) -> Option<Signer> {
     let is_for_this = jwk.common.key_algorithm.as_ref().is_none_or(|what| *what == named);
     let key = DecodingKey::from_jwk(&jwk).ok().filter(|_| is_for_signatures && is_for_this)?;
     Some(Signer { id: jwk.common.key_id, algorithm, key })
+}
+
+/// Whether a modulus, in Base64 as keys have it, is one of 2048 bits or more, as RFC 7518, section 3.3, demands.
+fn is_long_enough(modulus: &str) -> bool {
+    modulus.trim_start_matches('A').len() * 6 >= 2048
 }
 
 /// The key that a token says has signed it; where it says nothing, the only one of its algorithm.
@@ -301,5 +312,7 @@ mod tests {
         ] });
         assert_eq!(signers(&set).len(), 1);
         assert!(signers(&json!({})).is_empty() && signers(&json!([])).is_empty());
+        let rsa = |length: usize| json!({ "keys": [{ "kty": "RSA", "n": "w".repeat(length), "e": "AQAB" }] });
+        assert_eq!([171, 341, 342, 683].map(|length| signers(&rsa(length)).len()), [0, 0, 1, 1], "1024 to 4096 bits");
     }
 }

@@ -266,6 +266,14 @@ async fn keys_come_from_a_file_too_and_one_taken_out_signs_no_more() {
     tokio::time::sleep(Duration::from_millis(5_100)).await;
     assert_eq!(ask(&world, &sign(Algorithm::ES256, Some("two"), &two, &claims(|_| ())), "").await.status, 200);
     assert_eq!(ask(&world, &of_one, "").await.status, 401);
+    // What is no key set says nothing of the keys that are known; an empty one says that there are none.
+    let of_two = sign(Algorithm::ES256, Some("two"), &two, &claims(|_| ()));
+    for (text, status) in [("{}", 200), (r#"{"keys": []}"#, 401)] {
+        std::fs::write(&path, text).unwrap();
+        tokio::time::sleep(Duration::from_millis(5_100)).await;
+        assert_eq!(ask(&world, &of_one, "").await.status, 401);
+        assert_eq!(ask(&world, &of_two, "").await.status, status, "{text}");
+    }
     let unsecret = sign(Algorithm::HS256, None, &EncodingKey::from_secret(b""), &claims(|_| ()));
     assert_eq!(ask(&world, &unsecret, "").await.status, 401, "no secret is not an empty one");
 }

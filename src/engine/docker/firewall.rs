@@ -6,11 +6,13 @@
 //! engine's, and the ports of our [`bridge`]s pass nothing on to each other.
 
 mod bridge;
+mod ear;
 mod program;
 mod rules;
 
 use std::time::{Duration, Instant};
 
+pub use ear::Ear;
 use rules::Rules;
 
 use super::Docker;
@@ -62,6 +64,23 @@ impl Docker {
         let are_known = seen.rules.as_ref() == Some(&rules);
         seen.rules = Some(rules);
         Ok(are_known && has_changed)
+    }
+
+    /// What hears of changes of the host's packet filter, where they can be heard.
+    pub async fn firewall_ear(&self) -> Option<Ear> {
+        Ear::open().await
+    }
+
+    /// What a look costs next to nothing: sets the ports of our bridges apart, and tells whether other rules should be in force than
+    /// were put there last.
+    pub async fn firewall_has_aged(&self) -> bool {
+        if !self.has_visible_network() {
+            return false;
+        }
+        for network in self.names_of_networks() {
+            bridge::isolate_ports(&network.interface).await;
+        }
+        self.shared.firewall.lock().await.rules.as_ref() != Some(&self.rules().await)
     }
 
     /// Before an instance starts: holds back one that must have no egress where the host cannot see to that.

@@ -189,7 +189,7 @@ mod tests {
         assert!(after(&[8.0]).part >= 1.0, "a moment");
         assert!(after(&[8.0, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 8.0]).part >= 1.0, "a moment now and then");
         let held = after(&[10.0]);
-        assert!((0.05..0.1).contains(&held.part), "{held:?}");
+        assert!((0.05..=0.1).contains(&held.part), "{held:?}");
         assert!((after(&[10.0, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]).part - held.part).abs() < 1e-9, "as much as it may");
         assert!((after(&[10.0, 0.1, 0.1, 0.1, 0.1]).part - 2.0 * held.part).abs() < 1e-9);
         assert!(after(&[[10.0; 2].as_slice(), &[0.0; 60]].concat()).part >= 1.0);

@@ -68,6 +68,7 @@ use crate::tree::{ApiId, Requirements, Versions};
 use crate::world::instance::{ContainerId, InstanceName};
 use crate::world::{Instance, Predecessor};
 
+pub use self::firewall::Ear;
 pub use self::host::is_in_container;
 
 /// Where the engine listens unless told otherwise.

@@ -23,6 +23,11 @@ pub(super) async fn change(text: &str) -> Result<(), String> {
     run(&["--noflush"], Some(text)).await.map(drop)
 }
 
+/// Whether what it makes are rules of nftables: `iptables v1.8.9 (nf_tables)`.
+pub(super) async fn makes_nftables() -> bool {
+    run(&["-V"], None).await.is_ok_and(|version| version.contains("nf_tables"))
+}
+
 /// What a program says of the host's network.
 pub(super) async fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
     let asked = host::command(program).args(arguments).stdin(Stdio::null()).kill_on_drop(true).output();
