@@ -75,8 +75,8 @@ pub enum InstallationError {
     Damaged(PathBuf),
     /// The state folder was copied, and the one that it was copied from is there still.
     #[error(
-        "{} is a copy of {}: both take the same containers for theirs, and would undo each other's work; remove one of the two, and its \
-         project begins anew", .copy.display(), .original.display()
+        "{} is a copy of {}: both take the same containers for theirs, and would undo each other's work; remove it, and this project \
+         begins anew, or the other one, and this is what it was", .copy.display(), .original.display()
     )]
     Copied {
         /// This one.

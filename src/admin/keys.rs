@@ -80,7 +80,7 @@ impl From<KeyError> for Fault {
     fn from(error: KeyError) -> Self {
         match error {
             KeyError::Unknown(_) => Self::Missing(error.to_string()),
-            KeyError::Declared(_) | KeyError::Gone(_) => Self::Conflict(error.to_string()),
+            KeyError::Declared(_) | KeyError::DeclaredToo(_) | KeyError::Gone(_) => Self::Conflict(error.to_string()),
             KeyError::Records(error) => error.into(),
             _ => Self::Bad(error.to_string()),
         }

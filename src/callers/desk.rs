@@ -45,6 +45,9 @@ pub enum KeyError {
     /// It stands in a file, which no command changes.
     #[error("{0} is declared in skep.yaml; change it there, a new one by its hash beside it")]
     Declared(String),
+    /// It is one of those of `skep.yaml` too.
+    #[error("{0} is revoked here, and declared in skep.yaml too: it opens what it does there until it is taken out")]
+    DeclaredToo(String),
     /// Somebody was faster.
     #[error("{0} was rotated or revoked before; `skep keys list` lists the key that has taken its place")]
     Gone(String),
@@ -198,17 +201,17 @@ pub async fn rotate_key(
 /// # Errors
 /// Where there is no such key, or it cannot be written down.
 pub async fn revoke_key(records: &dyn Records, settings: &Settings, id: &str) -> Result<(), KeyError> {
-    let recorded = records.keys().await?;
-    let hash = recorded.iter().find(|key| key.id == id).map(|key| key.hash);
+    let declared: Vec<Key> = settings.keys.iter().map(Key::declared).collect();
+    let recorded = records.keys().await?.into_iter().find(|key| key.id == id);
+    let is_revoked = records.revoke_key(id, Timestamp::now()).await?;
     // One that was made here and is declared too goes on as what is declared, whatever the records say.
-    let is_declared = |key: &Key| key.id == id || Some(key.hash) == hash;
-    if settings.keys.iter().map(Key::declared).any(|key| is_declared(&key)) {
+    if recorded.is_some_and(|recorded| declared.iter().any(|key| key.hash == recorded.hash && key.id != id)) {
+        return Err(KeyError::DeclaredToo(id.to_owned()));
+    }
+    if declared.iter().any(|key| key.id == id) {
         return Err(KeyError::Declared(id.to_owned()));
     }
-    if !records.revoke_key(id, Timestamp::now()).await? {
-        return Err(KeyError::Unknown(id.to_owned()));
-    }
-    Ok(())
+    if is_revoked { Ok(()) } else { Err(KeyError::Unknown(id.to_owned())) }
 }
 
 /// Reads when a key expires: after a span of time, as in `90d`, or at a moment that is still to come.

@@ -15,7 +15,7 @@ const FIREWALL_EVERY: Duration = Duration::from_secs(2);
 const FIREWALL_SELDOM: Duration = Duration::from_secs(30);
 
 /// How long changes are waited for that come together with one, as a container that starts makes some; and the least time between
-/// two looks.
+/// two looks, which grows with each that finds nothing.
 const FIREWALL_MOMENT: Duration = Duration::from_millis(50);
 const FIREWALL_BETWEEN: Duration = Duration::from_millis(500);
 
@@ -24,7 +24,11 @@ const FIREWALL_TOLD: Duration = Duration::from_secs(60);
 
 /// Keeps apps from what is none of theirs on the host: its networks, and the time of their neighbours.
 pub(super) async fn keep_apart(engine: Docker, world: Arc<World>, stop: CancellationToken) {
-    tokio::join!(engine.clone().keep_neighbours_calm(stop.clone()), keep_firewall(engine, world, stop));
+    let leads = || world.role.leads();
+    tokio::join!(
+        engine.clone().keep_neighbours_calm(leads, stop.clone()),
+        keep_firewall(engine, Arc::clone(&world), stop)
+    );
 }
 
 /// Puts our firewall rules back where somebody flushed them.
@@ -32,6 +36,7 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
     let mut told: Option<Instant> = None;
     let mut ear = engine.firewall_ear().await;
     let mut looked: Option<Instant> = None;
+    let mut between = FIREWALL_BETWEEN;
     loop {
         let has_heard = tokio::select! {
             () = stop.cancelled() => return,
@@ -46,9 +51,9 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
             },
         };
         if has_heard {
-            // Where something of the host's changes it all the time, that is no reason to do nothing else.
-            let since = looked.map_or(FIREWALL_BETWEEN, |at| at.elapsed());
-            tokio::time::sleep(FIREWALL_MOMENT.max(FIREWALL_BETWEEN.saturating_sub(since))).await;
+            let since = looked.map_or(between, |at| at.elapsed());
+            let pause = FIREWALL_MOMENT.max(between.saturating_sub(since));
+            tokio::select! { () = stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
         } else if ear.is_some()
             && looked.is_some_and(|at| at.elapsed() < FIREWALL_SELDOM)
             && !engine.firewall_has_aged().await
@@ -58,6 +63,11 @@ async fn keep_firewall(engine: Docker, world: Arc<World>, stop: CancellationToke
         let ensured = engine.ensure_firewall().await;
         // What did not come about is tried again soon.
         looked = ensured.is_ok().then(Instant::now);
+        // Where something of the host's changes its own all the time, that is no reason to do nothing else.
+        between = match ensured {
+            Ok(false) if has_heard => (between * 2).min(FIREWALL_EVERY),
+            _ => FIREWALL_BETWEEN,
+        };
         match ensured {
             // Not each time, where something of the host's keeps putting its own first.
             Ok(true) if told.is_none_or(|told| told.elapsed() > FIREWALL_TOLD) => {

@@ -30,6 +30,7 @@ use crate::report::diagnostics::Findings;
 use crate::report::style::{WARN, paint};
 use crate::secrets::Keyring;
 use crate::settings::{Offline, Settings};
+use crate::tree::diagnostic::code;
 use crate::tree::{ApiId, Diagnostic, Scanner, Tree};
 use crate::world::Observed;
 
@@ -79,6 +80,10 @@ pub fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyh
     done
 }
 
+/// Errors after which nothing of a file is known.
+const UNREAD: [&str; 5] =
+    [code::YAML_SYNTAX, code::YAML_FEATURE, code::DUPLICATE_KEY, code::NOT_TEXT, code::UNREADABLE];
+
 impl Context {
     /// Reads the settings below `root` and opens the installation.
     ///
@@ -111,10 +116,13 @@ impl Context {
     /// As [`Context::open_existing`], but for those.
     pub fn open_in_spite(root: &Path) -> anyhow::Result<Self> {
         let (settings, findings) = Settings::read(&absolute(root)?, |name| std::env::var(name).ok())?;
-        let mut errors = findings.iter().filter(|finding| finding.is_error());
-        if let Some(first) = errors.next() {
-            let more = errors.count();
-            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let errors: Vec<&Diagnostic> = findings.iter().filter(|finding| finding.is_error()).collect();
+        if let [first, more @ ..] = &errors[..] {
+            // Of what cannot be read at all nothing is sound, and where the records of a database are might be among what is not.
+            if errors.iter().any(|error| UNREAD.contains(&error.code)) || settings.records.url.is_some() {
+                return Self::open(root);
+            }
+            let more = if more.is_empty() { String::new() } else { format!(", and {} more", more.len()) };
             anstream::eprintln!("{}", paint(format!("{first}{more}; going by what is sound of it"), WARN));
         }
         Self::open_what_is_there(settings)

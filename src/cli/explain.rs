@@ -47,7 +47,7 @@ pub struct Args {
 /// # Errors
 /// Where there is no such API and was none, or the tree, the world or the records cannot be read.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open_in_spite(root)?;
+    let context = Context::open_existing(root)?;
     let parts = context.assemble_for_command().await?;
     let comparison = parts.compare(context.read_tree()?).await?;
     let Some((desired, observed)) = comparison.apis.get(&args.id) else {

@@ -55,7 +55,7 @@ pub struct ReleaseArgs {
 /// # Errors
 /// Where there is no such API, or the records cannot be written.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open_in_spite(root)?;
+    let context = Context::open_existing(root)?;
     let hold = make(&context, &args.id, &args.word, None).await?;
     anstream::println!("{} is {}.", paint(&args.id, NAME), hold.describe());
     Ok(ExitCode::SUCCESS)

@@ -39,7 +39,7 @@ pub struct Args {
 /// # Errors
 /// Where there is no such revision, or the records or the engine cannot be used.
 pub async fn run(args: &Args, root: &Path) -> anyhow::Result<ExitCode> {
-    let context = Context::open_in_spite(root)?;
+    let context = Context::open_existing(root)?;
     let records = context.records().await?;
     let revisions = records.revisions(&args.id).await?;
     let now = records.get(&args.id).await?.and_then(|record| record.served).map(|served| served.revision);

@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -31,6 +33,8 @@ pub(super) struct Activity {
     answering: AtomicBool,
     /// The last request is one that interim answers may come to.
     interim: AtomicBool,
+    /// Who wants to know when a request ends.
+    waiting: AtomicWaker,
 }
 
 impl Default for Activity {
@@ -46,6 +50,7 @@ impl Default for Activity {
             unsent: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             interim: AtomicBool::new(false),
+            waiting: AtomicWaker::new(),
         }
     }
 }
@@ -115,6 +120,11 @@ impl Activity {
         self.unsent.store(is_so, Ordering::Relaxed);
     }
 
+    /// Wakes this task when the next request ends.
+    pub(super) fn wake_at_end(&self, cx: &Context<'_>) {
+        self.waiting.register(cx.waker());
+    }
+
     /// Whether a request is open.
     pub(super) fn is_busy(&self) -> bool {
         self.open.load(Ordering::Acquire) > 0
@@ -163,6 +173,7 @@ impl Drop for Open {
         let Self { activity, is_answered, ended, .. } = self;
         activity.touch(ended.unwrap_or_else(Instant::now));
         activity.open.fetch_sub(1, Ordering::AcqRel);
+        activity.waiting.wake();
         if *is_answered {
             activity.answered.fetch_add(1, Ordering::Relaxed);
             return;

@@ -99,7 +99,7 @@ impl Server {
             activity.quiet_for(limits.head_timeout).map(|()| Signal::End).boxed(),
             rest(),
         ]);
-        let mut stream = Watched::new(stream, Arc::clone(activity));
+        let mut stream = Watched::new(stream, Arc::clone(activity), secure);
         let mut finishes = false;
         loop {
             let service = service_fn(|request: Request<Incoming>| {

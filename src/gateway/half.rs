@@ -19,7 +19,7 @@ const FIRST: Duration = Duration::from_millis(20);
 /// The longest time between two interim answers, each after twice the time that the one before it has waited.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// For how long an answer may pause whose caller has sent no more since it began, and may have gone.
+/// For how long nothing may be sent to one that may have gone, where nothing can find that out.
 const PAUSE: Duration = Duration::from_secs(1);
 
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -29,15 +29,20 @@ const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(super) struct Half {
     next: Pin<Box<Sleep>>,
     wait: Duration,
-    /// Interim answers that were sent.
+    /// Interim answers that were sent: after the second, one that had gone would have said so.
     sent: u32,
-    /// How much of the answer had been sent at the last look.
+    /// How much had been sent to it when it said that it sends no more.
+    at: u64,
+    /// … and at the last look.
     before: Option<u64>,
+    /// Between it and us is TLS, which takes a write of nothing for none.
+    is_secure: bool,
 }
 
 impl Half {
-    pub(super) fn new() -> Self {
-        Self { next: Box::pin(sleep(FIRST)), wait: FIRST, sent: 0, before: None }
+    /// One to which so much has been sent until now.
+    pub(super) fn new(written: u64, is_secure: bool) -> Self {
+        Self { next: Box::pin(sleep(FIRST)), wait: FIRST, sent: 0, at: written, before: None, is_secure }
     }
 
     /// Waits until the caller is known to have gone. `written` is how much has been sent to it in all.
@@ -53,21 +58,24 @@ impl Half {
     {
         loop {
             ready!(self.next.as_mut().poll(cx));
-            let wait = if activity.is_answering() {
-                // What is sent finds out by itself. Who was there after an interim answer waits for more.
+            let wait = if activity.has_unsent() {
+                // It takes in what it is sent, or is given up for that: see `Wire`.
+                PAUSE
+            } else if activity.is_answering() || !activity.takes_interim() {
+                // To write nothing is enough to hear of a reset.
+                let is_reset = matches!(Pin::new(&mut *stream).poll_write(cx, &[]), Poll::Ready(Err(_)));
+                let has_been_told = self.sent >= 2 || (written > self.at && !self.is_secure);
                 let pauses = self.before.replace(written) == Some(written);
-                if pauses && self.sent < 2 && !activity.has_unsent() {
+                if is_reset || (pauses && !has_been_told) {
                     return Poll::Ready(());
                 }
                 PAUSE
             } else {
-                if activity.takes_interim() {
-                    let polled = Pin::new(&mut *stream).poll_write(cx, INTERIM);
-                    // Nothing else waits to be sent, so that there is room for it on each connection that is whole.
-                    if !matches!(polled, Poll::Ready(Ok(sent)) if sent == INTERIM.len()) {
-                        return Poll::Ready(());
-                    }
-                    self.sent = self.sent.saturating_add(1);
+                match Pin::new(&mut *stream).poll_write(cx, INTERIM) {
+                    Poll::Ready(Ok(sent)) if sent == INTERIM.len() => self.sent = self.sent.saturating_add(1),
+                    Poll::Pending => {}
+                    // Half of one would be no answer that could be gone on with.
+                    Poll::Ready(_) => return Poll::Ready(()),
                 }
                 self.wait = (self.wait * 2).min(LONGEST);
                 self.wait / 2

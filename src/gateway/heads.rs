@@ -28,11 +28,14 @@ pub(super) struct Watched<S> {
     /// Set where the caller sends no more and is still answered.
     half: Option<Half>,
     written: u64,
+    is_secure: bool,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, ahead: Bytes::new(), activity, scan: Scan::default(), half: None, written: 0 }
+    /// `is_secure` says whether the stream is one of TLS.
+    pub(super) fn new(stream: S, activity: Arc<Activity>, is_secure: bool) -> Self {
+        let scan = Scan::default();
+        Self { stream, ahead: Bytes::new(), activity, scan, half: None, written: 0, is_secure }
     }
 
     /// The same from its beginning, after `unread`, which came and nobody has taken.
@@ -44,7 +47,7 @@ impl<S> Watched<S> {
             (false, true) => unread,
             (false, false) => [unread, self.ahead].concat().into(),
         };
-        Self { ahead, ..Self::new(self.stream, self.activity) }
+        Self { ahead, ..Self::new(self.stream, self.activity, self.is_secure) }
     }
 
     /// Looks at what has come, as far as the request goes that ends in it; how far that is.
@@ -75,8 +78,12 @@ impl<S: AsyncRead + Unpin> Watched<S> {
 impl<S: AsyncWrite + Unpin> Watched<S> {
     /// Waits until nobody is answered who sends no more, or has gone.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.activity.wake_at_end(cx);
         match &mut self.half {
-            Some(half) if self.activity.is_busy() => half.poll_gone(cx, &mut self.stream, &self.activity, self.written),
+            // What hyper has taken in of an answer may wait to be sent when nothing else of it is left.
+            Some(half) if self.activity.is_busy() || self.activity.has_unsent() => {
+                half.poll_gone(cx, &mut self.stream, &self.activity, self.written)
+            }
             _ => Poll::Ready(()),
         }
     }
@@ -99,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<S> {
         } else if self.ahead.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
             if buffer.filled().len() == before && buffer.remaining() > 0 && self.scan.is_between() {
-                self.half = Some(Half::new());
+                self.half = Some(Half::new(self.written, self.is_secure));
                 ready!(self.poll_gone(cx));
             }
             let looked = self.look_at(&buffer.filled()[before..]);

@@ -77,6 +77,8 @@ impl Follower {
     /// Follows the tree until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut watcher, mut beside) = (self.watch(), self.watch_previews());
+        // It may have changed since this process began.
+        self.reload();
         let mut unsettled = self.read_all().await;
         let mut looks = tokio::time::interval(self.settings.look_every.0);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -88,12 +90,14 @@ impl Follower {
                 hints = next(&mut watcher) => unsettled = self.take(&hints, unsettled).await,
                 () = tokio::time::sleep(AGAIN), if !unsettled.is_empty() => unsettled = self.read_folders(unsettled).await,
                 Some(done) = self.asks.recv() => {
+                    self.reload();
                     unsettled = self.read_settled().await;
                     let _ = done.send(());
                 }
                 _ = looks.tick() => {
                     watcher = watcher.or_else(|| self.watch());
                     beside = beside.filter(|_| self.settings.previews.is_some()).or_else(|| self.watch_previews());
+                    self.reload();
                     unsettled = self.read_all().await;
                 }
             }
@@ -114,7 +118,7 @@ impl Follower {
     }
 
     async fn take(&mut self, hints: &Hints, unsettled: BTreeSet<ApiId>) -> BTreeSet<ApiId> {
-        let is_reloaded = hints.settings && self.reload();
+        let is_reloaded = (hints.settings || hints.everything) && self.reload();
         if hints.everything || is_reloaded {
             return self.read_all().await;
         }

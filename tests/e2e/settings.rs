@@ -56,6 +56,7 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
     world.expect_answer("hello", "/", "one");
     let key = world.run(&["keys", "create", "--name", "leaked", "--output", "json"]).expect(0).json();
     let id = key["id"].as_str().unwrap();
+    world.run(&["hold", "hello"]).expect(0);
     let admin_key = std::fs::read_to_string(world.state().join("admin.key")).unwrap();
     let admin_key = admin_key.trim();
     let sound = std::fs::read_to_string(world.root().join("skep.yaml")).unwrap();
@@ -82,7 +83,6 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
         &["usage"],
         &["history", "hello"],
         &["logs", "hello"],
-        &["hold", "hello"],
         &["release", "hello"],
         &["keys", "list"],
         &["keys", "revoke", id],
@@ -90,6 +90,10 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
         let ran = world.run(command).expect(0);
         assert!(ran.err.contains("skep.yaml:") && ran.err.contains("rout"), "{command:?}: {}", ran.err);
     }
+
+    // Of what is no YAML nothing is sound, and nobody guesses.
+    world.write("skep.yaml", &format!("{sound}\tdefaults: {{}}\n"));
+    assert!(world.run(&["keys", "list"]).expect(1).err.contains("skep.yaml:"));
 
     world.write("skep.yaml", &sound);
     world.until("all is well again", || health()["status"] == "healthy");

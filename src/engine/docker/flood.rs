@@ -83,9 +83,7 @@ impl Log {
 
     /// Looks by how much it has grown in so many seconds, and holds its container back, or no longer.
     pub(super) fn look(&mut self, group: &Group, seconds: f64) -> std::io::Result<()> {
-        let Ok(file) = fs::metadata(&self.path) else { return Ok(()) };
-        let begun = fs::metadata(&self.before).and_then(|file| file.modified()).ok();
-        let Some(grown) = self.grown(Seen { length: file.len(), begun }) else { return Ok(()) };
+        let Some(grown) = self.now().and_then(|now| self.grown(now)) else { return Ok(()) };
         #[expect(clippy::cast_precision_loss, reason = "some GB at most")]
         let grown = grown as f64;
         let after = self.pace.after(grown, seconds);
@@ -102,15 +100,31 @@ impl Log {
         }
         // Written once more where somebody else did, a repair for one; and at first, since a daemon before this one may have been killed.
         if is_held || !self.is_settled || before.part < 1.0 {
-            self.is_settled = true;
+            self.is_settled = false;
             self.set(group, self.pace.part)?;
+            self.is_settled = true;
         }
         Ok(())
+    }
+
+    /// What there is of it now; `None` where it is not there, or changes all the while.
+    fn now(&self) -> Option<Seen> {
+        let begun = || fs::metadata(&self.before).and_then(|file| file.modified()).ok();
+        (0..3).find_map(|_| {
+            let (before, length) = (begun(), fs::metadata(&self.path).ok()?.len());
+            // Else it may be the length of the one before.
+            (begun() == before).then_some(Seen { length, begun: before })
+        })
     }
 
     /// Whether it floods its log in spite of all that was done.
     pub(super) fn is_beyond(&self) -> bool {
         self.pace.excess > BEYOND
+    }
+
+    /// Something is done about that; where it comes to nothing, it is found out once more.
+    pub(super) fn begin_anew(&mut self) {
+        self.pace.excess = BURST;
     }
 
     /// Gives the container all that it may use.
@@ -131,8 +145,12 @@ impl Log {
     /// least.
     fn grown(&mut self, now: Seen) -> Option<u64> {
         let before = self.seen.replace(now)?;
-        let is_the_same = before.begun == now.begun && now.length >= before.length;
-        Some(if is_the_same { now.length - before.length } else { LOG_FILE.saturating_sub(before.length) + now.length })
+        Some(match now.length.checked_sub(before.length) {
+            _ if before.begun != now.begun => LOG_FILE.saturating_sub(before.length) + now.length,
+            Some(grown) => grown,
+            // Somebody has emptied it.
+            None => now.length,
+        })
     }
 }
 
@@ -225,5 +243,6 @@ mod tests {
         assert_eq!(look(50, Some(1)), Some(LOG_FILE - 300 + 50));
         assert_eq!(look(50, Some(1)), Some(0));
         assert_eq!(look(60, Some(2)), Some(LOG_FILE - 50 + 60), "however long it is");
+        assert_eq!(look(20, Some(2)), Some(20), "emptied by hand");
     }
 }

@@ -41,6 +41,7 @@ mod logs;
 mod network;
 pub mod ports;
 mod predecessors;
+mod pulse;
 mod repair;
 pub mod resolve;
 mod runtime;

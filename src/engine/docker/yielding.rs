@@ -5,7 +5,7 @@
 //! kernel next looks whether somebody else should run, which on a host of 250 looks a second is up to 4 ms, for the gateway and for
 //! the app, each way. Nothing is taken away: where others want nothing, it has its whole limit as before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::Docker;
 use super::call::QUICK;
 use super::cgroup::{Group, Groups};
 use super::flood::{Given, Log};
+use super::pulse::Pulses;
 use crate::engine::EngineError;
 
 /// How often it is looked who uses how much.
@@ -46,6 +47,7 @@ pub(super) struct Neighbours {
     seen: HashMap<String, Option<Neighbour>>,
     /// What those that were read about may use.
     given: HashMap<String, Given>,
+    pulses: Pulses,
 }
 
 #[derive(Debug)]
@@ -77,10 +79,11 @@ struct Pace {
 }
 
 impl Docker {
-    /// Has containers that use all the processor time that they may yield to the others, until told to stop.
+    /// Has containers that use all the processor time that they may yield to the others, until told to stop; and holds back those that
+    /// flood their logs, as long as this daemon `leads`: two would not agree on how far.
     ///
     /// Does nothing where this process cannot write the control groups of this host, or the engine is elsewhere.
-    pub async fn keep_neighbours_calm(self, stop: CancellationToken) {
+    pub async fn keep_neighbours_calm(self, leads: impl Fn() -> bool, stop: CancellationToken) {
         for looks in 0_u64.. {
             let is_over =
                 tokio::select! { () = stop.cancelled() => true, () = tokio::time::sleep(LOOK_EVERY) => false };
@@ -89,18 +92,20 @@ impl Docker {
                 let folder = self.folder().await;
                 self.neighbours().folder = folder.ok().flatten();
             }
-            let docker = self.clone();
+            let (docker, leads) = (self.clone(), leads());
             let look = move || {
                 let mut neighbours = docker.neighbours();
                 if is_over {
                     neighbours.let_all_be();
                     return Vec::new();
                 }
-                neighbours.look(Instant::now())
+                neighbours.look(Instant::now(), leads)
             };
             let Ok(beyond) = tokio::task::spawn_blocking(look).await else { return };
             for container in beyond {
-                self.end_flood(&container).await;
+                let docker = self.clone();
+                // An engine that hangs keeps nobody else waiting.
+                tokio::spawn(async move { docker.end_flood(&container).await });
             }
             if is_over {
                 return;
@@ -149,11 +154,12 @@ impl Neighbours {
         }
         self.seen.clear();
         self.given.clear();
+        self.pulses.keep(&BTreeSet::new());
     }
 
     /// Looks who uses how much, and has them yield or not; names those that flood their logs whatever is done. Takes some µs for each
     /// container; blocks meanwhile.
-    fn look(&mut self, now: Instant) -> Vec<String> {
+    fn look(&mut self, now: Instant, leads: bool) -> Vec<String> {
         if self.seen.is_empty() {
             return Vec::new();
         }
@@ -171,7 +177,12 @@ impl Neighbours {
         self.seen.retain(|container, known| known.as_mut().is_none_or(|one| one.decide(container, share).is_ok()));
         self.groups = Some(groups);
         self.place();
-        self.look_at_logs()
+        if leads {
+            return self.look_at_logs();
+        }
+        // Whoever leads sees to it, and finds out anew where this daemon comes to.
+        self.seen.values_mut().flatten().for_each(|one| one.log = None);
+        Vec::new()
     }
 
     /// Holds back those that flood their logs, and names those with which that is no use.
@@ -189,6 +200,7 @@ impl Neighbours {
                 tracing::debug!(container, %error, "cannot hold back who floods its log");
             }
             if log.is_beyond() {
+                log.begin_anew();
                 beyond.push(container.clone());
             }
         }
@@ -198,8 +210,13 @@ impl Neighbours {
     /// Puts those that yield on as few processors as their limits need together.
     fn place(&mut self) {
         let yielding = || self.seen.values().flatten().filter(|one| one.pace.yields);
-        let Some(all) = yielding().find_map(|one| one.group.all_processors()) else { return };
+        let Some(all) = yielding().find_map(|one| one.group.all_processors()) else {
+            self.pulses.keep(&BTreeSet::new());
+            return;
+        };
         let place = last_of(&all, yielding().map(|one| one.limit).sum()).unwrap_or_default();
+        let processors = listed(if place.is_empty() { &all } else { &place }).unwrap_or_default();
+        self.pulses.keep(&processors.into_iter().collect());
         for (container, neighbour) in &mut self.seen {
             let Some(neighbour) = neighbour.as_mut().filter(|one| one.pace.yields && !one.has_own_place) else {
                 continue;
@@ -294,13 +311,19 @@ fn share(processors: usize, among: usize) -> f64 {
     processors as f64 / among.max(1) as f64
 }
 
-/// The last of a list of processors, as many as it takes for that much of their time; `None` where it takes all.
-fn last_of(all: &str, need: f64) -> Option<String> {
+/// The processors of a list, as the kernel writes it: `0,2-3`.
+fn listed(all: &str) -> Option<Vec<u32>> {
     let mut processors = Vec::new();
     for part in all.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         processors.extend(first.parse::<u32>().ok()?..=last.parse().ok()?);
     }
+    Some(processors)
+}
+
+/// The last of a list of processors, as many as it takes for that much of their time; `None` where it takes all.
+fn last_of(all: &str, need: f64) -> Option<String> {
+    let processors = listed(all)?;
     let count =
         (1..processors.len()).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= need))?;
     let last: Vec<String> = processors[processors.len() - count..].iter().map(u32::to_string).collect();

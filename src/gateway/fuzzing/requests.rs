@@ -86,7 +86,7 @@ fn read(text: &[u8], piece: usize, is_watched: bool) -> Vec<Seen> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     // How it ends is told by what was seen.
     let _ = if is_watched {
-        let stream = TokioIo::new(Watched::new(pieces, Arc::clone(&activity)));
+        let stream = TokioIo::new(Watched::new(pieces, Arc::clone(&activity), false));
         runtime.block_on(http1::Builder::new().serve_connection(stream, service))
     } else {
         runtime.block_on(http1::Builder::new().half_close(true).serve_connection(TokioIo::new(pieces), service))
