@@ -55,7 +55,7 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
     world.serve();
     world.expect_answer("hello", "/", "one");
     let key = world.run(&["keys", "create", "--name", "leaked", "--output", "json"]).expect(0).json();
-    let id = key["id"].as_str().unwrap();
+    let id = key["key"]["id"].as_str().unwrap();
     world.run(&["hold", "hello"]).expect(0);
     let admin_key = std::fs::read_to_string(world.state().join("admin.key")).unwrap();
     let admin_key = admin_key.trim();
@@ -63,13 +63,13 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
     let health = || world.send(&Request::get("/health")).expect(200).json();
     assert_eq!(health()["status"], "healthy");
 
-    world.write("skep.yaml", &format!("{sound}defaults: {{ rout: {{ public: true }} }}\n"));
+    world.write("skep.yaml", &format!("{sound}gatewy: {{}}\n"));
     world.until("health says so", || health()["status"] == "degraded");
     let told = health()["settings"].as_str().unwrap().to_owned();
-    assert!(told.contains("skep.yaml") && !told.contains("rout"), "anybody may read it: {told}");
+    assert!(told.contains("skep.yaml") && !told.contains("gatewy"), "anybody may read it: {told}");
     let admin = |request: Request| world.send(&request.key(admin_key)).expect(200).json();
     let told = admin(Request::get("/health"))["settings"].as_str().unwrap().to_owned();
-    assert!(told.starts_with("skep.yaml:") && told.contains("rout"), "{told}");
+    assert!(told.starts_with("skep.yaml:") && told.contains("gatewy"), "{told}");
     let plan = admin(Request::get("/admin/plan"));
     let findings = plan["findings"].as_array().unwrap();
     assert!(findings.iter().any(|finding| finding["path"] == "skep.yaml"), "{plan}");
@@ -88,7 +88,7 @@ fn a_broken_skep_yaml_is_told_wherever_somebody_asks_and_stops_no_command_that_i
         &["keys", "revoke", id],
     ] {
         let ran = world.run(command).expect(0);
-        assert!(ran.err.contains("skep.yaml:") && ran.err.contains("rout"), "{command:?}: {}", ran.err);
+        assert!(ran.err.contains("skep.yaml:") && ran.err.contains("gatewy"), "{command:?}: {}", ran.err);
     }
 
     // Of what is no YAML nothing is sound, and nobody guesses.
