@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::alone;
 use crate::engine;
-use crate::neighbours::NEIGHBOUR;
-use crate::world::World;
-use crate::yielding::{either, read};
+use crate::yielding::{beside_a_neighbour, either, read};
 
 /// Floods its log for as many seconds as its path says, in a process beside the one that answers, with long lines or with `/short`
 /// ones, each of which costs the engine as much.
@@ -37,14 +35,7 @@ const MUCH: u64 = 4 << 20;
 #[test]
 fn who_floods_its_log_is_held_back_and_only_while_it_does() {
     let _alone = alone();
-    let world = World::new();
-    world.write("skep.yaml", &World::apart("defaults:\n  route: { public: true }\n  resources: { cpu: 0.5 }\n"));
-    world.code("flooder", FLOODER);
-    world.code("neighbour", NEIGHBOUR);
-    world.serve();
-    world.expect_answer("flooder", "/0", "ok");
-    world.expect_answer("neighbour", "/", "quiet");
-    let [flooder, neighbour] = ["flooder", "neighbour"].map(|id| world.containers(id).remove(0));
+    let (world, [flooder, neighbour]) = beside_a_neighbour("flooder", FLOODER);
     let [quota, quiet] = [&flooder, &neighbour].map(|id| either(id, ["cpu.cfs_quota_us", "cpu.max"]));
     let usual = read(&quota);
     assert_eq!(read(&quiet), usual);

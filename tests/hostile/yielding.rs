@@ -29,14 +29,7 @@ async def app(scope, receive, send):
 #[test]
 fn who_burns_all_that_it_may_yields_and_only_while_it_does() {
     let _alone = alone();
-    let world = World::new();
-    world.write("skep.yaml", &World::apart("defaults:\n  route: { public: true }\n  resources: { cpu: 0.5 }\n"));
-    world.code("burner", BURNER);
-    world.code("neighbour", NEIGHBOUR);
-    world.serve();
-    world.expect_answer("burner", "/0", "ok");
-    world.expect_answer("neighbour", "/", "quiet");
-    let [burner, neighbour] = ["burner", "neighbour"].map(|id| world.containers(id).remove(0));
+    let (world, [burner, neighbour]) = beside_a_neighbour("burner", BURNER);
     let (idle, place) = (file(&burner, "cpu", "cpu.idle"), file(&burner, "cpuset", "cpuset.cpus"));
     // Its start may have burnt as much.
     world.until("it has come to rest", || read(&idle) == "0");
@@ -78,6 +71,19 @@ fn who_burns_all_that_it_may_yields_and_only_while_it_does() {
     world.until("it yields", || read(&idle) == "1");
     assert!(world.interrupt().success());
     assert_eq!([&idle, &place, &share].map(read), ["0", &everywhere, &usual], "nobody would ever see to it");
+}
+
+/// An app that does nothing yet, on half a processor, beside one that does nothing ever; and their containers.
+pub fn beside_a_neighbour(id: &str, app: &str) -> (World, [String; 2]) {
+    let world = World::new();
+    world.write("skep.yaml", &World::apart("defaults:\n  route: { public: true }\n  resources: { cpu: 0.5 }\n"));
+    world.code(id, app);
+    world.code("neighbour", NEIGHBOUR);
+    world.serve();
+    world.expect_answer(id, "/0", "ok");
+    world.expect_answer("neighbour", "/", "quiet");
+    let containers = [id, "neighbour"].map(|id| world.containers(id).remove(0));
+    (world, containers)
 }
 
 /// The one of two files of a container's control group that this version of groups has.

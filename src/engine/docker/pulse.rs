@@ -14,7 +14,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use thread_priority::unix::{set_thread_priority_and_policy, thread_native_id};
 use thread_priority::{RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy};
 
-/// How often, which costs half a hundredth of a processor that is busy anyway.
+/// How often. It costs a processor that is busy anyway up to a twentieth of its time, in a virtual machine, where timers are dear.
 const BEAT: Duration = Duration::from_micros(500);
 
 /// The least of the priorities that go before all that have none.

@@ -117,7 +117,7 @@ impl Docker {
     async fn end_flood(&self, container: &str) {
         let kill = |client: bollard::Docker| async move { client.kill_container(container, None).await };
         tracing::warn!(container, "it floods its log however little it may run, and is killed");
-        // Where it failed, the next look asks for it again.
+        // Where it failed, it is asked for again after as much more.
         if let Err(error) = self.call("kill a container", QUICK, kill).await {
             tracing::debug!(container, error = %EngineError::from(error), "it still floods its log");
         }
